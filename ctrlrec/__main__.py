@@ -1,0 +1,70 @@
+"""The one entry point: compose, validate, run the stages a request needs.
+
+``python -m ctrlrec --help`` lists every choice and key.
+"""
+
+import logging
+import os
+import re
+import sys
+from importlib import resources
+from pathlib import Path
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ctrlrec.config import known_keys, nearest, validate
+from ctrlrec.errors import CtrlRecError
+
+
+def conf_directory() -> Path:
+    """The folder of YAML choices: inside the installed package, beside it in a checkout."""
+    packaged = Path(str(resources.files("ctrlrec"))) / "conf"
+    return packaged if packaged.is_dir() else packaged.parents[1] / "conf"
+
+
+def explain(error: Exception) -> str:
+    """One or two lines for a composition error, naming the nearest valid choice."""
+    text = str(error)
+    if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        group, choice = found.groups()
+        options = sorted(path.stem for path in (conf_directory() / group).glob("*.yaml"))
+        return f"{group}={choice}: no such choice; {nearest(choice, options)} ({', '.join(options)})"
+    if found := re.search(r"Could not (?:override|append to config|delete)[^']*'([^'=]+)", text):
+        return f"unknown key '{found.group(1)}': {nearest(found.group(1), known_keys())}"
+    cause = f": {str(error.__cause__).splitlines()[0]}" if error.__cause__ else ""
+    return " ".join(text.split("\n")[:2]) + cause
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")
+def run(composed: DictConfig) -> None:
+    """Validate one composed configuration and run what it asks for."""
+    config = validate(OmegaConf.create(OmegaConf.to_container(composed, resolve=False)))
+    from ctrlrec import stages  # imported late: --help and typos must not wait for torch
+
+    stages.run(config)
+
+
+def main() -> int:
+    """Run the command line; the exit status is 0, 1 after an error, 130 after Ctrl-C."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach the handlers below instead of Hydra's own printer
+    try:
+        run()
+    except CtrlRecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    finally:
+        logging.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

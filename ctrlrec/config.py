@@ -1,0 +1,480 @@
+"""The typed schema of every setting, merged over the composed configuration, and cross-field checks.
+
+Defaults live in ``conf/`` only: a field here says its name, type and meaning, never a value.
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, is_dataclass
+from enum import StrEnum
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from ctrlrec.errors import CtrlRecError
+
+
+class StageName(StrEnum):
+    """How far a run goes (``stage=``)."""
+
+    data = "data"
+    teacher = "teacher"
+    instructions = "instructions"
+    sl = "sl"
+    rl = "rl"
+    evaluate = "evaluate"
+    all = "all"
+
+
+class CategoryKind(StrEnum):
+    """What the ``categories`` of an item are (spec section 2)."""
+
+    auto = "auto"
+    path = "path"
+    flat = "flat"
+
+
+class Trainable(StrEnum):
+    """Which weights SL trains."""
+
+    lora = "lora"
+    full = "full"
+
+
+class CategorySampling(StrEnum):
+    """How the target category of a training instruction is drawn."""
+
+    ground_truth = "ground_truth"
+    uniform = "uniform"
+
+
+@dataclass
+class DatasetConfig:
+    """Where interactions come from and which of them are kept."""
+
+    name: str = MISSING
+    source: str = MISSING
+    path: str | None = MISSING
+    categories: CategoryKind = MISSING
+    min_user_interactions: int = MISSING
+    min_item_interactions: int = MISSING
+    title_max_tokens: int = MISSING
+    history_length: int = MISSING
+
+
+@dataclass
+class ModelConfig:
+    """The backbone language model and how its weights are adapted in SL."""
+
+    name: str = MISSING
+    kind: str = MISSING
+    path: str | None = MISSING
+    revision: str | None = MISSING
+    dtype: str = MISSING
+    system_prompt: str | None = MISSING
+    max_length: int = MISSING
+    max_response_length: int = MISSING
+    hidden_size: int | None = MISSING
+    layers: int | None = MISSING
+    heads: int | None = MISSING
+    vocabulary: int | None = MISSING
+
+
+@dataclass
+class TeacherConfig:
+    """SASRec and its training."""
+
+    name: str = MISSING
+    embedding: int = MISSING
+    layers: int = MISSING
+    heads: int = MISSING
+    dropout: float = MISSING
+    learning_rate: float = MISSING
+    weight_decay: float = MISSING
+    batch_size: int = MISSING
+    max_epochs: int = MISSING
+    patience: int = MISSING
+
+
+@dataclass
+class InstructionsConfig:
+    """The instruction set of Table 7."""
+
+    item_count_max: int = MISSING
+    candidate_share: float = MISSING
+    candidate_count: int = MISSING
+    category_sampling: CategorySampling = MISSING
+    proportions: list[int] = MISSING
+    search_negative_share: float = MISSING
+    chat_path: str | None = MISSING
+    chat_ratio: float = MISSING
+    validation_size: int = MISSING
+
+
+@dataclass
+class SLConfig:
+    """Supervised fine-tuning."""
+
+    trainable: Trainable = MISSING
+    lora_rank: int = MISSING
+    lora_alpha: int = MISSING
+    learning_rate: float = MISSING
+    batch_size: int = MISSING
+    micro_batch_size: int = MISSING
+    epochs: int = MISSING
+    max_steps: int | None = MISSING
+    warmup_share: float = MISSING
+    decay_power: float = MISSING
+    gradient_clip: float = MISSING
+    validations: int = MISSING
+    validation_answers: int = MISSING
+
+
+@dataclass
+class RLConfig:
+    """Proximal policy optimisation (PPO)."""
+
+    iterations: int = MISSING
+    prompts: int = MISSING
+    samples_per_prompt: int = MISSING
+    micro_batch_size: int = MISSING
+    item_count_min: int = MISSING
+    item_count_max: int = MISSING
+    lora_rank: int = MISSING
+    lora_alpha: int = MISSING
+    learning_rate: float = MISSING
+    critic_learning_rate: float = MISSING
+    warmup_iterations: int = MISSING
+    decay_power: float = MISSING
+    gradient_clip: float = MISSING
+    temperature: float = MISSING
+    ppo_epochs: int = MISSING
+    minibatches: int = MISSING
+    clip: float = MISSING
+    value_clip: float | None = MISSING
+    value_coefficient: float = MISSING
+    entropy_coefficient: float = MISSING
+    kl_coefficient: float = MISSING
+    kl_stop: float | None = MISSING
+    gamma: float = MISSING
+    gae_lambda: float = MISSING
+    list_weight: float = MISSING
+    whiten_rewards: bool = MISSING
+    checkpoint_every: int = MISSING
+
+
+@dataclass
+class RewardConfig:
+    """Which reading of Equations 1-5 scores an answer (spec section 5)."""
+
+    name: str = MISSING
+
+
+@dataclass
+class VariantConfig:
+    """What a table row is: which instructions SL sees, whether RL follows, and with which rewards."""
+
+    name: str = MISSING
+    description: str = MISSING
+    answers_with: str = MISSING
+    tasks: list[str] = MISSING
+    rl: bool = MISSING
+    item_rewards: bool = MISSING
+    prompt_suffix: str | None = MISSING
+
+
+@dataclass
+class GenerationConfig:
+    """Decoding at evaluation time."""
+
+    name: str = MISSING
+    batch_size: int = MISSING
+    max_new_tokens: int = MISSING
+
+
+@dataclass
+class EvaluationConfig:
+    """Which users and settings are asked, and how answers are scored (spec section 7)."""
+
+    settings: list[str] = MISSING
+    users: int | None = MISSING
+    item_count: int = MISSING
+    formatting_item_counts: list[int] = MISSING
+    match_max_edits: int = MISSING
+    bootstrap_resamples: int = MISSING
+    confidence: float = MISSING
+
+
+@dataclass
+class TrainerConfig:
+    """Hardware; nothing here may change a result beyond floating-point noise."""
+
+    name: str = MISSING
+    accelerator: str = MISSING
+    devices: int = MISSING
+    strategy: str = MISSING
+    precision: str = MISSING
+    matmul_precision: str = MISSING
+    threads: int | None = MISSING
+    progress: bool = MISSING
+
+
+@dataclass
+class LoggerConfig:
+    """Weights & Biases; CSV is always written."""
+
+    name: str = MISSING
+    wandb: str = MISSING
+    project: str = MISSING
+    entity: str | None = MISSING
+    group: str | None = MISSING
+
+
+@dataclass
+class StageConfig:
+    """How far to go."""
+
+    name: StageName = MISSING
+
+
+@dataclass
+class BudgetConfig:
+    """Which schedule is in force; its file sets the sizes it stands for."""
+
+    name: str = MISSING
+
+
+@dataclass
+class Config:
+    """Everything a run is decided by."""
+
+    seed: int = MISSING
+    output: str = MISSING
+    cache: str = MISSING
+    stage: StageConfig = MISSING
+    dataset: DatasetConfig = MISSING
+    model: ModelConfig = MISSING
+    teacher: TeacherConfig = MISSING
+    instructions: InstructionsConfig = MISSING
+    sl: SLConfig = MISSING
+    rl: RLConfig = MISSING
+    reward: RewardConfig = MISSING
+    variant: VariantConfig = MISSING
+    generation: GenerationConfig = MISSING
+    evaluation: EvaluationConfig = MISSING
+    trainer: TrainerConfig = MISSING
+    logger: LoggerConfig = MISSING
+    budget: BudgetConfig = MISSING
+
+
+# One line per bounded key: (key, smallest, largest); None leaves a side open. Booleans, names and paths need none.
+_BOUNDS: tuple[tuple[str, float | None, float | None], ...] = (
+    ("seed", 0, 2**31 - 1),
+    ("dataset.min_user_interactions", 1, None),
+    ("dataset.min_item_interactions", 1, None),
+    ("dataset.title_max_tokens", 1, None),
+    ("dataset.history_length", 1, 100),
+    ("model.max_length", 16, None),
+    ("model.max_response_length", 8, None),
+    ("model.hidden_size", 8, None),
+    ("model.layers", 1, None),
+    ("model.heads", 1, None),
+    ("model.vocabulary", 300, None),
+    ("teacher.embedding", 1, None),
+    ("teacher.layers", 1, None),
+    ("teacher.heads", 1, None),
+    ("teacher.dropout", 0, 0.99),
+    ("teacher.learning_rate", 0, None),
+    ("teacher.weight_decay", 0, None),
+    ("teacher.batch_size", 1, None),
+    ("teacher.max_epochs", 1, None),
+    ("teacher.patience", 1, None),
+    ("instructions.item_count_max", 1, 100),
+    ("instructions.candidate_share", 0, 1),
+    ("instructions.candidate_count", 1, None),
+    ("instructions.search_negative_share", 0, 1),
+    ("instructions.chat_ratio", 0, None),
+    ("instructions.validation_size", 1, None),
+    ("sl.lora_rank", 1, None),
+    ("sl.lora_alpha", 1, None),
+    ("sl.learning_rate", 0, None),
+    ("sl.batch_size", 1, None),
+    ("sl.micro_batch_size", 1, None),
+    ("sl.epochs", 1, None),
+    ("sl.max_steps", 1, None),
+    ("sl.warmup_share", 0, 1),
+    ("sl.decay_power", 0, None),
+    ("sl.gradient_clip", 0, None),
+    ("sl.validations", 1, None),
+    ("sl.validation_answers", 0, None),
+    ("rl.iterations", 1, None),
+    ("rl.prompts", 1, None),
+    ("rl.samples_per_prompt", 1, None),
+    ("rl.micro_batch_size", 1, None),
+    ("rl.item_count_min", 1, None),
+    ("rl.item_count_max", 1, 100),
+    ("rl.lora_rank", 1, None),
+    ("rl.lora_alpha", 1, None),
+    ("rl.learning_rate", 0, None),
+    ("rl.critic_learning_rate", 0, None),
+    ("rl.warmup_iterations", 0, None),
+    ("rl.decay_power", 0, None),
+    ("rl.gradient_clip", 0, None),
+    ("rl.temperature", 0.01, 10),
+    ("rl.ppo_epochs", 1, None),
+    ("rl.minibatches", 1, None),
+    ("rl.clip", 0, 1),
+    ("rl.value_clip", 0, None),
+    ("rl.value_coefficient", 0, None),
+    ("rl.entropy_coefficient", 0, None),
+    ("rl.kl_coefficient", 0, None),
+    ("rl.kl_stop", 0, None),
+    ("rl.gamma", 0, 1),
+    ("rl.gae_lambda", 0, 1),
+    ("rl.list_weight", 0, None),
+    ("rl.checkpoint_every", 1, None),
+    ("generation.batch_size", 1, None),
+    ("generation.max_new_tokens", 1, None),
+    ("evaluation.users", 1, None),
+    ("evaluation.item_count", 1, 100),
+    ("evaluation.match_max_edits", 0, None),
+    ("evaluation.bootstrap_resamples", 1, None),
+    ("evaluation.confidence", 0.5, 0.999),
+    ("trainer.devices", 1, None),
+    ("trainer.threads", 1, None),
+)
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "dataset.source": ("movielens_100k", "records"),
+    "model.kind": ("llama_mini", "smollm2_wheel", "pretrained"),
+    "model.dtype": ("auto", "float32", "bfloat16"),
+    "variant.answers_with": ("model", "teacher"),
+    "reward.name": ("paper", "paper_literal", "released"),
+    "trainer.matmul_precision": ("highest", "high", "medium"),
+    "logger.wandb": ("auto", "online", "offline", "disabled"),
+}
+_LIST_CHOICES: dict[str, tuple[str, ...]] = {
+    "variant.tasks": ("sequential", "category", "proportion", "search", "chat"),
+    "evaluation.settings": (
+        "sequential",
+        "category_positive",
+        "category_negative",
+        "at_most_20",
+        "about_30",
+        "at_least_30",
+        "formatting",
+    ),
+}
+
+
+def known_keys(schema: type = Config, prefix: str = "") -> list[str]:
+    """Every dotted key of the schema."""
+    keys = []
+    for field in fields(schema):
+        keys.append(prefix + field.name)
+        if is_dataclass(field.type):
+            keys += known_keys(field.type, f"{prefix}{field.name}.")  # type: ignore[arg-type]
+    return keys
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """A sentence part naming the valid choice that looks most like ``word``, or all of a few."""
+    names = list(choices)
+    tails = {name.rsplit(".", 1)[-1]: name for name in names}
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    close = close or [
+        tails[tail] for tail in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tails), n=1, cutoff=0.6)
+    ]
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"valid: {', '.join(names)}" if len(names) <= 12 else "see --cfg job for every key"
+
+
+def validate(composed: DictConfig) -> Config:
+    """Merge a composed configuration into the schema, check it, and freeze it.
+
+    Args:
+        composed: what Hydra composed, without its own ``hydra`` node.
+
+    Returns:
+        A read-only structured configuration; typed as :class:`Config` for readers.
+
+    Raises:
+        CtrlRecError: for an unknown key, a wrong type, a value out of range or an impossible pair; the message
+            names the key and the nearest valid choice.
+    """
+    try:
+        config = OmegaConf.merge(OmegaConf.structured(Config), composed)
+        OmegaConf.resolve(config)
+        missing = OmegaConf.missing_keys(config)
+    except ConfigKeyError as error:
+        raise CtrlRecError(f"unknown key '{error.full_key}': {nearest(str(error.full_key), known_keys())}") from None
+    except ValidationError as error:
+        reason = str(error).splitlines()[0]
+        raise CtrlRecError(f"{error.full_key}: {reason}") from None
+    except OmegaConfBaseException as error:
+        raise CtrlRecError(f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}") from None
+    if missing:
+        raise CtrlRecError(f"no value for {', '.join(sorted(missing))}: choose a group or set key=value")
+    for key, low, high in _BOUNDS:
+        value = OmegaConf.select(config, key)
+        if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
+            bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+            raise CtrlRecError(f"{key}={value}: expected a number {bounds}")
+    for key, choices in _CHOICES.items():
+        value = OmegaConf.select(config, key)
+        if value not in choices:
+            raise CtrlRecError(f"{key}={value}: {nearest(str(value), choices)}")
+    for key, choices in _LIST_CHOICES.items():
+        for value in OmegaConf.select(config, key):
+            if value not in choices:
+                raise CtrlRecError(f"{key} contains '{value}': {nearest(str(value), choices)}")
+    _check_pairs(config)  # type: ignore[arg-type]
+    OmegaConf.set_readonly(config, True)
+    return config  # type: ignore[return-value]
+
+
+def _check_pairs(config: Config) -> None:
+    """Refuse combinations whose parts are valid alone.
+
+    Raises:
+        CtrlRecError: naming both keys and what to change.
+    """
+    variant, stage = config.variant, config.stage.name
+    if stage == StageName.rl and not variant.rl:
+        raise CtrlRecError(f"stage=rl variant={variant.name}: {variant.name} has no RL stage; use variant=v3 or full")
+    if stage == StageName.sl and not variant.tasks:
+        raise CtrlRecError(f"stage=sl variant={variant.name}: {variant.name} has no SL stage; use variant=v1, v2 or full")
+    if variant.rl and not variant.tasks:
+        raise CtrlRecError("variant.rl=true needs variant.tasks: RL starts from the model after SL")
+    if variant.tasks and variant.answers_with == "teacher":
+        raise CtrlRecError("variant.answers_with=teacher trains no language model: variant.tasks must be empty")
+    if config.rl.item_count_min > config.rl.item_count_max:
+        raise CtrlRecError("rl.item_count_min is larger than rl.item_count_max")
+    if config.model.max_response_length >= config.model.max_length:
+        raise CtrlRecError("model.max_response_length must leave room for a prompt: it is not below model.max_length")
+    if config.teacher.embedding % config.teacher.heads:
+        raise CtrlRecError("teacher.embedding must be divisible by teacher.heads")
+    rollouts = config.rl.prompts * config.rl.samples_per_prompt
+    if rollouts % config.rl.minibatches:
+        raise CtrlRecError(f"rl.minibatches={config.rl.minibatches} does not divide the {rollouts} answers of an iteration")
+    if config.model.kind == "llama_mini":
+        for key in ("hidden_size", "layers", "heads", "vocabulary"):
+            if getattr(config.model, key) is None:
+                raise CtrlRecError(f"model.{key} needs a number for model.kind=llama_mini")
+        if config.model.hidden_size % (2 * config.model.heads):
+            raise CtrlRecError("model.hidden_size must be divisible by twice model.heads (rotary positions turn pairs)")
+        if config.sl.trainable == Trainable.lora:
+            raise CtrlRecError("model.kind=llama_mini has random weights an adapter cannot lean on: set sl.trainable=full")
+    if config.model.kind == "pretrained" and not config.model.path:
+        raise CtrlRecError("model.path is empty: give a local folder or a hub id, model.path=...")
+    for value in config.instructions.proportions:
+        if not 0 <= value <= 100:
+            raise CtrlRecError(f"instructions.proportions contains {value}: expected whole percents between 0 and 100")
+    if not config.instructions.proportions:
+        raise CtrlRecError("instructions.proportions is empty: list at least one whole percent, such as [50]")
+
+
+def plain(config: Any) -> Any:
+    """A configuration node as plain JSON-able containers."""
+    return OmegaConf.to_container(config, resolve=True, enum_to_str=True)

@@ -1,0 +1,1 @@
+"""The instruction set: controls, wording, labels (spec section 3)."""

@@ -1,0 +1,249 @@
+"""What each stage needs and leaves; runs what is missing and reuses what is there.
+
+A result lives in ``<output>/<stage>/<label>-<fingerprint>``. The fingerprint covers exactly the configuration and the
+upstream fingerprints that determine the result: two variants that share a stage share its directory, and a sweep that
+is run again finds every finished part. Work happens in ``<directory>.partial`` under a file lock and is published by
+one rename, so no reader ever sees half a result and a killed stage goes on from its own checkpoints.
+"""
+
+import hashlib
+import importlib
+import json
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ctrlrec import provenance
+from ctrlrec.config import Config, StageName, plain
+from ctrlrec.errors import CtrlRecError
+
+log = logging.getLogger(__name__)
+
+# Raised by hand when a stage's code changes what it leaves for the same configuration.
+_RESULT_VERSION = {"data": 1, "teacher": 1, "instructions": 1, "sl": 1, "rl": 1, "evaluate": 1}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the flow.
+
+    Attributes:
+        name: as in ``stage=``.
+        needs: names of the upstream stages for a configuration.
+        settings: the part of the configuration that determines the result.
+        label: the readable part of the directory's name.
+        runner: ``module:function``, imported when the stage really runs; called as ``function(config, inputs,
+            directory)`` with the finished upstream directories and the partial directory to fill or to go on with.
+    """
+
+    name: str
+    needs: Callable[[Config], tuple[str, ...]]
+    settings: Callable[[Config], dict[str, Any]]
+    label: Callable[[Config], str]
+    runner: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished stage: where it lies, its fingerprint, and whether this run made it."""
+
+    directory: Path
+    fingerprint: str
+    reused: bool
+
+
+def _tokenizer(config: Config) -> dict[str, Any]:
+    model = config.model
+    return {"kind": model.kind, "path": model.path, "revision": model.revision, "vocabulary": model.vocabulary}
+
+
+def _without(node: Any, *names: str) -> dict[str, Any]:
+    """A section without what cannot change the result."""
+    return {key: value for key, value in plain(node).items() if key not in names}
+
+
+def _answering_stages(config: Config) -> tuple[str, ...]:
+    if config.variant.rl:
+        return ("data", "teacher", "rl")
+    return ("data", "teacher", "sl") if config.variant.tasks else ("data", "teacher")
+
+
+def _data_settings(config: Config) -> dict[str, Any]:
+    from ctrlrec.data.prepare import source_digest
+
+    return {"dataset": plain(config.dataset), "tokenizer": _tokenizer(config), "source": source_digest(config.dataset)}
+
+
+STAGES: Mapping[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "data",
+            lambda _: (),
+            _data_settings,
+            lambda c: f"{c.dataset.name}-{c.model.name}",
+            "ctrlrec.runners:data",
+        ),
+        Stage(
+            "teacher",
+            lambda _: ("data",),
+            lambda c: {"teacher": plain(c.teacher), "seed": c.seed},
+            lambda c: f"{c.dataset.name}-{c.teacher.name}",
+            "ctrlrec.runners:teacher",
+        ),
+        Stage(
+            "instructions",
+            lambda _: ("data", "teacher"),
+            lambda c: {
+                "instructions": plain(c.instructions),
+                "prompt": [c.model.max_length, c.model.max_response_length, c.model.system_prompt],
+                "seed": c.seed,
+            },
+            lambda c: f"{c.dataset.name}-{c.model.name}",
+            "ctrlrec.runners:instructions",
+        ),
+        Stage(
+            "sl",
+            lambda _: ("data", "teacher", "instructions"),
+            lambda c: {
+                "sl": _without(c.sl, "micro_batch_size"),
+                "model": plain(c.model),
+                "tasks": plain(c.variant.tasks),
+                "seed": c.seed,
+                "precision": c.trainer.precision,
+            },
+            lambda c: f"{c.dataset.name}-{c.model.name}-{'-'.join(task[:4] for task in c.variant.tasks)}",
+            "ctrlrec.runners:sl",
+        ),
+        Stage(
+            "rl",
+            lambda _: ("data", "teacher", "instructions", "sl"),
+            lambda c: {
+                "rl": _without(c.rl, "micro_batch_size", "checkpoint_every"),
+                "reward": plain(c.reward),
+                "item_rewards": c.variant.item_rewards,
+                "model": plain(c.model),
+                "seed": c.seed,
+                "precision": c.trainer.precision,
+            },
+            lambda c: f"{c.dataset.name}-{c.model.name}-{c.reward.name}-{'item-list' if c.variant.item_rewards else 'list'}",
+            "ctrlrec.runners:rl",
+        ),
+        Stage(
+            "evaluate",
+            _answering_stages,
+            lambda c: {
+                "evaluation": plain(c.evaluation),
+                "model": plain(c.model),
+                "variant": plain(c.variant),
+                "generation": _without(c.generation, "batch_size"),
+                "seed": c.seed,
+                "precision": c.trainer.precision,
+            },
+            lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}",
+            "ctrlrec.runners:evaluate",
+        ),
+    )
+}
+
+
+def requested(config: Config) -> list[str]:
+    """The stages that ``stage=`` asks for by name; what they need comes with them."""
+    if config.stage.name != StageName.all:
+        return [str(config.stage.name.value)]
+    return ["instructions", "evaluate"] if config.variant.tasks else ["evaluate"]
+
+
+def run(config: Config) -> dict[str, Result]:
+    """Bring the requested stage and everything upstream of it into being.
+
+    Returns:
+        The results by stage name.
+
+    Raises:
+        CtrlRecError: where a stage cannot be done; what finished before it stays.
+    """
+    results: dict[str, Result] = {}
+    for name in requested(config):
+        _ensure(name, config, results)
+    if "evaluate" in results:
+        from ctrlrec.reporting.report import report
+
+        report(config, results["evaluate"].directory)
+    return results
+
+
+def _ensure(name: str, config: Config, results: dict[str, Result]) -> None:
+    if name in results:
+        return
+    stage = STAGES[name]
+    upstream = stage.needs(config)
+    for need in upstream:
+        _ensure(need, config, results)
+    determined_by = {
+        "stage": name,
+        "version": _RESULT_VERSION[name],
+        "settings": stage.settings(config),
+        "upstream": {need: results[need].fingerprint for need in upstream},
+    }
+    text = json.dumps(determined_by, sort_keys=True, ensure_ascii=False)
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:12]
+    directory = Path(config.output) / name / f"{stage.label(config)}-{fingerprint}"
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{directory}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("%-12s wait   %s is being made by another process", name, directory)
+        lock.acquire()
+    try:
+        reused = _reuse(name, directory, determined_by)
+        if not reused:
+            _make(stage, config, {need: results[need].directory for need in upstream}, directory, determined_by)
+    finally:
+        lock.release()
+    results[name] = Result(directory, fingerprint, reused)
+
+
+def _reuse(name: str, directory: Path, determined_by: dict[str, Any]) -> bool:
+    if not directory.exists():
+        return False
+    recorded = json.loads((directory / "stage.json").read_text(encoding="utf-8"))
+    if recorded != determined_by:
+        raise CtrlRecError(
+            f"{directory}: its stage.json records another configuration than its name stands for; "
+            "move the directory away and run again"
+        )
+    log.info("%-12s reuse  %s", name, directory)
+    return True
+
+
+def _make(
+    stage: Stage, config: Config, inputs: dict[str, Path], directory: Path, determined_by: dict[str, Any]
+) -> None:
+    partial = directory.with_name(directory.name + ".partial")
+    record = partial / "stage.json"
+    resumed = record.exists() and json.loads(record.read_text(encoding="utf-8")) == determined_by
+    log.info("%-12s %s %s", stage.name, "resume" if resumed else "run   ", directory)
+    partial.mkdir(exist_ok=True)
+    provenance.write_text(record, json.dumps(determined_by, indent=2, ensure_ascii=False))
+    module, function = stage.runner.split(":")
+    started = time.monotonic()
+    getattr(importlib.import_module(module), function)(config, inputs, partial)
+    provenance.write(
+        partial,
+        command=shlex.join(["python", "-m", "ctrlrec", *sys.argv[1:]]),
+        config=plain(config),
+        seconds=time.monotonic() - started,
+        resumed=resumed,
+        upstream={need: {"directory": str(path), "fingerprint": path.name[-12:]} for need, path in inputs.items()},
+    )
+    partial.rename(directory)
+    log.info("%-12s done   in %.0f s", stage.name, time.monotonic() - started)
