@@ -7,6 +7,7 @@ are shares between 0 and 1. Comparisons with k*m are made in integers: ``10 * 0.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -132,18 +133,23 @@ def per_user(predictions: Iterable[Record], catalogue: Catalogue) -> dict[str, U
         _check(record, catalogue)
         if answers[record["setting"]].setdefault(str(record["user"]), record) is not record:
             raise CtrlRecError(f"predictions: user {record['user']} has two answers in setting {record['setting']}")
-    members: dict[str | None, frozenset[str]] = {None: frozenset()}
+
+    @cache
+    def members(category: str) -> frozenset[str]:
+        row = catalogue.membership[catalogue.category_index[category]]
+        return frozenset(catalogue.titles[item] for item in np.flatnonzero(row))
+
     scores = {}
     for setting, by_user in answers.items():
         users = tuple(sorted(by_user))
-        rows = []
-        for user in users:
-            record = by_user[user]
-            category = record["category"] if setting in _WITH_CATEGORY else None
-            if category not in members:
-                row = catalogue.membership[catalogue.category_index[category]]
-                members[category] = frozenset(catalogue.titles[item] for item in np.flatnonzero(row))
-            rows.append(answer_metrics(record, answers["sequential"].get(user), members[category]))
+        rows = [
+            answer_metrics(
+                by_user[user],
+                answers["sequential"].get(user),
+                members(by_user[user]["category"]) if setting in _WITH_CATEGORY else frozenset(),
+            )
+            for user in users
+        ]
         names = max(rows, key=len, default={})
         values = {name: np.array([row.get(name, math.nan) for row in rows]) for name in names}
         if users:
@@ -242,11 +248,11 @@ def _summary(values: Mapping[str, np.ndarray], resamples: int, confidence: float
         means = bootstrap_means(table, resamples, seed)
         tail = (1 - confidence) / 2
         low, high = np.quantile(means, [tail, 1 - tail], axis=0)
-        for column, name in enumerate(names):
+        for position, name in enumerate(names):
             cells[name] = {
-                "value": float(table[:, column].mean()),
-                "low": float(low[column]),
-                "high": float(high[column]),
+                "value": float(table[:, position].mean()),
+                "low": float(low[position]),
+                "high": float(high[position]),
                 "n": len(table),
             }
     return {name: cells[name] for name in values if name in cells}
