@@ -1,0 +1,106 @@
+"""Rules for single rows, the same for every source: what is no title, no category, no time."""
+
+import itertools
+import re
+
+import polars as pl
+
+from ctrlrec.data.ledger import Ledger
+
+_BREAKS = "\r\n|[\n\r\t\x0b\x0c\x1c-\x1e\x85\u2028\u2029]"
+_BREAK = re.compile(_BREAKS)
+# Scraps of a page in place of a title or category: a tag, or the script that the 2018 Amazon crawl caught.
+_SCRAP = r"</?[a-zA-Z][a-zA-Z0-9]*(\s[^>]*)?/?>|\bgetTime\(|\bfunction\s*\("
+_PAGE = re.compile(_SCRAP)
+_SECOND = 1_000_000
+_DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f%#z", "%m %d, %Y")
+
+
+def _text(column: pl.Expr) -> pl.Expr:
+    return column.str.replace_all(_BREAKS, " ").str.strip_chars()
+
+
+def _drop(frame: pl.DataFrame, bad: pl.Expr, reason: str, name: str, ledger: Ledger) -> pl.DataFrame:
+    """Rows where ``bad`` is not true; the others go to the ledger as ``name:line``."""
+    flags = frame.select(bad.fill_null(False)).to_series()
+    if flags.any():
+        lines = frame["line"].filter(flags).head(3).to_list()
+        ledger.skip(reason, int(flags.sum()), [f"{name}:{line}" for line in lines])
+        return frame.filter(~flags)
+    return frame
+
+
+def microseconds(stamps: pl.Series) -> pl.Series:
+    """Timestamps as whole microseconds (int64); null where a value is neither a number nor a date.
+
+    Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970 by their size (seconds below 1e11, the
+    year 5138); dates are ISO 8601 with or without time and zone (UTC where there is none), or "06 17, 2018".
+    """
+    dates = pl.Series(stamps.name, [None], dtype=pl.Int64).new_from_index(0, len(stamps))
+    whole, real = stamps.cast(pl.Int64, strict=False), stamps.cast(pl.Float64, strict=False)
+    if stamps.dtype == pl.String and real.null_count() > stamps.null_count():
+        for form in _DATE_FORMATS:
+            parsed = stamps.str.to_datetime(form, time_unit="us", strict=False)
+            dates = dates.fill_null(parsed.dt.timestamp("us"))
+    frame = pl.DataFrame({"whole": whole, "real": real, "date": dates})
+    number, size = pl.col("whole"), pl.col("whole").abs()
+    seconds, fraction = pl.col("real").abs(), pl.col("real")
+    return frame.select(
+        pl.when(number.is_not_null() & (stamps.dtype.is_integer() | (number == pl.col("real"))))
+        .then(
+            pl.when(size < 10**11).then(number * _SECOND)
+            .when(size < 10**14).then(number * 1000)
+            .when(size < 10**17).then(number)
+            .otherwise(number // 1000)
+        )
+        .when(seconds < 1e11).then((fraction * _SECOND).cast(pl.Int64, strict=False))
+        .when(seconds < 1e14).then((fraction * 1000).cast(pl.Int64, strict=False))
+        .otherwise(pl.col("date"))
+        .alias("timestamp")
+    ).to_series()  # fmt: skip
+
+
+def clean_interactions(rows: pl.DataFrame, name: str, ledger: Ledger) -> pl.DataFrame:
+    """Columns user, item, timestamp (int64 microseconds) of the rows that have all three.
+
+    Args:
+        rows: columns user, item, timestamp (text or number) and line.
+        name: of the file, for the ledger.
+        ledger: takes the rest.
+    """
+    for column in ("user", "item"):
+        missing = pl.col(column).is_null() | (pl.col(column) == "")
+        rows = _drop(rows, missing, f"interaction without {column}", name, ledger)
+    rows = rows.with_columns(microseconds(rows["timestamp"]).alias("timestamp"))
+    rows = _drop(rows, pl.col("timestamp").is_null(), "interaction without a readable timestamp", name, ledger)
+    return rows.select("user", "item", "timestamp")
+
+
+def clean_items(rows: pl.DataFrame, name: str, ledger: Ledger) -> pl.DataFrame:
+    """Columns item (unique), title, categories of the items that have both; the first complete row of an id counts.
+
+    Line breaks and tabs become a space; a title that holds a scrap of a page is no title, and a category list ends at
+    its first scrap.
+
+    Args:
+        rows: columns item, title, categories and line.
+        name: of the file, for the ledger.
+        ledger: takes the rest.
+    """
+    rows = _drop(rows, pl.col("item").is_null() | (pl.col("item") == ""), "item without id", name, ledger)
+    rows = rows.with_columns(
+        _text(pl.col("title")).alias("title"),
+        pl.Series("categories", [_names(names) for names in rows["categories"].to_list()], dtype=pl.List(pl.String)),
+    )
+    title = pl.col("title")
+    rows = _drop(rows, title.is_null() | (title == ""), "item without title", name, ledger)
+    rows = _drop(rows, title.str.contains(_SCRAP), "item with a scrap of a page as its title", name, ledger)
+    rows = _drop(rows, pl.col("categories").list.len() == 0, "item without category", name, ledger)
+    rows = _drop(rows, ~pl.col("item").is_first_distinct(), "item listed again", name, ledger)
+    return rows.select("item", "title", "categories")
+
+
+def _names(names: list[str | None] | None) -> list[str]:
+    cleaned = (_BREAK.sub(" ", name).strip() for name in names or () if name)
+    sound = itertools.takewhile(lambda name: not _PAGE.search(name), cleaned)
+    return list(dict.fromkeys(name for name in sound if name))

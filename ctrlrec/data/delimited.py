@@ -1,0 +1,113 @@
+"""Tables with a separator: CSV, TSV, MovieLens' "::" and "|". Quoted fields take the slow, exact road."""
+
+import csv
+import io
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import polars as pl
+
+from ctrlrec.data.files import SourceFile
+from ctrlrec.data.ledger import Ledger
+from ctrlrec.data.lines import Block, read_blocks, refuse_unreadable
+from ctrlrec.errors import CtrlRecError
+
+_BATCH = 200_000  # rows
+_WRONG_FIELDS = "row with a wrong number of fields"
+
+
+def read_table(
+    file: SourceFile,
+    separator: str,
+    columns: Sequence[str],
+    ledger: Ledger,
+    *,
+    header: Sequence[str] | None = None,
+    quoted: bool = True,
+    latin1: bool = False,
+) -> pl.DataFrame:
+    """Some columns of a table as text (empty is null), and the ``line`` of every row.
+
+    Args:
+        file: what to read.
+        separator: between fields.
+        columns: those to keep.
+        ledger: takes rows with a wrong number of fields.
+        header: names of the fields where the file has no header line.
+        quoted: whether a field may stand in double quotes.
+        latin1: see :func:`read_blocks`.
+
+    Raises:
+        CtrlRecError: for a missing column, or a file that is mostly something else.
+    """
+    blocks = read_blocks(file, latin1=latin1)
+    frames: list[pl.DataFrame] = []
+    rows = 0
+    for block in blocks:
+        if header is None:
+            first, _, text = block.text.partition("\n")
+            header = [name.strip() for name in next(csv.reader([first.rstrip("\r")], delimiter=separator))]
+            block = Block(block.first_line + 1, text)
+        missing = [name for name in columns if name not in header]
+        if missing:
+            raise CtrlRecError(
+                f"{file}:1: no column {', '.join(missing)}; expected {', '.join(columns)}, found {', '.join(header)}"
+            )
+        if quoted and '"' in block.text:
+            parts = _quoted(file, itertools.chain([block], blocks), separator, columns, header, ledger)
+        else:
+            parts = iter([_plain(file, block, separator, columns, header, ledger)])
+        for part in parts:
+            frames.append(part)
+            rows += len(part)
+            refuse_unreadable(file, ledger, _WRONG_FIELDS, rows, f"{len(header)} fields separated by {separator!r}")
+    if not rows:
+        raise CtrlRecError(f"{file}: a header and no rows; is it the right file?")
+    return pl.concat(frames)
+
+
+def _plain(
+    file: SourceFile, block: Block, separator: str, columns: Sequence[str], header: Sequence[str], ledger: Ledger
+) -> pl.DataFrame:
+    line = pl.Series("text", [block.text]).str.split("\n").explode().str.strip_chars_end("\r")
+    frame = pl.DataFrame({"text": line}).with_row_index("line", block.first_line).filter(pl.col("text") != "")
+    right = pl.col("text").str.count_matches(separator, literal=True) == len(header) - 1
+    wrong = frame.filter(~right)
+    ledger.skip(_WRONG_FIELDS, len(wrong), [f"{file.name}:{line}" for line in wrong["line"].head(3)])
+    fields = pl.col("text").str.split_exact(separator, len(header) - 1).struct
+    wanted = [fields.field(f"field_{header.index(name)}").replace("", None).alias(name) for name in columns]
+    return frame.filter(right).select(*wanted, pl.col("line").cast(pl.UInt32))
+
+
+def _quoted(
+    file: SourceFile,
+    blocks: Iterable[Block],
+    separator: str,
+    columns: Sequence[str],
+    header: Sequence[str],
+    ledger: Ledger,
+) -> Iterator[pl.DataFrame]:
+    """All the rest of a file: a quoted field may hold line breaks, so that rows cross the ends of blocks."""
+    blocks = iter(blocks)
+    block = next(blocks)
+    start = block.first_line
+    texts = itertools.chain([block.text], (later.text for later in blocks))
+    reader = csv.reader((line for text in texts for line in io.StringIO(text, newline="\n")), delimiter=separator)
+    picks = [header.index(name) for name in columns]
+    schema: dict[str, Any] = {**dict.fromkeys(columns, pl.String), "line": pl.UInt32}
+    batch: list[list[Any]] = []
+    line = start
+    try:
+        for fields in reader:
+            if len(fields) == len(header):
+                batch.append([*(fields[pick] or None for pick in picks), line])
+            elif fields:
+                ledger.skip(_WRONG_FIELDS, 1, [f"{file.name}:{line}"])
+            line = start + reader.line_num
+            if len(batch) == _BATCH:
+                yield pl.DataFrame(batch, schema=schema, orient="row")
+                batch = []
+    except csv.Error as error:
+        raise CtrlRecError(f"{file}:{line}: {error}; a double quote that is never closed?") from None
+    yield pl.DataFrame(batch, schema=schema, orient="row")

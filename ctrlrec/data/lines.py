@@ -1,0 +1,100 @@
+"""Text files as blocks of whole lines: bounded memory, and every problem with its file and line."""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from ctrlrec.data.files import SourceFile
+from ctrlrec.data.ledger import Ledger
+from ctrlrec.errors import CtrlRecError
+
+BLOCK_BYTES = 8 << 20
+_MAX_LINE_BYTES = 64 << 20  # longer than any record: a file without line ends must not fill the memory
+_UNREADABLE_SHARE = 0.1  # a few broken rows are skipped and counted; a tenth of a file is another format
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole lines of a file.
+
+    Attributes:
+        first_line: number of its first line, from 1.
+        text: the lines, each but perhaps the file's last one ended by a newline.
+    """
+
+    first_line: int
+    text: str
+
+
+def read_blocks(file: SourceFile, *, latin1: bool = False) -> Iterator[Block]:
+    """Blocks of about ``BLOCK_BYTES`` of a file, gzipped or not.
+
+    Args:
+        file: what to read.
+        latin1: whether a block that is not UTF-8 is Latin-1 instead of an error (MovieLens before 2015).
+
+    Raises:
+        CtrlRecError: for an empty file, a cut off or damaged archive, text that is not UTF-8, a line without end.
+    """
+    line, rest, empty = 1, b"", True
+    with file.open() as stream:
+        while True:
+            chunk = _read(stream, file, line + rest.count(b"\n"))
+            if not chunk:
+                break
+            end = chunk.rfind(b"\n") + 1
+            if not end:
+                rest += chunk
+                if len(rest) > _MAX_LINE_BYTES:
+                    raise CtrlRecError(
+                        f"{file}:{line}: a line of more than {_MAX_LINE_BYTES >> 20} MiB; is it a text file?"
+                    )
+                continue
+            whole, rest = rest + chunk[:end], chunk[end:]
+            text = _decode(whole, file, line, latin1)
+            empty = empty and not text.strip()
+            yield Block(line, text)
+            line += text.count("\n")
+        if rest:
+            text = _decode(rest, file, line, latin1)
+            empty = empty and not text.strip()
+            yield Block(line, text)
+    if empty:
+        raise CtrlRecError(f"{file}: the file is empty; download or export it again")
+
+
+def _read(stream: BinaryIO, file: SourceFile, line: int) -> bytes:
+    try:
+        return stream.read(BLOCK_BYTES)
+    except EOFError:
+        raise CtrlRecError(f"{file}: the gzip archive ends too early, behind line {line}; download it again") from None
+    except (OSError, zlib.error) as error:
+        raise CtrlRecError(f"{file}: damaged behind line {line} ({error}); download it again") from None
+
+
+def _decode(data: bytes, file: SourceFile, line: int, latin1: bool) -> str:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if latin1:
+            return data.decode("latin-1")
+        place = line + data.count(b"\n", 0, error.start)
+        raise CtrlRecError(
+            f"{file}:{place}: not UTF-8 (byte 0x{data[error.start]:02x}); save the file as UTF-8, say with iconv"
+        ) from None
+    return text.removeprefix("\ufeff") if line == 1 else text
+
+
+def refuse_unreadable(file: SourceFile, ledger: Ledger, reason: str, readable: int, expected: str) -> None:
+    """Stop where so much of a file cannot be read that it must be something else.
+
+    Raises:
+        CtrlRecError: naming the first bad line and what was expected of it.
+    """
+    bad = ledger.count(reason)
+    if bad > _UNREADABLE_SHARE * (bad + readable):
+        first = ledger.report()[reason]["first"][0].rpartition(":")[2]
+        raise CtrlRecError(
+            f"{file}:{first}: {reason}: expected {expected}; {bad} of the first {bad + readable} rows are like this"
+        )

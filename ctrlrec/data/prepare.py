@@ -1,0 +1,214 @@
+"""Raw logs to catalogue and sequences, rule by rule (spec section 2)."""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ctrlrec.config import CategoryKind, DatasetConfig
+from ctrlrec.data.catalogue import Catalogue, is_path, target_categories
+from ctrlrec.data.cleaning import clean_interactions, clean_items
+from ctrlrec.data.ledger import Ledger
+from ctrlrec.data.raw import Raw
+from ctrlrec.data.sequences import Sequences
+from ctrlrec.data.sources import SOURCES
+from ctrlrec.errors import CtrlRecError
+
+MIN_SEQUENCE = 3  # one item to train on, one to validate, one to test
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset ready for use, with the numbers of its data card."""
+
+    catalogue: Catalogue
+    sequences: Sequences
+    report: dict[str, Any]
+
+
+def read_raw(config: DatasetConfig, cache: Path) -> Raw:
+    """The cleaned logs of a source.
+
+    Args:
+        config: the dataset's settings.
+        cache: folder for downloads.
+
+    Raises:
+        CtrlRecError: for a file that is missing, broken or of another format.
+    """
+    source = SOURCES[config.source]
+    logs, metadata = source.locate(config, cache)
+    ledger = Ledger()
+    interactions = clean_interactions(source.interactions(logs, ledger), logs.name, ledger)
+    items = clean_items(source.items(metadata, ledger), metadata.name, ledger)
+    files = [{"name": file.name, "sha256": file.sha256()} for file in (logs, metadata)]
+    kind = config.categories if config.categories != CategoryKind.auto else source.kind
+    if kind == CategoryKind.auto:
+        kind = CategoryKind.path if is_path(items["categories"].to_list()) else CategoryKind.flat
+    return Raw(interactions, items, kind, {"source": config.source, "files": files, "skipped": ledger.report()})
+
+
+def source_digest(config: DatasetConfig) -> str | None:
+    """What tells apart two states of the files at ``dataset.path``; None without a path."""
+    if not config.path:
+        return None
+    path = Path(config.path).expanduser()
+    if not path.exists():
+        raise CtrlRecError(f"dataset.path={config.path}: no such file or folder")
+    digest = hashlib.sha256()
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.is_file():
+            status = file.stat()
+            digest.update(f"{file.name} {_content(file, status.st_size, status.st_mtime_ns)}".encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _content(file: Path, size: int, modified: int) -> str:
+    """Digest of a file; size and time of change only make a changed file a new question to the cache."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def prepare(config: DatasetConfig, cache: Path, cut: Callable[[list[str]], list[str]]) -> Prepared:
+    """Apply the rules of the catalogue and the split.
+
+    Args:
+        config: the dataset's settings.
+        cache: folder for downloads.
+        cut: cuts titles to the backbone's token limit; called once with every cleaned title.
+
+    Raises:
+        CtrlRecError: for unusable files, or where the k-core leaves nobody.
+    """
+    raw = read_raw(config, cache)
+    report: dict[str, Any] = {"dataset": config.name, **raw.report}
+    report["raw"] = {
+        "users": raw.interactions["user"].n_unique(),
+        "items": len(raw.items),
+        "interactions": len(raw.interactions),
+    }
+    items, code = _merge_titles(raw.items, cut, report)
+    names = raw.interactions["user"].unique(maintain_order=True)
+    users, rows = _order(raw.interactions, names, code, report)
+    users, rows = _k_core(users, rows, len(names), len(items), config, report)
+    return _index(config, raw.category_kind, items, names, users, rows, report)
+
+
+def _merge_titles(
+    items: pl.DataFrame, cut: Callable[[list[str]], list[str]], report: dict[str, Any]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Cut titles; items that then share one become one, with the first id and all their categories.
+
+    Returns:
+        The merged items in source order, and columns item, row: where each id went.
+    """
+    titles = items["title"].to_list()
+    shortened = [title.strip() for title in cut(titles)]
+    report["titles"] = {"cut": sum(before != after for before, after in zip(titles, shortened, strict=True))}
+    items = items.with_columns(pl.Series("title", shortened, dtype=pl.String)).filter(pl.col("title") != "")
+    merged = items.group_by("title", maintain_order=True).agg(
+        pl.col("item").first(), pl.col("item").alias("ids"), pl.col("categories").explode().unique(maintain_order=True)
+    )
+    report["titles"]["merged"] = len(items) - len(merged)
+    rows = merged.with_row_index("row").select("row", "ids").explode("ids").rename({"ids": "item"})
+    return merged.drop("ids"), rows
+
+
+def _order(
+    interactions: pl.DataFrame, names: pl.Series, code: pl.DataFrame, report: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """User and item rows of the known interactions, each user's in time order, a repeated one only the first time."""
+    users = pl.DataFrame({"user": names}).with_row_index("number")
+    coded = interactions.join(users, on="user", how="left", maintain_order="left").join(
+        code, on="item", how="left", maintain_order="left"
+    )
+    known = coded.filter(pl.col("row").is_not_null()).select("number", "row", "timestamp")
+    ordered = known.sort("number", "timestamp", maintain_order=True).select("number", "row")
+    first = ordered.unique(maintain_order=True)
+    report["dropped"] = {
+        "interactions with an unknown or incomplete item": len(interactions) - len(known),
+        "repeated interactions": len(known) - len(first),
+    }
+    return first["number"].to_numpy(), first["row"].to_numpy()
+
+
+def _k_core(
+    users: np.ndarray, items: np.ndarray, n_users: int, n_items: int, config: DatasetConfig, report: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Drop users and items with too few interactions, again and again, until all that are left have enough.
+
+    A user needs ``MIN_SEQUENCE`` interactions for the split, whatever the configuration says.
+    """
+    before = len(users), len(np.unique(users)), len(np.unique(items))
+    short, rounds = 0, 0
+    while True:
+        of_user, of_item = np.bincount(users, minlength=n_users), np.bincount(items, minlength=n_items)
+        needed = max(config.min_user_interactions, MIN_SEQUENCE)
+        short += int(((of_user > 0) & (of_user < MIN_SEQUENCE) & (of_user >= config.min_user_interactions)).sum())
+        kept = (of_user >= needed)[users] & (of_item >= config.min_item_interactions)[items]
+        if kept.all():
+            break
+        users, items, rounds = users[kept], items[kept], rounds + 1
+    if not len(users):
+        raise CtrlRecError(
+            f"dataset {config.name}: no user is left of {before[1]} after the k-core (users >= "
+            f"{config.min_user_interactions}, items >= {config.min_item_interactions}); lower "
+            "dataset.min_user_interactions or dataset.min_item_interactions"
+        )
+    report["k_core"] = {
+        "users": config.min_user_interactions,
+        "items": config.min_item_interactions,
+        "rounds": rounds,
+        "interactions dropped": before[0] - len(users),
+        "users dropped": before[1] - len(np.unique(users)),
+        "items dropped": before[2] - len(np.unique(items)),
+        f"users with fewer than {MIN_SEQUENCE} interactions": short,
+    }
+    return users, items
+
+
+def _index(
+    config: DatasetConfig,
+    kind: CategoryKind,
+    items: pl.DataFrame,
+    names: pl.Series,
+    users: np.ndarray,
+    rows: np.ndarray,
+    report: dict[str, Any],
+) -> Prepared:
+    """Catalogue of the items left, in source order; sequences of the users left, by first appearance."""
+    kept_rows, indices = np.unique(rows, return_inverse=True)
+    kept_users, lengths = np.unique(users, return_counts=True)
+    kept = items[kept_rows]
+    categories = kept["categories"].to_list()
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    sequences = Sequences(tuple(names[kept_users].to_list()), offsets, indices.astype(np.int32), config.history_length)
+    held_out = np.concatenate([offsets[1:] - 1, offsets[1:] - 2])
+    trained = np.bincount(indices, minlength=len(kept)) - np.bincount(indices[held_out], minlength=len(kept))
+    catalogue = Catalogue(
+        tuple(kept["item"].to_list()),
+        tuple(kept["title"].to_list()),
+        tuple(tuple(names) for names in categories),
+        tuple(target_categories(categories, kind == CategoryKind.flat)),
+        tuple(trained.tolist()),
+    )
+    report |= {
+        "users": len(sequences),
+        "items": len(catalogue),
+        "interactions": int(offsets[-1]),
+        "sparsity": 1 - float(offsets[-1]) / (len(sequences) * len(catalogue)),
+        "sequence_length": {
+            "min": int(lengths.min()),
+            "median": float(np.median(lengths)),
+            "mean": float(lengths.mean()),
+            "max": int(lengths.max()),
+        },
+        "categories": {"kind": str(kind), "count": len(catalogue.category_names)},
+    }
+    return Prepared(catalogue, sequences, report)

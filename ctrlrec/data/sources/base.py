@@ -1,0 +1,28 @@
+"""What a source is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from ctrlrec.config import CategoryKind, DatasetConfig
+from ctrlrec.data.files import SourceFile
+from ctrlrec.data.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Source:
+    """How the two files of a dataset are found and read; cleaning is the same for all.
+
+    Attributes:
+        kind: of its categories; auto where the source does not say.
+        locate: (config, cache) -> the interactions file and the items file, downloaded where that is possible.
+        interactions: reads columns user, item, timestamp (text or number) and line, in file order.
+        items: reads columns item, title (null where there is none), categories (list) and line, in file order.
+    """
+
+    kind: CategoryKind
+    locate: Callable[[DatasetConfig, Path], tuple[SourceFile, SourceFile]]
+    interactions: Callable[[SourceFile, Ledger], pl.DataFrame]
+    items: Callable[[SourceFile, Ledger], pl.DataFrame]
