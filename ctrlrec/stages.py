@@ -11,6 +11,7 @@ import importlib
 import json
 import logging
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -71,7 +72,7 @@ def _without(node: Any, *names: str) -> dict[str, Any]:
 
 def _answering_stages(config: Config) -> tuple[str, ...]:
     if config.variant.rl:
-        return ("data", "teacher", "rl")
+        return ("data", "teacher", "sl", "rl")
     return ("data", "teacher", "sl") if config.variant.tasks else ("data", "teacher")
 
 
@@ -246,4 +247,5 @@ def _make(
         upstream={need: {"directory": str(path), "fingerprint": path.name[-12:]} for need, path in inputs.items()},
     )
     partial.rename(directory)
+    shutil.rmtree(directory / "checkpoints", ignore_errors=True)  # only after publishing: a kill before goes on from them
     log.info("%-12s done   in %.0f s", stage.name, time.monotonic() - started)

@@ -1,5 +1,6 @@
 """What can be asked for, as frozen types shared by training, rewards and evaluation."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -107,8 +108,7 @@ def allowed_counts(task: Task, item_count: int, proportion: int) -> range:
     """Every number of in-category items, of ``item_count``, that obeys a proportion (Eq. 7), in exact integers."""
     demand = Fraction(item_count * proportion, 100)
     if task == Task.PROPORTION_AT_MOST:
-        return range(0, int(demand) + 1)
+        return range(0, math.floor(demand) + 1)
     if task == Task.PROPORTION_AT_LEAST:
-        return range(-(-demand.numerator // demand.denominator), item_count + 1)
-    low = -(-(demand - 1).numerator // demand.denominator)
-    return range(max(0, low), min(item_count, int(demand + 1)) + 1)
+        return range(math.ceil(demand), item_count + 1)
+    return range(max(0, math.ceil(demand - 1)), min(item_count, math.floor(demand + 1)) + 1)

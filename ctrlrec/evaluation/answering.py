@@ -1,0 +1,65 @@
+"""Asks every question of every setting and writes ``predictions.jsonl``."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ctrlrec.config import Config
+from ctrlrec.evaluation.matching import TitleMatcher
+from ctrlrec.evaluation.settings import questions
+from ctrlrec.instructions import templates
+from ctrlrec.instructions.builder import InstructionBuilder
+from ctrlrec.instructions.controls import Instruction
+from ctrlrec.lm.parsing import written_items
+
+Answerer = Callable[[Sequence[Instruction]], list[str]]
+
+
+def teacher_answers(builder: InstructionBuilder) -> Answerer:
+    """The row ``sasrec``: the teacher's best k items, whatever is asked."""
+
+    def answer(asked: Sequence[Instruction]) -> list[str]:
+        depth = max(instruction.item_count for instruction in asked)
+        best = builder.ranker.top_k([instruction.history for instruction in asked], depth)
+        titles = builder.catalogue.titles
+        return [
+            templates.answer([titles[item] for item in items[: instruction.item_count]])
+            for instruction, items in zip(asked, best, strict=True)
+        ]
+
+    return answer
+
+
+def predictions(
+    config: Config, builder: InstructionBuilder, answerer: Answerer
+) -> Iterator[dict[str, Any]]:
+    """Lines of ``predictions.jsonl`` (spec section 9), setting by setting.
+
+    Args:
+        config: its ``evaluation`` section and the variant's prompt suffix decide.
+        builder: catalogue, sequences and teacher.
+        answerer: turns instructions into answer texts.
+    """
+    catalogue = builder.catalogue
+    matcher = TitleMatcher(catalogue.titles, config.evaluation.match_max_edits)
+    for setting in config.evaluation.settings:
+        asked = questions(setting, builder, config.evaluation, config.variant.prompt_suffix)
+        texts = answerer(asked)
+        written = [[item.title for item in written_items(text)] for text in texts]
+        items = [[matcher(title) for title in titles] for titles in written]
+        ranks = builder.ranker.ranks([instruction.history for instruction in asked], items)
+        for instruction, text, titles, matched, places in zip(asked, texts, written, items, ranks, strict=True):
+            shown = instruction.record(catalogue)
+            yield {
+                "setting": setting,
+                "user": shown["user"],
+                "history": shown["history"],
+                "target": shown["target"],
+                "item_count": shown["item_count"],
+                "category": shown["category"],
+                "proportion": shown["proportion"],
+                "prompt": shown["prompt"],
+                "response": text,
+                "titles": titles,
+                "items": [None if item is None else catalogue.titles[item] for item in matched],
+                "teacher_rank": places,
+            }

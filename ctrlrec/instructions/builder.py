@@ -1,0 +1,397 @@
+"""Builds the instruction set of Table 7, the validation set, RL prompts and evaluation questions.
+
+Every sample is a function of (seed, epoch, user, task) alone: each draws from its own counter-based generator, so
+neither worker count nor order nor a resumed run changes it.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ctrlrec.config import CategorySampling, InstructionsConfig
+from ctrlrec.data.catalogue import Catalogue
+from ctrlrec.data.sequences import Sequences
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.instructions import chat, templates
+from ctrlrec.instructions.controls import PROPORTION_TASKS, Example, Instruction, Messages, Task
+from ctrlrec.instructions.labels import Demand, answers, negative_categories, settle
+from ctrlrec.teacher.ranker import Ranker
+
+_TASKS = tuple(Task)
+_VALIDATION_EPOCH, _ROLLOUT_EPOCH, _EVALUATION_EPOCH = 2**32, 2**33, 2**34  # streams that no training epoch reaches
+_CHUNK = 1024  # histories scored by the teacher at once
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLimit:
+    """How long prompts may be, in tokens of the backbone.
+
+    Attributes:
+        prompt_tokens: tokens of a conversation under the chat template, generation prompt included.
+        text_tokens: tokens of each of many texts.
+        max_prompt: largest prompt (spec section 3: 1024 in all less 512 for the response).
+        max_response: largest response.
+        system_prompt: leading system turn; None for none.
+    """
+
+    prompt_tokens: Callable[[Messages], int]
+    text_tokens: Callable[[list[str]], list[int]]
+    max_prompt: int
+    max_response: int
+    system_prompt: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A question whose category and answer are still to be settled.
+
+    Attributes:
+        task: kind of instruction.
+        user: position of the user in the sequences.
+        history: catalogue indices, oldest first.
+        target: catalogue index of the ground truth.
+        item_count: k; lowered where no category can supply it.
+        proportion: percent for the proportion tasks.
+        selects: whether candidates are given.
+        rng: the sample's own generator.
+        fixed_category: the evaluation's rule: the target category of the target, or for the negative and at-most
+            tasks the largest of the teacher's first k; training draws instead.
+        suffix: text appended to the prompt.
+    """
+
+    task: Task
+    user: int
+    history: tuple[int, ...]
+    target: int
+    item_count: int
+    proportion: int | None
+    selects: bool
+    rng: np.random.Generator
+    fixed_category: bool = False
+    suffix: str = ""
+
+
+def generator(seed: int, epoch: int, subject: int, task: Task) -> np.random.Generator:
+    """The generator of one sample, set by (seed, epoch, user or item, task) and nothing else."""
+    counter = [0, epoch, subject, _TASKS.index(task)]
+    return np.random.Generator(np.random.Philox(key=[seed, 0x6374726C726563], counter=counter))
+
+
+class InstructionBuilder:
+    """Turns sequences and a teacher into instructions with labels."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        sequences: Sequences,
+        ranker: Ranker,
+        config: InstructionsConfig,
+        limit: PromptLimit,
+        seed: int,
+    ):
+        self.catalogue, self.sequences, self.ranker = catalogue, sequences, ranker
+        self.config, self.limit, self.seed = config, limit, seed
+        self.dialogues, self.chat_report = chat.load_dialogues(config.chat_path)
+        # A user with one training item has no window: a history of at least one item and a target.
+        self.users = [user for user in range(len(sequences)) if len(sequences.train(user)) >= 2]
+        self._quoted_tokens = np.asarray(limit.text_tokens([f" '{title}'," for title in catalogue.titles]))
+        self._overheads: dict[tuple[Task, bool], int] = {}
+
+    # ------------------------------------------------------------------ training
+
+    def epoch(self, epoch: int, families: Collection[str]) -> list[Example]:
+        """One epoch of Table 7, in a fixed order (shuffling is the trainer's).
+
+        Args:
+            epoch: from 0.
+            families: which of sequential, category, proportion, search, chat to build.
+
+        Returns:
+            Per user one I0, one I1 (half +, half -), one I2 (thirds); per item one I3; chat in its ratio to them.
+        """
+        tasks = [task for task in self._user_tasks(families)]
+        drafts = [self._window(epoch, user, family(user, epoch)) for user in self.users for family in tasks]
+        examples = self.complete(drafts)
+        if Task.SEARCH.family in families:
+            examples += [self._search(epoch, item) for item in range(len(self.catalogue))]
+        if Task.CHAT.family in families:
+            examples += self._chat(epoch, round(self.config.chat_ratio * len(examples)))
+        return examples
+
+    def _user_tasks(self, families: Collection[str]) -> list[Callable[[int, int], Task]]:
+        # Turns by user and epoch give the halves and thirds of Table 7 exactly, up to the remainder.
+        positive_negative = (Task.CATEGORY_POSITIVE, Task.CATEGORY_NEGATIVE)
+        proportions = (Task.PROPORTION_ABOUT, Task.PROPORTION_AT_MOST, Task.PROPORTION_AT_LEAST)
+        turns: dict[str, Callable[[int, int], Task]] = {
+            "sequential": lambda user, epoch: Task.SEQUENTIAL,
+            "category": lambda user, epoch: positive_negative[(user + epoch) % 2],
+            "proportion": lambda user, epoch: proportions[(user + epoch) % 3],
+        }
+        return [turn for family, turn in turns.items() if family in families]
+
+    def _window(self, epoch: int, user: int, task: Task, item_counts: tuple[int, int] | None = None) -> Draft:
+        """A random window of the user's training items: target at t, history [start, t) (spec section 2)."""
+        rng = generator(self.seed, epoch, user, task)
+        items = self.sequences.train(user)
+        end = int(rng.integers(1, len(items)))
+        start = int(rng.integers(max(0, end - self.sequences.history_length), end))
+        low, high = item_counts or (1, self.config.item_count_max)
+        item_count = int(rng.integers(low, high + 1))
+        proportion = int(rng.choice(self.config.proportions)) if task in PROPORTION_TASKS else None
+        selects = bool(rng.random() < self.config.candidate_share) and templates.has_selection_form(task)
+        history = tuple(items[start:end].tolist())
+        return Draft(task, user, history, int(items[end]), item_count, proportion, selects, rng)
+
+    def _search(self, epoch: int, item: int) -> Example:
+        """k random items of a category of ``item`` (or outside one it is not in), ``item`` among them (I3)."""
+        rng = generator(self.seed, epoch, item, Task.SEARCH)
+        k = int(rng.integers(1, self.config.item_count_max + 1))
+        own = self.catalogue.membership[:, item]
+        negative = bool(rng.random() < self.config.search_negative_share) and not own.all()
+        category = self.catalogue.category_names[int(rng.choice(np.flatnonzero(~own if negative else own)))]
+        row = self.catalogue.membership[self.catalogue.category_index[category]]
+        pool = np.flatnonzero(~row if negative else row)
+        pool = pool[pool != item]
+        chosen = rng.choice(pool, size=min(k - 1, len(pool)), replace=False)
+        labels = rng.permutation(np.append(chosen, item)).tolist()
+        phrasing = int(rng.integers(templates.INTENTIONS))
+        candidates = None
+        if rng.random() < self.config.candidate_share:
+            # Distractors break the intention: an answer from outside the labels would not comply.
+            candidates = self._candidates(labels, np.flatnonzero(row if negative else ~row), rng)
+
+        def render(shown: Sequence[int] | None) -> str:
+            titles = None if shown is None else [self.catalogue.titles[index] for index in shown]
+            return templates.prompt(
+                Task.SEARCH, len(labels), category=category, negative=negative, phrasing=phrasing, candidates=titles
+            )
+
+        _, candidates, messages = self._fit(Task.SEARCH, (), candidates, labels, lambda _, shown: render(shown))
+        instruction = Instruction(
+            Task.SEARCH, None, (), None, len(labels), category, None, candidates, messages
+        )
+        return Example(instruction, self._answer(labels), tuple(labels), (None,) * len(labels))
+
+    def _chat(self, epoch: int, count: int) -> list[Example]:
+        def fits(messages: Messages, response: str) -> bool:
+            return (
+                self.limit.prompt_tokens(messages) <= self.limit.max_prompt
+                and self.limit.text_tokens([response])[0] < self.limit.max_response
+            )
+
+        examples = []
+        for index in range(count if self.dialogues else 0):
+            drawn = chat.draw(self.dialogues, generator(self.seed, epoch, index, Task.CHAT), fits)
+            if drawn is not None:
+                messages, response = drawn
+                instruction = Instruction(Task.CHAT, None, (), None, 0, None, None, None, messages)
+                examples.append(Example(instruction, response, (), ()))
+        return examples
+
+    # ------------------------------------------------------------------ validation, RL
+
+    def validation(self) -> list[Example]:
+        """I0, I1+, I1- and I2 about 50% (Section 3.1.1), on the validation item of a fixed random sample of users."""
+        count = min(self.config.validation_size, len(self.sequences))
+        users = np.random.default_rng([self.seed, 1]).permutation(len(self.sequences))[:count]
+        kinds = (Task.SEQUENTIAL, Task.CATEGORY_POSITIVE, Task.CATEGORY_NEGATIVE, Task.PROPORTION_ABOUT)
+        drafts = []
+        for task in kinds:
+            for user in sorted(users.tolist()):
+                history, target = self.sequences.validation(user)
+                proportion = 50 if task == Task.PROPORTION_ABOUT else None
+                rng = generator(self.seed, _VALIDATION_EPOCH, user, task)
+                shown = tuple(history.tolist())
+                drafts.append(
+                    Draft(task, user, shown, target, self.config.item_count_max, proportion, False, rng, True)
+                )
+        return self.complete(drafts)
+
+    def rollout_prompts(self, iteration: int, count: int, item_counts: tuple[int, int]) -> list[Instruction]:
+        """RL prompts: a third each of I0, I1 and I2, windows as in training.
+
+        Args:
+            iteration: from 0; decides the prompts together with the seed.
+            count: number of prompts.
+            item_counts: smallest and largest k.
+        """
+        tasks = self._user_tasks(("sequential", "category", "proportion"))
+        drafts = []
+        for index in range(iteration * count, (iteration + 1) * count):
+            turn, within = divmod(index, len(self.users) * len(tasks))
+            order = np.random.default_rng([self.seed, 2, turn]).permutation(len(self.users) * len(tasks))
+            user, family = divmod(int(order[within]), len(tasks))
+            user = self.users[user]
+            drafts.append(self._window(_ROLLOUT_EPOCH + turn, user, tasks[family](user, turn), item_counts))
+        return [example.instruction for example in self.complete(drafts)]
+
+    # ------------------------------------------------------------------ evaluation
+
+    def question(self, task: Task, user: int, item_count: int, proportion: int | None, suffix: str = "") -> Draft:
+        """The test question of one user (spec section 7), to be settled by :meth:`complete`."""
+        history, target = self.sequences.test(user)
+        rng = generator(self.seed, _EVALUATION_EPOCH, user, task)
+        return Draft(task, user, tuple(history.tolist()), target, item_count, proportion, False, rng, True, suffix)
+
+    # ------------------------------------------------------------------ completion
+
+    def complete(self, drafts: Sequence[Draft]) -> list[Example]:
+        """Settle categories, labels and wording.
+
+        A draft for which no category can be asked (the ground truth has every one) is left out.
+        """
+        examples: list[Example] = []
+        for begin in range(0, len(drafts), _CHUNK):
+            examples += self._complete(drafts[begin : begin + _CHUNK])
+        return examples
+
+    def _complete(self, drafts: Sequence[Draft]) -> list[Example]:
+        scores = self.ranker.scores([draft.history for draft in drafts]).cpu()
+        against = [
+            row
+            for row, draft in enumerate(drafts)
+            if draft.task in (Task.CATEGORY_NEGATIVE, Task.PROPORTION_AT_MOST)
+        ]
+        largest: dict[int, str | None] = {}
+        if against and (self.config.category_sampling == CategorySampling.ground_truth or drafts[0].fixed_category):
+            found = negative_categories(
+                self.catalogue,
+                scores[against],
+                [drafts[row].target for row in against],
+                [drafts[row].item_count for row in against],
+            )
+            largest = dict(zip(against, found, strict=True))
+        kept, demands = [], []
+        for row, draft in enumerate(drafts):
+            uniform = self.config.category_sampling == CategorySampling.uniform and not draft.fixed_category
+            categories = self._categories(draft, largest.get(row), uniform)
+            if draft.task != Task.SEQUENTIAL and not categories:
+                continue
+            demand = settle(
+                draft.task,
+                draft.item_count,
+                draft.proportion,
+                categories,
+                self.catalogue,
+                draft.history,
+                draft.target,
+                not uniform,
+                draft.rng,
+            )
+            if draft.fixed_category and categories:  # a test question is asked even where the catalogue cannot fill it
+                demand = replace(demand, item_count=draft.item_count, category=categories[0])
+            if demand.category is not None or draft.task == Task.SEQUENTIAL:
+                kept.append(row)
+                demands.append(demand)
+        if not kept:
+            return []
+        chosen = [drafts[row] for row in kept]
+        labels, ranks = answers(self.catalogue, scores[kept], [draft.target for draft in chosen], demands)
+        return [self._example(*parts) for parts in zip(chosen, demands, labels, ranks, strict=True)]
+
+    def _categories(self, draft: Draft, largest: str | None, uniform: bool) -> list[str]:
+        """Names in the order to try: the first that can supply an answer is asked for."""
+        if draft.task == Task.SEQUENTIAL:
+            return []
+        if uniform:
+            names = self.catalogue.category_names
+            return [names[index] for index in draft.rng.permutation(len(names))[:32].tolist()]
+        if draft.task in (Task.CATEGORY_NEGATIVE, Task.PROPORTION_AT_MOST):
+            return [largest] if largest is not None else []
+        if draft.fixed_category:
+            return [self.catalogue.target_categories[draft.target]]
+        own = self.catalogue.categories[draft.target]
+        return [own[index] for index in draft.rng.permutation(len(own)).tolist()]
+
+    def _example(
+        self, draft: Draft, demand: Demand, labels: tuple[int, ...], ranks: tuple[int | None, ...]
+    ) -> Example:
+        phrasing = int(draft.rng.integers(templates.INTENTIONS))
+        titles = self.catalogue.titles
+        candidates = None
+        if draft.selects:
+            outside = np.setdiff1d(np.arange(len(self.catalogue)), [*draft.history, *labels])
+            candidates = self._candidates(labels, outside, draft.rng)
+
+        def render(history: Sequence[int], shown: Sequence[int] | None) -> str:
+            text = templates.prompt(
+                draft.task,
+                demand.item_count,
+                [titles[item] for item in history],
+                demand.category,
+                draft.proportion,
+                phrasing=phrasing,
+                candidates=None if shown is None else [titles[item] for item in shown],
+            )
+            return text + draft.suffix
+
+        history, candidates, messages = self._fit(draft.task, draft.history, candidates, labels, render)
+        instruction = Instruction(
+            draft.task,
+            self.sequences.users[draft.user],
+            history,
+            draft.target,
+            demand.item_count,
+            demand.category,
+            draft.proportion,
+            candidates,
+            messages,
+        )
+        return Example(instruction, self._answer(labels), labels, ranks)
+
+    def _answer(self, labels: Iterable[int]) -> str:
+        return templates.answer([self.catalogue.titles[item] for item in labels])
+
+    def _candidates(self, labels: Sequence[int], pool: np.ndarray, rng: np.random.Generator) -> tuple[int, ...]:
+        missing = min(max(self.config.candidate_count - len(labels), 0), len(pool))
+        distractors = rng.choice(pool, size=missing, replace=False) if missing else np.empty(0, dtype=int)
+        return tuple(rng.permutation(np.concatenate([np.asarray(labels), distractors])).astype(int).tolist())
+
+    def _fit(
+        self,
+        task: Task,
+        history: tuple[int, ...],
+        candidates: tuple[int, ...] | None,
+        labels: Sequence[int],
+        render: Callable[[Sequence[int], Sequence[int] | None], str],
+    ) -> tuple[tuple[int, ...], tuple[int, ...] | None, Messages]:
+        """Shorten until the prompt fits: oldest history first, then distractors, never the instruction.
+
+        Raises:
+            CtrlRecError: where the instruction alone is too long.
+        """
+        while True:
+            text = render(history, candidates)
+            messages = self._messages(text)
+            # Counting tokens of every prompt would cost more than building it; the sum over titles bounds it.
+            bound = self._overhead(task, candidates is not None) + int(
+                self._quoted_tokens[[*history, *(candidates or ())]].sum()
+            )
+            if bound <= self.limit.max_prompt or self.limit.prompt_tokens(messages) <= self.limit.max_prompt:
+                return history, candidates, messages
+            distractors = [item for item in candidates or () if item not in labels]
+            if history:
+                history = history[1:]
+            elif candidates is not None and distractors:
+                candidates = tuple(item for item in candidates if item != distractors[-1])
+            else:
+                raise CtrlRecError(
+                    f"the {task.value} instruction alone is longer than the {self.limit.max_prompt} tokens left for a "
+                    "prompt: raise model.max_length or lower model.max_response_length"
+                )
+
+    def _overhead(self, task: Task, selects: bool) -> int:
+        """Tokens of a prompt without titles, with the longest category name and some slack for merges."""
+        key = (task, selects)
+        if key not in self._overheads:
+            longest = max(self.catalogue.category_names, key=len)
+            text = templates.prompt(
+                task, 10, [], longest, 100 if task in PROPORTION_TASKS else None, candidates=[] if selects else None
+            )
+            self._overheads[key] = self.limit.prompt_tokens(self._messages(text)) + 32
+        return self._overheads[key]
+
+    def _messages(self, text: str) -> Messages:
+        system = (("system", self.limit.system_prompt),) if self.limit.system_prompt else ()
+        return (*system, ("user", text))

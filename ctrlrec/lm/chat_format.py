@@ -1,0 +1,57 @@
+"""Conversations to token ids, with the backbone's own chat template."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from ctrlrec.config import ModelConfig
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.instructions.builder import PromptLimit
+from ctrlrec.instructions.controls import Messages
+
+
+class ChatFormat:
+    """Renders and tokenizes prompts and responses.
+
+    A response is tokenized apart from its prompt, because generation continues exactly there: what is learnt and what
+    is sampled then meet at the same token boundary.
+
+    Raises:
+        CtrlRecError: for a tokenizer without a chat template or without an end-of-sequence token.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: ModelConfig):
+        if not tokenizer.chat_template:
+            raise CtrlRecError(f"model {config.path or config.name}: its tokenizer has no chat template; use a chat model")
+        if tokenizer.eos_token_id is None:
+            raise CtrlRecError(f"model {config.path or config.name}: its tokenizer has no end-of-sequence token")
+        self.tokenizer, self.config = tokenizer, config
+        self.end = int(tokenizer.eos_token_id)
+        self.pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+
+    def text(self, messages: Messages) -> str:
+        """A conversation under the chat template, ending where the assistant's answer begins."""
+        turns = [{"role": role, "content": content} for role, content in messages]
+        rendered = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        assert isinstance(rendered, str)
+        return rendered
+
+    def prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
+        """Token ids of many prompts."""
+        texts = [self.text(messages) for messages in conversations]
+        return self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []  # type: ignore[return-value]
+
+    def responses(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of many responses with the end-of-sequence token; cut to ``model.max_response_length``."""
+        rows = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+        return [[*row, self.end][: self.config.max_response_length] for row in rows]
+
+    def limit(self) -> PromptLimit:
+        """What the instruction builder needs to know to keep prompts within their length."""
+        return PromptLimit(
+            prompt_tokens=lambda messages: len(self.prompts([messages])[0]),
+            text_tokens=lambda texts: [len(row) for row in self.tokenizer(texts, add_special_tokens=False)["input_ids"]],
+            max_prompt=self.config.max_length - self.config.max_response_length,
+            max_response=self.config.max_response_length,
+            system_prompt=self.config.system_prompt,
+        )

@@ -1,0 +1,38 @@
+"""The model as a stage left it: backbone, then SL, then RL's actor, folded into plain weights."""
+
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from ctrlrec.config import ModelConfig
+from ctrlrec.lm.adapters import ACTOR, merge
+from ctrlrec.lm.backbone import load_model, resolve_dtype
+
+
+def load_policy(
+    config: ModelConfig,
+    cache: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    sl: Path | None = None,
+    rl: Path | None = None,
+) -> PreTrainedModel:
+    """The whole model after the stages given.
+
+    Args:
+        config: the backbone.
+        cache: folder for downloads.
+        tokenizer: the backbone's.
+        seed: initial weights of a backbone from scratch.
+        sl: directory of a finished SL stage; None for the backbone untouched.
+        rl: directory of a finished RL stage; its actor is folded in.
+    """
+    if sl is not None and (sl / "model").exists():
+        model = AutoModelForCausalLM.from_pretrained(sl / "model", dtype=resolve_dtype(config))
+    else:
+        model = load_model(config, cache, tokenizer, seed)
+        if sl is not None:
+            model = merge(model, sl / "adapter")
+    if rl is not None:
+        model = merge(model, rl / "adapter" / ACTOR)
+    return model

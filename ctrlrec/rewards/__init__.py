@@ -1,0 +1,1 @@
+"""Rule rewards, one small function per equation of the paper."""

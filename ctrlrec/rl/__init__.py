@@ -1,0 +1,1 @@
+"""Proximal policy optimisation with rule rewards (Section 2.3)."""

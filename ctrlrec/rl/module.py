@@ -1,0 +1,315 @@
+"""The Lightning module of RL: one training step is one PPO iteration, rollout and inner epochs included."""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from peft import PeftModel
+from torch.utils.data import DataLoader
+
+from ctrlrec.config import RLConfig
+from ctrlrec.instructions.builder import InstructionBuilder
+from ctrlrec.lm.adapters import ACTOR, CRITIC, load_trainable_state, trainable_state, using
+from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.lm.kernels import entropy_from_logits, selective_log_softmax
+from ctrlrec.lm.scoring import hidden_states, logits, pad
+from ctrlrec.provenance import write_jsonl
+from ctrlrec.rewards.scheme import RewardScheme
+from ctrlrec.rl import ppo
+from ctrlrec.rl.rollout import Answer, placed_rewards, sample_answers, summary
+from ctrlrec.sl.module import polynomial_decay
+
+
+class Experience:
+    """The tensors of one iteration; rows are answers, columns generated tokens.
+
+    Attributes:
+        ids: (B, P + T) prompts padded on the left, answers on the right.
+        attention: (B, P + T) 1 on real tokens.
+        actions: (B, T) generated ids.
+        mask: (B, T) 1 on generated tokens.
+        log_probs: (B, T) of the policy that sampled; likewise ``values``, ``advantages`` and ``returns``.
+    """
+
+    def __init__(self, answers: list[Answer], padding: int, device: torch.device):
+        prompts, prompt_mask = pad([answer.prompt for answer in answers], padding, left=True)
+        actions, mask = pad([answer.tokens for answer in answers], padding)
+        self.ids = torch.cat([prompts, actions], dim=1).to(device)
+        self.attention = torch.cat([prompt_mask, mask], dim=1).to(device)
+        self.actions, self.mask = actions.to(device), mask.float().to(device)
+        self.log_probs = self.reference = self.values = torch.zeros_like(self.mask)
+        self.advantages = self.returns = torch.zeros_like(self.mask)
+
+
+class PPOModule(pl.LightningModule):
+    """Actor, critic and reference on one frozen base (design: adapters on, adapters on, adapters off)."""
+
+    def __init__(
+        self,
+        model: PeftModel,
+        chat_format: ChatFormat,
+        builder: InstructionBuilder,
+        scheme: RewardScheme,
+        config: RLConfig,
+        item_rewards: bool,
+        max_new_tokens: int,
+        directory: Path,
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.strict_loading = False  # checkpoints hold the trainable tensors alone; on_load_checkpoint compares names
+        self.model, self.chat_format, self.builder = model, chat_format, builder
+        self.scheme, self.config, self.item_rewards = scheme, config, item_rewards
+        self.max_new_tokens, self.rollouts = max_new_tokens, directory / "rollouts.jsonl"
+        width = model.get_base_model().config.hidden_size
+        self.value_head = torch.nn.Linear(width, 1)
+        torch.nn.init.normal_(self.value_head.weight, std=1 / (width + 1))
+        torch.nn.init.zeros_(self.value_head.bias)
+        self._seconds: dict[str, float] = defaultdict(float)
+
+    # ------------------------------------------------------------------ Lightning
+
+    @property
+    def intervals(self) -> int:
+        """Lightning epochs: one per checkpoint."""
+        return -(-self.config.iterations // self.config.checkpoint_every)
+
+    def train_dataloader(self) -> DataLoader:
+        """The numbers of the iterations until the next checkpoint."""
+        begin = self.current_epoch * self.config.checkpoint_every
+        numbers = range(begin, min(begin + self.config.checkpoint_every, self.config.iterations))
+        return DataLoader(numbers, batch_size=None, num_workers=0)  # type: ignore[arg-type]
+
+    def configure_optimizers(self) -> Any:
+        """One Adam, two groups: the actor; the critic with its value head."""
+        named = dict(self.named_parameters())
+        actor = [tensor for name, tensor in named.items() if f".{ACTOR}." in name]
+        critic = [tensor for name, tensor in named.items() if f".{CRITIC}." in name or name.startswith("value_head")]
+        optimizer = torch.optim.Adam(
+            [
+                {"params": actor, "lr": self.config.learning_rate},
+                {"params": critic, "lr": self.config.critic_learning_rate},
+            ]
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            lambda step: polynomial_decay(
+                step, self.config.iterations, self.config.warmup_iterations, self.config.decay_power
+            ),
+        )
+        return [optimizer], [scheduler]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep adapters and value head alone."""
+        checkpoint["state_dict"] = trainable_state(self)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Load by name and forget rollouts that came after the checkpoint."""
+        load_trainable_state(self, checkpoint["state_dict"])
+        done = checkpoint["epoch"] + 1 if "epoch" in checkpoint else 0
+        kept = done * self.config.checkpoint_every
+        if self.rollouts.exists():
+            write_jsonl(self.rollouts, [row for row in _whole_rows(self.rollouts) if row["iteration"] < kept])
+
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        """Sample, judge, score, learn, log: one iteration."""
+        iteration = int(batch)
+        # Every iteration has its own random stream, so a resumed run samples what an undisturbed one would.
+        torch.manual_seed((self.builder.seed << 24) + iteration)
+        self._seconds.clear()
+        answers = self.collect(iteration)
+        experience = self.score(answers)
+        learnt = self.learn(experience)
+        self.lr_schedulers().step()  # type: ignore[union-attr,call-arg]
+        with self.rollouts.open("a", encoding="utf-8") as file:
+            for sample, answer in enumerate(answers):
+                row = answer.record(iteration, sample % self.config.samples_per_prompt, self.builder.catalogue)
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        tokens = float(experience.mask.sum())
+        metrics = summary(answers, self.config.list_weight) | learnt
+        metrics |= {f"seconds/{phase}": seconds for phase, seconds in self._seconds.items()}
+        metrics["tokens_per_second/rollout"] = tokens / max(self._seconds["rollout"], 1e-9)
+        metrics["tokens_per_second/iteration"] = tokens / max(sum(self._seconds.values()), 1e-9)
+        self.log_dict(metrics)
+        self.log("reward", metrics["reward/total"], prog_bar=True, logger=False)
+        self.log("illegal", metrics["illegal/any"], prog_bar=True, logger=False)
+
+    # ------------------------------------------------------------------ phases
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._seconds[name] += time.perf_counter() - started
+
+    def collect(self, iteration: int) -> list[Answer]:
+        """Prompts of this iteration and sampled, judged, rewarded answers to them."""
+        with self._phase("prompts"):
+            instructions = self.builder.rollout_prompts(
+                iteration, self.config.prompts, (self.config.item_count_min, self.config.item_count_max)
+            )
+            prompts = self.chat_format.prompts([instruction.messages for instruction in instructions])
+        repeats = self.config.samples_per_prompt
+        self.eval()
+        with self._phase("rollout"), using(self.model, ACTOR):
+            return sample_answers(
+                self.model,
+                self.chat_format,
+                [instruction for instruction in instructions for _ in range(repeats)],
+                [prompt for prompt in prompts for _ in range(repeats)],
+                self.builder.catalogue,
+                self.builder.ranker,
+                self.scheme,
+                self.max_new_tokens,
+                self.config.temperature,
+            )
+
+    @torch.no_grad()
+    def score(self, answers: list[Answer]) -> Experience:
+        """Log-probabilities of actor and reference, values, penalised rewards, advantages."""
+        settings = self.config
+        with self._phase("score"):
+            experience = Experience(answers, self.chat_format.pad, self.device)
+            columns: dict[str, list[torch.Tensor]] = defaultdict(list)
+            for rows in torch.arange(len(answers), device=self.device).split(settings.micro_batch_size):
+                columns["log_probs"].append(self._log_probs(experience, rows, ACTOR)[0])
+                columns["reference"].append(self._log_probs(experience, rows, None)[0])
+                columns["values"].append(self._values(experience, rows))
+            experience.log_probs, experience.reference, experience.values = (
+                torch.cat(columns[name]) for name in ("log_probs", "reference", "values")
+            )
+            placed = placed_rewards(answers, self.item_rewards, settings.list_weight).to(self.device)
+            rewards = ppo.penalised_rewards(
+                placed, experience.log_probs, experience.reference, experience.mask, settings.kl_coefficient
+            )
+            if settings.whiten_rewards:
+                rewards = ppo.whiten(rewards, experience.mask, shift_mean=False)
+            advantages, experience.returns = ppo.advantages_and_returns(
+                rewards, experience.values, experience.mask, settings.gamma, settings.gae_lambda
+            )
+            experience.advantages = ppo.whiten(advantages, experience.mask, shift_mean=True)
+        return experience
+
+    def learn(self, experience: Experience) -> dict[str, float]:
+        """The inner epochs; stops before a step once the policy is ``kl_stop`` away from the one that sampled.
+
+        Every row is forwarded in the mode it was sampled in: dropout would make the first ratio differ from one.
+        """
+        settings = self.config
+        optimizer = self.optimizers()
+        rows = len(experience.mask)
+        tokens = experience.mask.sum()
+        log: dict[str, list[float]] = defaultdict(list)
+        log["kl/reference"] = [
+            float(ppo.masked_mean(ppo.kl_estimate(experience.log_probs, experience.reference), experience.mask))
+        ]
+        log["value/explained_variance"] = [
+            float(ppo.explained_variance(experience.values, experience.returns, experience.mask))
+        ]
+        stopped = False
+        with self._phase("learn"):
+            for _ in range(settings.ppo_epochs):
+                for minibatch in torch.randperm(rows).to(self.device).chunk(settings.minibatches):
+                    parts = self._accumulate(experience, minibatch)
+                    if settings.kl_stop is not None and parts["kl/policy"] > settings.kl_stop:
+                        stopped = True
+                        break
+                    parts |= self._step(optimizer)
+                    for name, value in parts.items():
+                        log[name].append(value)
+                if stopped:
+                    break
+        log["policy/steps"] = [float(len(log["loss/policy"]))]
+        log["policy/tokens"] = [float(tokens)]
+        return {name: sum(values) / len(values) for name, values in log.items() if values}
+
+    def _accumulate(self, experience: Experience, minibatch: torch.Tensor) -> dict[str, float]:
+        """Gradient of the loss averaged over all tokens of a minibatch, in micro-batches."""
+        settings = self.config
+        self.optimizers().zero_grad()  # type: ignore[union-attr]
+        tokens = experience.mask[minibatch].sum()
+        sums: dict[str, float] = defaultdict(float)
+        for rows in minibatch.split(settings.micro_batch_size):
+            mask = experience.mask[rows]
+            log_probs, entropy = self._log_probs(experience, rows, ACTOR)
+            policy, ratio, clipped = ppo.policy_loss(
+                log_probs, experience.log_probs[rows], experience.advantages[rows], settings.clip
+            )
+            actor_loss = ((policy - settings.entropy_coefficient * entropy) * mask).sum() / tokens
+            self.manual_backward(actor_loss)
+            values = self._values(experience, rows)
+            error, value_clipped = ppo.value_loss(
+                values, experience.values[rows], experience.returns[rows], settings.value_clip
+            )
+            self.manual_backward(settings.value_coefficient * (error * mask).sum() / tokens)
+            with torch.no_grad():
+                kl = ppo.kl_estimate(experience.log_probs[rows], log_probs)
+                for name, tensor in (
+                    ("loss/policy", policy),
+                    ("loss/value", error),
+                    ("policy/entropy", entropy),
+                    ("policy/ratio", ratio),
+                    ("policy/clipped", clipped),
+                    ("value/clipped", value_clipped),
+                    ("kl/policy", kl),
+                ):
+                    sums[name] += float((tensor * mask).sum() / tokens)
+                sums["policy/ratio_max"] = max(sums["policy/ratio_max"], float((ratio * mask).max()))
+        return dict(sums)
+
+    def _step(self, optimizer: Any) -> dict[str, float]:
+        """Clip the gradient of actor and critic together, then step."""
+        groups = optimizer.param_groups
+        norms = [
+            torch.nn.utils.get_total_norm([tensor.grad for tensor in group["params"] if tensor.grad is not None])
+            for group in groups
+        ]
+        torch.nn.utils.clip_grad_norm_(
+            [tensor for group in groups for tensor in group["params"]],
+            self.config.gradient_clip,
+            error_if_nonfinite=True,
+        )
+        optimizer.step()
+        return {"gradient/actor": float(norms[0]), "gradient/critic": float(norms[1])}
+
+    # ------------------------------------------------------------------ forward passes
+
+    def _log_probs(
+        self, experience: Experience, rows: torch.Tensor, adapter: str | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probability of each generated token and entropy at its place, at the sampling temperature; (b, T)."""
+        with using(self.model, adapter):
+            hidden = self._states(experience, rows)
+            mask = experience.mask[rows].bool()
+            chosen = logits(self.model, hidden[mask]) / self.config.temperature  # the head on real tokens alone
+            log_probs = torch.zeros_like(experience.mask[rows])
+            entropy = torch.zeros_like(log_probs)
+            # One row of N tokens: the kernel loops over the first dimension.
+            log_probs[mask] = selective_log_softmax(chosen[None], experience.actions[rows][mask][None])[0]
+            entropy[mask] = entropy_from_logits(chosen)
+            return log_probs, entropy
+
+    def _values(self, experience: Experience, rows: torch.Tensor) -> torch.Tensor:
+        """V of the state before each generated token; (b, T), zero on padding."""
+        with using(self.model, CRITIC):
+            hidden = self._states(experience, rows)
+            return self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1) * experience.mask[rows]
+
+    def _states(self, experience: Experience, rows: torch.Tensor) -> torch.Tensor:
+        """Hidden states that predict the generated tokens, (b, T, H): those one place before them."""
+        hidden = hidden_states(self.model, experience.ids[rows], experience.attention[rows])
+        return hidden[:, -experience.actions.shape[1] - 1 : -1]
+
+
+def _whole_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSON Lines file whose last line a kill may have cut."""
+    text = path.read_text(encoding="utf-8")
+    if text and not text.endswith("\n"):
+        text = text[: text.rfind("\n") + 1]
+    return [json.loads(line) for line in text.splitlines()]

@@ -1,0 +1,181 @@
+"""How each stage is done: loads what upstream stages left, calls the rooms, writes the files of spec section 9.
+
+Every function takes ``(config, inputs, directory)``: the finished upstream directories by stage name and the partial
+directory to fill. Imports are local, so that a run loads only the libraries of the stages it really runs.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctrlrec.config import Config
+from ctrlrec.provenance import write_jsonl, write_text
+
+if TYPE_CHECKING:
+    from ctrlrec.instructions.builder import InstructionBuilder
+    from ctrlrec.lm.chat_format import ChatFormat
+
+Inputs = dict[str, Path]
+
+
+def _cache(config: Config) -> Path:
+    cache = Path(config.cache).expanduser()
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache
+
+
+def data(config: Config, inputs: Inputs, directory: Path) -> None:
+    """Catalogue, sequences, data card and the backbone's tokenizer, whose tokens decide where titles are cut."""
+    from transformers import PreTrainedTokenizerBase
+
+    from ctrlrec.data.prepare import prepare
+    from ctrlrec.instructions import chat, templates
+    from ctrlrec.lm.backbone import make_tokenizer
+
+    made: list[PreTrainedTokenizerBase] = []
+
+    def cut(titles: list[str]) -> list[str]:
+        def texts() -> list[str]:
+            dialogues, _ = chat.load_dialogues(config.instructions.chat_path)
+            turns = [text for dialogue in dialogues for _, text in dialogue.messages]
+            numbered = [f"{1 + index % 15}. {title}\n" for index, title in enumerate(titles)]
+            return [*titles, *numbered, *templates.all_wording() * 20, *turns]
+
+        tokenizer = make_tokenizer(config.model, _cache(config), texts)
+        made.append(tokenizer)
+        return cut_titles(tokenizer, titles, config.dataset.title_max_tokens)
+
+    prepared = prepare(config.dataset, _cache(config), cut)
+    prepared.catalogue.save(directory / "catalogue.jsonl")
+    prepared.sequences.save(directory / "sequences.jsonl", prepared.catalogue)
+    write_text(directory / "report.json", json.dumps(prepared.report, indent=2, ensure_ascii=False))
+    made[0].save_pretrained(directory / "tokenizer")
+
+
+def cut_titles(tokenizer: Any, titles: Sequence[str], limit: int) -> list[str]:
+    """Titles cut behind their ``limit``-th token."""
+    if not titles:
+        return []
+    offsets = tokenizer(
+        list(titles), add_special_tokens=False, return_offsets_mapping=True, truncation=True, max_length=limit
+    )["offset_mapping"]
+    return [title[: spans[-1][1]].rstrip() if spans else title for title, spans in zip(titles, offsets, strict=True)]
+
+
+def _load(config: Config, inputs: Inputs) -> tuple["InstructionBuilder", "ChatFormat"]:
+    from ctrlrec.data.catalogue import Catalogue
+    from ctrlrec.data.sequences import Sequences
+    from ctrlrec.instructions.builder import InstructionBuilder
+    from ctrlrec.lm.backbone import load_tokenizer
+    from ctrlrec.lm.chat_format import ChatFormat
+    from ctrlrec.teacher.ranker import Ranker
+    from ctrlrec.tracking import prepare_hardware
+
+    prepare_hardware(config.trainer)
+    catalogue = Catalogue.load(inputs["data"] / "catalogue.jsonl")
+    sequences = Sequences.load(inputs["data"] / "sequences.jsonl", catalogue, config.dataset.history_length)
+    chat_format = ChatFormat(load_tokenizer(inputs["data"] / "tokenizer"), config.model)
+    ranker = Ranker.load(inputs["teacher"])
+    builder = InstructionBuilder(
+        catalogue, sequences, ranker, config.instructions, chat_format.limit(), config.seed
+    )
+    return builder, chat_format
+
+
+def teacher(config: Config, inputs: Inputs, directory: Path) -> None:
+    """SASRec and its accuracy on validation and test."""
+    from ctrlrec.data.catalogue import Catalogue
+    from ctrlrec.data.sequences import Sequences
+    from ctrlrec.teacher.train import train_teacher
+    from ctrlrec.tracking import loggers, prepare_hardware
+
+    prepare_hardware(config.trainer)
+    catalogue = Catalogue.load(inputs["data"] / "catalogue.jsonl")
+    sequences = Sequences.load(inputs["data"] / "sequences.jsonl", catalogue, config.dataset.history_length)
+    with loggers(config, "teacher", directory) as made:
+        metrics = train_teacher(
+            config.teacher, config.trainer, catalogue, sequences, config.seed, directory, made, []
+        )
+    write_text(directory / "teacher.json", json.dumps(metrics, indent=2))
+
+
+def instructions(config: Config, inputs: Inputs, directory: Path) -> None:
+    """One epoch of the instruction set and its counts (Table 7); the trainer builds the other epochs the same way."""
+    from collections import Counter
+
+    builder, _ = _load(config, inputs)
+    families = ("sequential", "category", "proportion", "search", "chat")
+    examples = builder.epoch(0, families)
+    write_jsonl(directory / "instructions.jsonl", (example.record(builder.catalogue) for example in examples))
+    write_jsonl(
+        directory / "validation.jsonl", (example.record(builder.catalogue) for example in builder.validation())
+    )
+    counts = Counter(example.instruction.task.value for example in examples)
+    report = {"counts": counts, "total": len(examples), "chat": dataclasses.asdict(builder.chat_report)}
+    write_text(directory / "counts.json", json.dumps(report, indent=2))
+
+
+def sl(config: Config, inputs: Inputs, directory: Path) -> None:
+    """The backbone after supervised fine-tuning."""
+    from ctrlrec.lm.policy import load_policy
+    from ctrlrec.sl.train import fine_tune
+    from ctrlrec.tracking import loggers
+
+    builder, chat_format = _load(config, inputs)
+    model = load_policy(config.model, _cache(config), chat_format.tokenizer, config.seed)
+    with loggers(config, "sl", directory) as made:
+        fine_tune(config, model, chat_format, builder, directory, made)
+
+
+def rl(config: Config, inputs: Inputs, directory: Path) -> None:
+    """Actor and critic after PPO, and every rollout."""
+    from ctrlrec.lm.policy import load_policy
+    from ctrlrec.rl.train import align
+    from ctrlrec.tracking import loggers
+
+    builder, chat_format = _load(config, inputs)
+    model = load_policy(config.model, _cache(config), chat_format.tokenizer, config.seed, inputs["sl"])
+    with loggers(config, "rl", directory) as made:
+        align(config, model, chat_format, builder, directory, made)
+
+
+def evaluate(config: Config, inputs: Inputs, directory: Path) -> None:
+    """Answers of all settings and their metrics."""
+    from ctrlrec.evaluation.answering import predictions, teacher_answers
+    from ctrlrec.evaluation.metrics import score
+    from ctrlrec.tracking import log_summary, loggers
+
+    builder, chat_format = _load(config, inputs)
+    if config.variant.answers_with == "teacher":
+        answerer = teacher_answers(builder)
+    else:
+        answerer = _model_answers(config, inputs, chat_format)
+    with loggers(config, "evaluate", directory) as made:
+        rows = list(predictions(config, builder, answerer))
+        write_jsonl(directory / "predictions.jsonl", rows)
+        settings = config.evaluation
+        metrics = score(rows, builder.catalogue, settings.bootstrap_resamples, settings.confidence, config.seed)
+        write_text(directory / "metrics.json", json.dumps(metrics, indent=2))
+        log_summary(made, metrics, rows)
+
+
+def _model_answers(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:
+    from ctrlrec.lm.generation import generate_many
+    from ctrlrec.lm.policy import load_policy
+    from ctrlrec.tracking import device, progress
+
+    model = load_policy(
+        config.model, _cache(config), chat_format.tokenizer, config.seed, inputs.get("sl"), inputs.get("rl")
+    )
+    model.to(device(config.trainer)).eval()
+    limit = min(config.generation.max_new_tokens, config.model.max_response_length)
+
+    def answer(asked: Sequence[Any]) -> list[str]:
+        prompts = chat_format.prompts([instruction.messages for instruction in asked])
+        with progress(config.trainer, asked[0].task.value, len(asked)) as advance:
+            tokens = generate_many(model, chat_format, prompts, limit, config.generation.batch_size, advance)
+        return [chat_format.tokenizer.decode(row, skip_special_tokens=True) for row in tokens]
+
+    return answer

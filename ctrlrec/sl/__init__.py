@@ -1,0 +1,1 @@
+"""Supervised fine-tuning on instructions (Section 2.2)."""

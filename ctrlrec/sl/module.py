@@ -1,0 +1,141 @@
+"""The Lightning module of SL: response-only loss averaged over all response tokens of a global batch."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from ctrlrec.config import SLConfig
+from ctrlrec.instructions.controls import Task
+from ctrlrec.lm.adapters import load_trainable_state, trainable_state
+from ctrlrec.lm.scoring import hidden_states, logits
+from ctrlrec.sl.stream import IGNORED, MicroBatch, Steps, TrainingStream
+
+
+def response_loss(model: torch.nn.Module, batch: MicroBatch) -> tuple[torch.Tensor, int]:
+    """Summed cross-entropy of the response tokens and their number.
+
+    The head runs on the positions that predict a response token and on no other.
+    """
+    hidden = hidden_states(model, batch.ids, batch.mask)[:, :-1]  # type: ignore[arg-type]
+    targets = batch.labels[:, 1:]
+    predicted = targets != IGNORED
+    loss = functional.cross_entropy(logits(model, hidden[predicted]), targets[predicted], reduction="sum")  # type: ignore[arg-type]
+    return loss, int(predicted.sum())
+
+
+def polynomial_decay(step: int, total: int, warmup: int, power: float) -> float:
+    """Learning-rate factor: linear warm-up over ``warmup`` steps, then (1 - progress)^power down to zero at ``total``."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return max(0.0, 1 - (step - warmup) / max(1, total - warmup)) ** power
+
+
+class SupervisedModule(pl.LightningModule):
+    """Trains a causal language model on a stream of instructions.
+
+    One training step is one optimiser step over a whole batch; one Lightning epoch is one validation interval, so that
+    checkpoints and validations fall together.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        stream: TrainingStream,
+        validation: Sequence[tuple[Task, list[MicroBatch]]],
+        config: SLConfig,
+        total_steps: int,
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.strict_loading = False  # checkpoints hold the trainable tensors alone; on_load_checkpoint compares names
+        self.model, self.stream, self.validation, self.config = model, stream, validation, config
+        self.total_steps = total_steps
+        self.steps_per_interval = -(-total_steps // config.validations)
+        self._losses: dict[str, list[tuple[float, int]]] = defaultdict(list)
+
+    @property
+    def intervals(self) -> int:
+        """Lightning epochs of the whole schedule."""
+        return -(-self.total_steps // self.steps_per_interval)
+
+    def train_dataloader(self) -> DataLoader:
+        """The steps of the current validation interval."""
+        begin = self.current_epoch * self.steps_per_interval
+        steps = range(begin, min(begin + self.steps_per_interval, self.total_steps))
+        return DataLoader(Steps(self.stream, steps), batch_size=None, num_workers=0)
+
+    def val_dataloader(self) -> DataLoader:
+        """Validation micro-batches with their kind of instruction."""
+        rows = [(task, batch) for task, batches in self.validation for batch in batches]
+        return DataLoader(rows, batch_size=None, num_workers=0)  # type: ignore[arg-type]
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move the micro-batches of a training or a validation step."""
+        if isinstance(batch, list):
+            return [micro.to(device) for micro in batch]
+        return batch[0], batch[1].to(device)
+
+    def training_step(self, batch: list[MicroBatch], batch_idx: int) -> None:
+        """Accumulate the gradient of the mean over all response tokens of the batch, clip, step."""
+        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        tokens = sum(int((micro.labels[:, 1:] != IGNORED).sum()) for micro in batch)
+        total = 0.0
+        optimizer.zero_grad()  # type: ignore[union-attr]
+        for micro in batch:
+            loss, _ = response_loss(self.model, micro)
+            self.manual_backward(loss / tokens)
+            total += float(loss.detach())
+        norm = torch.nn.utils.clip_grad_norm_(
+            [parameter for parameter in self.model.parameters() if parameter.requires_grad],
+            self.config.gradient_clip,
+            error_if_nonfinite=True,
+        )
+        optimizer.step()  # type: ignore[union-attr]
+        scheduler.step()  # type: ignore[union-attr,call-arg]
+        self.log("train/loss", total / tokens, prog_bar=True)
+        self.log_dict(
+            {
+                "train/gradient_norm": norm,
+                "train/learning_rate": scheduler.get_last_lr()[0],  # type: ignore[union-attr]
+                "train/response_tokens": float(tokens),
+                "train/all_tokens": float(sum(int(micro.mask.sum()) for micro in batch)),
+            }
+        )
+
+    def validation_step(self, batch: tuple[Task, MicroBatch], batch_idx: int) -> None:
+        """Collect the loss of one micro-batch under its kind of instruction."""
+        task, micro = batch
+        loss, tokens = response_loss(self.model, micro)
+        self._losses[task.value].append((float(loss), tokens))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean loss of each kind and the mean of these, which selects the checkpoint."""
+        means = {}
+        for task, parts in self._losses.items():
+            means[f"validation/loss_{task}"] = sum(loss for loss, _ in parts) / max(1, sum(count for _, count in parts))
+        self._losses.clear()
+        self.log_dict(means)
+        self.log("validation/loss", sum(means.values()) / max(1, len(means)), prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """Adam with linear warm-up and polynomial decay (released)."""
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.Adam(trained, lr=self.config.learning_rate)
+        warmup = round(self.config.warmup_share * self.total_steps)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: polynomial_decay(step, self.total_steps, warmup, self.config.decay_power)
+        )
+        return [optimizer], [scheduler]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the trainable tensors alone."""
+        checkpoint["state_dict"] = trainable_state(self)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Load by name and refuse any other set of names."""
+        load_trainable_state(self, checkpoint["state_dict"])

@@ -1,0 +1,92 @@
+"""Runs SL: adapts the backbone, keeps the checkpoint with the best validation loss."""
+
+import math
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import Logger
+from transformers import PreTrainedModel
+
+from ctrlrec.config import Config, Trainable
+from ctrlrec.instructions.builder import InstructionBuilder
+from ctrlrec.instructions.controls import Task
+from ctrlrec.lm.adapters import load_trainable_state, with_adapter
+from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.lm.scoring import check_head
+from ctrlrec.sl.module import SupervisedModule
+from ctrlrec.sl.stream import TrainingStream, by_length, encode
+from ctrlrec.tracking import trainer
+
+
+def fine_tune(
+    config: Config,
+    model: PreTrainedModel,
+    chat_format: ChatFormat,
+    builder: InstructionBuilder,
+    directory: Path,
+    loggers: list[Logger],
+) -> None:
+    """Fine-tune and leave ``adapter/`` (PEFT format) or, where all weights are trained, ``model/``.
+
+    Args:
+        config: everything.
+        model: the backbone before training.
+        chat_format: its prompt format.
+        builder: gives the instructions of every epoch and the validation set.
+        directory: where checkpoints and the result go; a checkpoint found there is gone on from.
+        loggers: of this stage.
+    """
+    settings = config.sl
+    check_head(model)
+    trained: PreTrainedModel | PeftModel = model
+    if settings.trainable == Trainable.lora:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            trained = with_adapter(model, settings.lora_rank, settings.lora_alpha)
+    stream = TrainingStream(
+        builder, config.variant.tasks, chat_format, settings.batch_size, settings.micro_batch_size
+    )
+    by_task: dict[Task, list] = {}
+    for example in builder.validation():
+        by_task.setdefault(example.instruction.task, []).append(example)
+    validation = [
+        (task, by_length(encode(examples, chat_format), settings.micro_batch_size, chat_format.pad))
+        for task, examples in by_task.items()
+    ]
+    total_steps = settings.max_steps or settings.epochs * stream.steps_per_epoch
+    module = SupervisedModule(trained, stream, validation, settings, total_steps)
+    checkpoints = directory / "checkpoints"
+    best = ModelCheckpoint(
+        checkpoints,
+        filename="best",
+        monitor="validation/loss",
+        save_weights_only=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    last = ModelCheckpoint(
+        checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    fit = trainer(
+        config.trainer,
+        directory,
+        loggers,
+        [best, last],
+        max_epochs=module.intervals,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
+    resumed = checkpoints / "last.ckpt"
+    fit.fit(module, ckpt_path=resumed if resumed.exists() else None, weights_only=True)
+    if not math.isfinite(float(fit.callback_metrics.get("validation/loss", math.nan))):
+        raise FloatingPointError("the validation loss is not finite: lower sl.learning_rate")
+    state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    module.cpu()
+    load_trainable_state(module, state)
+    if isinstance(trained, PeftModel):
+        trained.save_pretrained(str(directory / "adapter"))
+    else:
+        trained.save_pretrained(directory / "model")

@@ -1,0 +1,137 @@
+"""Trainers and loggers: Lightning's trainer, CSV always, Weights & Biases as configured, progress with rates."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ctrlrec.config import Config, TrainerConfig, plain
+
+
+def wandb_mode(configured: str) -> str:
+    """``logger.wandb`` with auto settled: online where a key is configured, offline otherwise."""
+    if configured != "auto":
+        return configured
+    if os.environ.get("WANDB_MODE"):
+        return os.environ["WANDB_MODE"]
+    if os.environ.get("WANDB_API_KEY"):
+        return "online"
+    netrc = Path.home() / ".netrc"
+    return "online" if netrc.is_file() and "wandb" in netrc.read_text(errors="ignore") else "offline"
+
+
+@contextmanager
+def loggers(config: Config, job_type: str, directory: Path) -> Iterator[list[Logger]]:
+    """The loggers of one stage, closed however the stage ends.
+
+    Args:
+        config: its ``logger`` section decides; dataset, model and variant become tags.
+        job_type: the stage's name.
+        directory: metrics go to ``logs/attempt_N/metrics.csv`` in it, N counting the starts of a resumed stage.
+    """
+    attempts = len(list((directory / "logs").glob("attempt_*")))
+    made: list[Logger] = [CSVLogger(directory, name="logs", version=f"attempt_{attempts}", flush_logs_every_n_steps=1)]
+    mode = wandb_mode(config.logger.wandb)
+    if mode != "disabled":
+        os.environ.setdefault("WANDB_SILENT", "true")
+        made.append(
+            WandbLogger(
+                project=config.logger.project,
+                entity=config.logger.entity,
+                save_dir=directory,
+                offline=mode == "offline",
+                group=config.logger.group or f"{config.dataset.name}-{config.model.name}-{config.budget.name}",
+                job_type=job_type,
+                name=f"{job_type}-{config.variant.name}-seed{config.seed}",
+                tags=[config.dataset.name, config.model.name, config.variant.name],
+                config=plain(config),
+            )
+        )
+    status = "failed"
+    try:
+        yield made
+        status = "success"
+    finally:
+        for logger in made:
+            logger.finalize(status)
+        if mode != "disabled":
+            import wandb
+
+            wandb.finish(exit_code=0 if status == "success" else 1)
+
+
+def prepare_hardware(config: TrainerConfig) -> None:
+    """Threads and matrix-product precision of this process."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.set_float32_matmul_precision(config.matmul_precision)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+
+
+def device(config: TrainerConfig) -> torch.device:
+    """Where models run outside a trainer: evaluation."""
+    if config.accelerator == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def trainer(
+    config: TrainerConfig,
+    directory: Path,
+    made: Sequence[Logger],
+    callbacks: Sequence[Callback],
+    max_epochs: int,
+    **options: Any,
+) -> pl.Trainer:
+    """A Lightning trainer over our settings."""
+    shown = [TQDMProgressBar(refresh_rate=max(1, 1 if sys.stderr.isatty() else 50))] if config.progress else []
+    return pl.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        strategy=config.strategy,
+        precision=config.precision,  # type: ignore[arg-type]
+        default_root_dir=directory,
+        logger=list(made),
+        callbacks=[*callbacks, *shown],
+        max_epochs=max_epochs,
+        enable_model_summary=False,
+        enable_progress_bar=bool(shown),
+        use_distributed_sampler=False,
+        **options,
+    )
+
+
+@contextmanager
+def progress(config: TrainerConfig, label: str, total: int) -> Iterator[Any]:
+    """A bar with rate and remaining time for loops outside a trainer; yields a function that advances it."""
+    if not config.progress:
+        yield lambda count: None
+        return
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def log_summary(made: Sequence[Logger], metrics: dict[str, Any], predictions: Sequence[dict[str, Any]]) -> None:
+    """Every metric of every setting into the W&B summary, and a table of answers."""
+    for logger in made:
+        if isinstance(logger, WandbLogger):
+            for setting, values in metrics["settings"].items():
+                for metric, cell in values.items():
+                    logger.experiment.summary[f"{setting}/{metric}"] = cell["value"]
+            columns = ["setting", "user", "category", "item_count", "prompt", "response"]
+            sampled = predictions[:: max(1, len(predictions) // 50)]
+            logger.log_text("answers", columns=columns, data=[[row[name] for name in columns] for row in sampled])
+        else:
+            for setting, values in metrics["settings"].items():
+                logger.log_metrics({f"{setting}/{metric}": cell["value"] for metric, cell in values.items()})
