@@ -1,0 +1,1 @@
+"""Metrics to tables, figures and the answer to "did it help"."""

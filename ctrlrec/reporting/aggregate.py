@@ -1,0 +1,125 @@
+"""Finished evaluations on disk to the rows of one table; several seeds of a row become one."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from scipy.stats import t as student
+
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.reporting.tables import Row
+
+_SPEED_ONLY = ("micro_batch_size", "checkpoint_every", "batch_size")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation: ``metrics.json`` and the resolved configuration of ``provenance.json``."""
+
+    directory: Path
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    upstream: Mapping[str, Any]
+    finished: float
+
+    @property
+    def name(self) -> str:
+        """The table row it belongs to."""
+        return self.config["variant"]["name"]
+
+    @property
+    def seed(self) -> int:
+        """Of the whole run."""
+        return self.config["seed"]
+
+    def determined_by(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The sections of a configuration that decide a row of this kind, but for its variant and seed."""
+        variant = self.config["variant"]
+        keys = ["dataset", "teacher", "model", "evaluation", "generation"]
+        keys += ["instructions", "sl"] if variant["tasks"] else []
+        keys += ["rl", "reward"] if variant["rl"] else []
+        return {key: {k: v for k, v in config[key].items() if k not in _SPEED_ONLY} for key in keys}
+
+
+def read_results(directories: Iterable[Path]) -> list[Result]:
+    """Read evaluations.
+
+    Raises:
+        CtrlRecError: where a directory does not hold a finished one.
+    """
+    results = []
+    for directory in directories:
+        files = directory / "metrics.json", directory / "provenance.json"
+        try:
+            metrics, provenance = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+            finished = files[1].stat().st_mtime
+            results.append(Result(directory, provenance["config"], metrics, provenance.get("upstream", {}), finished))
+        except (OSError, ValueError, KeyError) as error:
+            raise CtrlRecError(
+                f"{directory}: expected a finished evaluation with metrics.json and provenance.json ({error!r})"
+            ) from None
+    return results
+
+
+def comparable(results: Sequence[Result], config: Mapping[str, Any], current: Path) -> list[Result]:
+    """The results that belong in one table with a run of ``config``.
+
+    They share data, teacher, backbone and questions, and whatever of the training decides their row is as ``config``
+    says. Of several with one row name and seed (another prompt suffix) ``current`` is taken, else the newest.
+    """
+    chosen: dict[tuple[str, int], Result] = {}
+    for result in sorted(results, key=lambda result: (result.directory == current, result.finished)):
+        if result.determined_by(result.config) == result.determined_by(config):
+            chosen[result.name, result.seed] = result
+    return list(chosen.values())
+
+
+def aggregate(results: Sequence[Result], confidence: float) -> list[Row]:
+    """Rows of a table.
+
+    A row of one seed keeps its intervals over users. A row of several is the mean over seeds with Student's interval,
+    cut to 0..1; its metrics hold ``seeds``, and n remains the number of users.
+
+    Args:
+        results: at most one for a row name and seed.
+        confidence: of the intervals over seeds.
+
+    Raises:
+        CtrlRecError: where two results have one row name and one seed.
+    """
+    rows: dict[str, dict[int, Result]] = {}
+    for result in results:
+        seeds = rows.setdefault(result.name, {})
+        if seeds.setdefault(result.seed, result) is not result:
+            raise CtrlRecError(
+                f"row {result.name}, seed {result.seed}: both {seeds[result.seed].directory} and {result.directory} "
+                "hold it; give one of them"
+            )
+    return [
+        (name, _over_seeds(seeds, confidence) if len(seeds) > 1 else next(iter(seeds.values())).metrics)
+        for name, seeds in rows.items()
+    ]
+
+
+def _over_seeds(results: Mapping[int, Result], confidence: float) -> dict[str, Any]:
+    every = [result.metrics["settings"] for result in results.values()]
+    quantile = float(student.ppf((1 + confidence) / 2, len(every) - 1))
+    settings: dict[str, dict[str, dict[str, float | int]]] = {}
+    for setting, metrics in every[0].items():
+        for metric in metrics:
+            cells = [found[setting][metric] for found in every if metric in found.get(setting, {})]
+            if len(cells) < len(every):
+                continue  # a metric that some seed lacks has no mean over the seeds
+            values = [cell["value"] for cell in cells]
+            mean, half = fmean(values), quantile * stdev(values) / math.sqrt(len(values))
+            settings.setdefault(setting, {})[metric] = {
+                "value": mean,
+                "low": max(0.0, mean - half),
+                "high": min(1.0, mean + half),
+                "n": min(cell["n"] for cell in cells),
+            }
+    return {"settings": settings, "seeds": sorted(results)}

@@ -1,0 +1,71 @@
+"""Learning curves of SL and RL from the CSV files that every run leaves."""
+
+import csv
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ctrlrec.errors import CtrlRecError
+
+Panels = Mapping[str, str]  # title: regular expression of the columns drawn
+SL_PANELS: Panels = {"Loss per response token": r"(train|validation)/loss.*"}
+RL_PANELS: Panels = {
+    "Reward of an answer": r"reward/(total|item|list)",
+    "Share of written items": r"illegal/.*",
+    "KL per token": r"kl/.*",
+}
+
+
+def read_curves(logs: Iterable[Path]) -> dict[str, dict[int, float]]:
+    """Columns of ``metrics.csv`` files as {column: {step: value}}.
+
+    Args:
+        logs: of one stage, a resumed stage's attempts in their order: a step done again counts as it was done last.
+
+    Raises:
+        CtrlRecError: where a file has no column ``step`` or a value is no number.
+    """
+    curves: dict[str, dict[int, float]] = {}
+    for log in logs:
+        with log.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                try:
+                    step = int(float(row["step"]))
+                    for name, text in row.items():
+                        if text and name not in ("step", "epoch"):
+                            curves.setdefault(name, {})[step] = float(text)
+                except (KeyError, TypeError, ValueError) as error:
+                    raise CtrlRecError(f"{log}: expected numbers under a header with 'step' ({error!r})") from None
+    return curves
+
+
+def learning_curves(logs: Iterable[Path], panels: Panels, png: Path) -> bool:
+    """Draw one panel beside the other.
+
+    Returns:
+        Whether there was anything to draw; nothing is written otherwise.
+
+    Raises:
+        CtrlRecError: as :func:`read_curves`.
+    """
+    curves = read_curves(logs)
+    chosen = {title: [name for name in curves if re.fullmatch(columns, name)] for title, columns in panels.items()}
+    chosen = {title: names for title, names in chosen.items() if names}
+    if not chosen:
+        return False
+    figure = Figure(figsize=(5 * len(chosen), 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, names) in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen.items(), strict=True):
+        for name in names:
+            steps, values = zip(*sorted(curves[name].items()), strict=True)
+            axes.plot(steps, values, marker="." if len(steps) < 30 else None, label=name)
+        axes.set(title=title, xlabel="step")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    temporary = png.with_name(png.name + ".tmp")
+    figure.savefig(temporary, format="png", dpi=120)
+    temporary.replace(png)
+    return True

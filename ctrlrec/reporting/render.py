@@ -1,0 +1,169 @@
+"""One grid of cells as Markdown, LaTeX, HTML or for the terminal; text is made inert in each."""
+
+import html
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+Mark = Literal["", "best", "second"]
+
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$#]|:(?=//))")
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "≤": r"$\le$", "≥": r"$\ge$", "≈": r"$\approx$", "±": r"$\pm$",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{sign: f"{{{sign}}}" for sign in "[]*`'-"},  # after \\ an argument, or a ligature
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number with what belongs to it, all as text; an empty cell shows as a dash."""
+
+    value: str = ""
+    free: str = ""
+    interval: str = ""
+    mark: Mark = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table before it takes a form.
+
+    Attributes:
+        caption: says how to read it.
+        labels: heads of the leading text columns.
+        groups: (title, number of columns) spanning the number columns from left to right; empty for none.
+        heads: heads of the number columns.
+        rows: (texts of the leading columns, cells of the number columns); an empty first text goes on with the section.
+    """
+
+    caption: str
+    labels: tuple[str, ...]
+    groups: tuple[tuple[str, int], ...]
+    heads: tuple[str, ...]
+    rows: tuple[tuple[tuple[str, ...], tuple[Cell, ...]], ...]
+
+    def full_heads(self) -> list[str]:
+        """Heads of the number columns with the title of their group in front."""
+        titles = [title for title, width in self.groups for _ in range(width)] or [""] * len(self.heads)
+        return [f"{title} {head}".strip() for title, head in zip(titles, self.heads, strict=True)]
+
+
+def inert(text: str) -> str:
+    """One line of printable characters: no line breaks, terminal controls or changes of writing direction."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+
+
+def _cell(cell: Cell, bold: Callable[[str], str], underlined: Callable[[str], str], small: Callable[[str], str]) -> str:
+    if not cell.value:
+        return "-"
+    value = {"": cell.value, "best": bold(cell.value), "second": underlined(cell.value)}[cell.mark]
+    return value + (f" ({cell.free})" if cell.free else "") + (f" {small(cell.interval)}" if cell.interval else "")
+
+
+def markdown(grid: Grid) -> str:
+    """A GitHub-flavoured table with its caption above."""
+
+    def text(raw: str) -> str:
+        return _MARKDOWN.sub(r"\\\1", inert(raw))
+
+    def line(parts: Sequence[str]) -> str:
+        return f"| {' | '.join(parts)} |"
+
+    def number(cell: Cell) -> str:
+        return _cell(cell, lambda v: f"**{v}**", lambda v: f"<ins>{v}</ins>", lambda v: f"<sub>{v}</sub>")
+
+    heads = [*grid.labels, *grid.full_heads()]
+    aligned = [*["---"] * len(grid.labels), *["---:"] * len(grid.heads)]
+    body = [line([*map(text, labels), *map(number, cells)]) for labels, cells in grid.rows]
+    return "\n".join([text(grid.caption), "", line([text(head) for head in heads]), line(aligned), *body]) + "\n"
+
+
+def latex(grid: Grid) -> str:
+    """A table environment; needs the package booktabs."""
+
+    def text(raw: str) -> str:
+        return "".join(_LATEX.get(sign, sign) for sign in inert(raw))
+
+    def number(cell: Cell) -> str:
+        return _cell(
+            cell,
+            lambda v: rf"\textbf{{{v}}}",
+            lambda v: rf"\underline{{{v}}}",
+            lambda v: rf"{{\scriptsize {text(v)}}}",
+        )
+
+    lead = len(grid.labels)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{text(grid.caption)}}}",
+        rf"\begin{{tabular}}{{{'l' * lead}{'r' * len(grid.heads)}}}",
+        r"\toprule",
+    ]
+    if grid.groups:
+        spans = [rf"\multicolumn{{{width}}}{{c}}{{{text(title)}}}" for title, width in grid.groups]
+        lines.append(" & ".join([*[""] * lead, *spans]) + r" \\")
+    lines += [" & ".join(map(text, [*grid.labels, *grid.heads])) + r" \\", r"\midrule"]
+    lines += [" & ".join([*map(text, labels), *map(number, cells)]) + r" \\" for labels, cells in grid.rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+
+
+def web(grid: Grid) -> str:
+    """An HTML table element."""
+
+    def row(tag: str, parts: Sequence[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{part}</{tag}>" for part in parts) + "</tr>"
+
+    def text(raw: str) -> str:
+        return html.escape(inert(raw))
+
+    def number(cell: Cell) -> str:
+        return _cell(cell, lambda v: f"<strong>{v}</strong>", lambda v: f"<u>{v}</u>", lambda v: f"<small>{v}</small>")
+
+    heads = [text(head) for head in (*grid.labels, *grid.heads)]
+    lines = ["<table>", f"<caption>{text(grid.caption)}</caption>", "<thead>"]
+    if grid.groups:
+        spans = "".join(f'<th colspan="{width}">{text(title)}</th>' for title, width in grid.groups)
+        lines.append(f"<tr>{'<th></th>' * len(grid.labels)}{spans}</tr>")
+    lines += [row("th", heads), "</thead>", "<tbody>"]
+    lines += [row("td", [*map(text, labels), *map(number, cells)]) for labels, cells in grid.rows]
+    return "\n".join([*lines, "</tbody>", "</table>"]) + "\n"
+
+
+def terminal(grid: Grid) -> Group:
+    """Tables for a rich console, one for each group of columns, so that they fit a narrow one."""
+
+    def number(cell: Cell) -> Text:
+        style = {"": "", "best": "bold green", "second": "underline"}[cell.mark]
+        text = Text(cell.value or "-", style="" if cell.value else "dim")
+        text.stylize(style)
+        text.append(f" ({cell.free})" if cell.free else "", "default")
+        # An interval stands below its number, a short margin of error behind it.
+        gap = "\n" if cell.interval.startswith("[") else " "
+        return text.append(gap + cell.interval if cell.interval else "", "dim")
+
+    tables, first = [], 0
+    for title, width in grid.groups or (("", len(grid.heads)),):
+        span = slice(first, first + width)
+        first += width
+        heading = Text(inert(title), "italic") if title else None
+        table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
+        table.add_column(Text(inert(" / ".join(grid.labels))), no_wrap=True)
+        for head in grid.heads[span]:
+            table.add_column(Text(inert(head)), justify="right")
+        for labels, cells in grid.rows:
+            *sections, label = map(inert, labels)
+            if any(sections):
+                table.add_row(Text(" ".join(sections), "bold"))
+            table.add_row(Text("  " * len(sections) + label), *map(number, cells[span]))
+        tables.append(table)
+    return Group(Text(inert(grid.caption), "bold"), *tables)

@@ -1,0 +1,58 @@
+"""What a run shows at its end: tables, summary and figures of all finished rows that belong together."""
+
+import logging
+import sys
+from pathlib import Path
+
+from filelock import FileLock
+from rich.console import Console
+
+from ctrlrec.config import Config, plain
+from ctrlrec.provenance import write_text
+from ctrlrec.reporting import figures, render
+from ctrlrec.reporting.aggregate import aggregate, comparable, read_results
+from ctrlrec.reporting.summary import summary
+from ctrlrec.reporting.tables import TABLES, build, write_tables
+
+log = logging.getLogger(__name__)
+
+
+def report(config: Config, directory: Path) -> Path:
+    """Tables and summary of this evaluation and its finished siblings, written and printed, and its learning curves.
+
+    Args:
+        config: of the run.
+        directory: its finished evaluation; siblings lie beside it.
+
+    Returns:
+        The folder with ``tableN.*``, ``summary.md`` and ``curves-*.png``.
+    """
+    finished = [
+        path.parent for path in sorted(directory.parent.glob("*/metrics.json")) if path.parent.suffix != ".partial"
+    ]
+    settings = plain(config)
+    results = comparable(read_results(finished), settings, directory)
+    rows = aggregate(results, config.evaluation.confidence)
+    folder = Path(config.output) / "tables" / f"{config.dataset.name}-{config.model.name}-{config.budget.name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    answer = summary(rows)
+    with FileLock(f"{folder}.lock"):  # runs of a sweep may end at the same time
+        write_tables(rows, folder, published=config.dataset.name)
+        write_text(folder / "summary.md", render.markdown(answer))
+        _curves(directory, folder)
+    console = Console(width=None if sys.stdout.isatty() else 120)  # a file needs no folding at 80
+    for grid in (*(build(number, rows) for number in TABLES), answer):
+        if grid is not None:
+            console.print(render.terminal(grid))
+    log.info("%-12s done   %s", "tables", folder)
+    return folder
+
+
+def _curves(evaluation: Path, folder: Path) -> None:
+    """The curves of the SL and RL stages that an evaluation's model came from."""
+    (result,) = read_results([evaluation])
+    for stage, panels in (("sl", figures.SL_PANELS), ("rl", figures.RL_PANELS)):
+        if stage in result.upstream:
+            logs = Path(result.upstream[stage]["directory"]).glob("logs/attempt_*/metrics.csv")
+            attempts = sorted(logs, key=lambda path: int(path.parent.name.removeprefix("attempt_")))
+            figures.learning_curves(attempts, panels, folder / f"curves-{stage}-{result.name}.png")

@@ -1,0 +1,58 @@
+"""Did it help: rows side by side over all seven settings."""
+
+from collections.abc import Sequence
+
+from ctrlrec.reporting.render import Cell, Grid
+from ctrlrec.reporting.tables import Column, Row, in_order, label, marks
+
+_CONTROL = {
+    "sequential": (),
+    "category_positive": ("TCP@10",),
+    "category_negative": ("TCP@10",),
+    "at_most_20": ("CPA",),
+    "about_30": ("CPA",),
+    "at_least_30": ("CPA",),
+    "formatting": (),
+}
+_FORMATTING = ("NonExist@K", "RepeatItem@K", "CorrectCount")
+
+
+def summary(rows: Sequence[Row]) -> Grid:
+    """A compact grid: one column a row of the tables, one line a metric of a setting, everything in percent.
+
+    ``a (b) ±c``: a is the value, b that of the same model's answer without control, c half the interval's width. The
+    teacher is shown for comparison and not marked: it cannot misspell a title.
+    """
+    ordered = in_order(rows)
+    lines = []
+    for setting, control in _CONTROL.items():
+        accuracy = ("HR@K", "NDCG@K") if setting == "formatting" else ("HR@10", "NDCG@10")
+        title = setting
+        for metric in (*control, *accuracy, *_FORMATTING):
+            column = Column(setting, metric)
+            if not any(column.cell(metrics) for _, metrics in ordered):
+                continue
+            lines.append(((title, f"{metric} {'↓' if column.falling else '↑'}"), _line(column, ordered)))
+            title = ""
+    return Grid(
+        caption="Did it help? Percent; a (b) ±c: value, (without control), half the interval over users.",
+        labels=("Setting", "Metric"),
+        groups=(),
+        heads=tuple(label(row) for row in ordered),
+        rows=tuple(lines),
+    )
+
+
+def _line(column: Column, rows: Sequence[Row]) -> tuple[Cell, ...]:
+    numbers = [column.cell(metrics) for _, metrics in rows]
+    shown = [None if number is None else f"{100 * number['value']:.1f}" for number in numbers]
+    competing = [None if name == "sasrec" else text for (name, _), text in zip(rows, shown, strict=True)]
+    cells = []
+    for (_, metrics), number, text, mark in zip(rows, numbers, shown, marks(competing, column.falling), strict=True):
+        if number is None or text is None:
+            cells.append(Cell())
+            continue
+        free = column.cell(metrics, f"{column.metric}_free")
+        half = f"±{50 * (number['high'] - number['low']):.1f}"
+        cells.append(Cell(text, f"{100 * free['value']:.1f}" if free else "", half, mark))
+    return tuple(cells)
