@@ -42,7 +42,7 @@ class Result:
         keys = ["dataset", "teacher", "model", "evaluation", "generation"]
         keys += ["instructions", "sl"] if variant["tasks"] else []
         keys += ["rl", "reward"] if variant["rl"] else []
-        return {key: {k: v for k, v in config[key].items() if k not in _SPEED_ONLY} for key in keys}
+        return {key: {k: v for k, v in config.get(key, {}).items() if k not in _SPEED_ONLY} for key in keys}
 
 
 def read_results(directories: Iterable[Path]) -> list[Result]:

@@ -1,0 +1,90 @@
+import json
+import os
+
+import pytest
+from scipy import stats
+
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.reporting.aggregate import aggregate, comparable, read_results
+
+VARIANTS = {"zero_shot": ([], False), "v2": (["sequential"], False), "full": (["sequential"], True)}
+
+
+def config(variant="v2", seed=0, **changes):
+    tasks, rl = VARIANTS[variant]
+    sections = {name: {"name": name} for name in ("dataset", "teacher", "model", "instructions", "reward")}
+    base = {
+        **sections,
+        "evaluation": {"users": 100},
+        "generation": {"name": "greedy", "batch_size": 4},
+        "sl": {"epochs": 3, "micro_batch_size": 8},
+        "rl": {"iterations": 5, "checkpoint_every": 2},
+        "variant": {"name": variant, "tasks": tasks, "rl": rl},
+        "seed": seed,
+    }
+    return base | changes
+
+
+def make(root, name, settings, value=0.5, age=0):
+    directory = root / name
+    directory.mkdir()
+    cell = {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 100}
+    (directory / "metrics.json").write_text(json.dumps({"settings": {"sequential": {"HR@10": cell}}}))
+    (directory / "provenance.json").write_text(json.dumps({"config": settings}))
+    os.utime(directory / "provenance.json", (1e9 - age, 1e9 - age))
+    return directory
+
+
+def names(results):
+    return sorted(result.directory.name for result in results)
+
+
+def test_one_seed_keeps_its_intervals_over_users(tmp_path):
+    (row,) = aggregate(read_results([make(tmp_path, "a", config())]), 0.95)
+    assert row[0] == "v2"
+    assert row[1]["settings"]["sequential"]["HR@10"]["low"] == pytest.approx(0.4)
+
+
+def test_several_seeds_become_their_mean_with_students_interval(tmp_path):
+    values = (0.2, 0.3, 0.45)
+    paths = [make(tmp_path, str(seed), config(seed=seed), value) for seed, value in enumerate(values)]
+    ((name, metrics),) = aggregate(read_results(paths), 0.9)
+    low, high = stats.t.interval(0.9, 2, loc=sum(values) / 3, scale=stats.sem(values))
+    cell = metrics["settings"]["sequential"]["HR@10"]
+    assert (name, metrics["seeds"], cell["n"]) == ("v2", [0, 1, 2], 100)
+    assert (cell["value"], cell["low"], cell["high"]) == pytest.approx((sum(values) / 3, low, high))
+
+
+def test_intervals_over_seeds_stay_shares(tmp_path):
+    paths = [make(tmp_path, str(seed), config(seed=seed), value) for seed, value in enumerate((0.1, 0.9))]
+    cell = aggregate(read_results(paths), 0.95)[0][1]["settings"]["sequential"]["HR@10"]
+    assert (cell["low"], cell["high"]) == (0, 1)
+
+
+def test_only_what_decides_a_row_keeps_it_out(tmp_path):
+    other_sl, other_rl = {"epochs": 9, "micro_batch_size": 8}, {"iterations": 9, "checkpoint_every": 2}
+    paths = [
+        make(tmp_path, "zero_shot", config("zero_shot", sl=other_sl, rl=other_rl)),
+        make(tmp_path, "v2", config("v2", rl=other_rl)),
+        make(tmp_path, "v2-longer", config("v2", sl=other_sl, seed=1)),
+        make(tmp_path, "full", config("full", sl={"epochs": 3, "micro_batch_size": 1})),
+        make(tmp_path, "full-longer", config("full", rl=other_rl, seed=1)),
+        make(tmp_path, "full-other-data", config("full", dataset={"name": "other"}, seed=2)),
+        make(tmp_path, "full-fewer-users", config("full", evaluation={"users": 5}, seed=3)),
+    ]
+    found = comparable(read_results(paths), config("full"), tmp_path / "full")
+    assert names(found) == ["full", "v2", "zero_shot"]
+
+
+def test_of_two_results_for_one_row_the_current_wins_else_the_newest(tmp_path):
+    paths = [make(tmp_path, name, config(), age=age) for name, age in (("old", 20), ("new", 10), ("current", 30))]
+    results = read_results(paths)
+    assert names(comparable(results, config(), tmp_path / "current")) == ["current"]
+    assert names(comparable(results, config(), tmp_path / "elsewhere")) == ["new"]
+    with pytest.raises(CtrlRecError, match="row v2, seed 0: both"):
+        aggregate(results, 0.95)
+
+
+def test_an_unfinished_directory_is_named(tmp_path):
+    with pytest.raises(CtrlRecError, match=r"gone: expected a finished evaluation with metrics\.json"):
+        read_results([tmp_path / "gone"])

@@ -1,0 +1,202 @@
+import csv
+import html.parser
+import re
+
+import pytest
+from rich.console import Console
+
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.reporting import render, tables
+from ctrlrec.reporting.summary import summary
+
+HOSTILE = "a|b & 100% $x_1^2$ #{~} \\ *bold* `code` <b>[red]<script>\n\x1b[31m‮-- =1+1"
+
+
+def cell(value, n=7):
+    return {"value": value, "low": value - 0.01, "high": value + 0.01, "n": n}
+
+
+def metrics(shift=0.0):
+    accuracy = {"HR@5": 0.1, "HR@10": 0.2, "NDCG@5": 0.05, "NDCG@10": 0.06, "CorrectCount": 0.9, "NonExist@K": 0.3}
+    shares = {"TCP@10": 0.8, "TCP@10_free": 0.1}
+    settings = {
+        "sequential": accuracy,
+        "category_positive": accuracy | shares,
+        "category_negative": accuracy | shares,
+        "at_most_20": accuracy | {"CPA": 0.5, "CPA_free": 0.25, "CPA_literal": 0.6},
+        "formatting": {
+            "HR@K": 0.2, "NDCG@K": 0.1, "CorrectCount": 0.9, "RepeatItem@K": 0.4, "NonExist@K": 0.3, "InHistory@K": 0.2,
+        },
+    }  # fmt: skip
+    return {"settings": {name: {m: cell(v + shift) for m, v in found.items()} for name, found in settings.items()}}
+
+
+def test_marks_follow_the_direction_and_printed_equals_are_equal():
+    assert tables.marks(["0.1", "0.3", "0.2"], falling=False) == ["", "best", "second"]
+    assert tables.marks(["0.1", "0.3", "0.2"], falling=True) == ["best", "", "second"]
+    assert tables.marks(["0.3", "0.3", "0.1", "0.2"], falling=False) == ["best", "best", "", "second"]
+    assert tables.marks(["9.5", "10.0", None], falling=False) == ["second", "best", ""]
+    assert tables.marks(["0.3", None], falling=False) == ["", ""]
+    assert tables.marks([], falling=False) == []
+
+
+def test_rows_stand_as_in_the_paper():
+    names = ["other", "full", "v1", "zero_shot", "sasrec", "gpt35", "palr"]
+    assert [name for name, _ in tables.in_order([(name, {}) for name in names])] == [
+        "sasrec", "gpt35", "zero_shot", "palr", "v1", "full", "other",
+    ]  # fmt: skip
+
+
+def test_markdown_of_table_3():
+    text = render.markdown(tables.build(3, [("full", metrics(0.1)), ("v2", metrics())]))
+    assert text.splitlines()[2:] == [
+        "| Row | I1+C HR@10 ↑ | I1+C NDCG@10 ↑ | I1+C TCP@10 (%) ↑ | I1+C n"
+        " | I1-C HR@10 ↑ | I1-C NDCG@10 ↑ | I1-C TCP@10 (%) ↓ | I1-C n |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| v2 | <ins>0.2000</ins> <sub>[0.1900, 0.2100]</sub> | <ins>0.0600</ins> <sub>[0.0500, 0.0700]</sub>"
+        " | <ins>80.00</ins> (10.00) <sub>[79.00, 81.00]</sub> | 7"
+        " | <ins>0.2000</ins> <sub>[0.1900, 0.2100]</sub> | <ins>0.0600</ins> <sub>[0.0500, 0.0700]</sub>"
+        " | **80.00** (10.00) <sub>[79.00, 81.00]</sub> | 7 |",
+        "| full | **0.3000** <sub>[0.2900, 0.3100]</sub> | **0.1600** <sub>[0.1500, 0.1700]</sub>"
+        " | **90.00** (20.00) <sub>[89.00, 91.00]</sub> | 7"
+        " | **0.3000** <sub>[0.2900, 0.3100]</sub> | **0.1600** <sub>[0.1500, 0.1700]</sub>"
+        " | <ins>90.00</ins> (20.00) <sub>[89.00, 91.00]</sub> | 7 |",
+    ]
+
+
+def test_latex_of_table_4_keeps_the_groups_that_have_numbers():
+    text = render.latex(tables.build(4, [("v2", metrics()), ("full", metrics(0.1))]))
+    assert r"\begin{tabular}{lrrrr}" in text
+    assert r" & \multicolumn{4}{c}{$\le$20\%} \\" in text
+    assert r"Row & HR@10 $\uparrow$ & NDCG@10 $\uparrow$ & CPA (\%) $\uparrow$ & n \\" in text
+    assert r"\textbf{60.00} (35.00) {\scriptsize {[}59.00, 61.00{]}} & 7 \\" in text
+    assert [rule for rule in (r"\toprule", r"\midrule", r"\bottomrule") if text.count(rule) == 1]
+
+
+def test_teacher_is_a_row_of_table_2_alone():
+    rows = [("sasrec", metrics(0.1)), ("v2", metrics())]
+    assert [labels for labels, _ in tables.build(2, rows).rows] == [("sasrec",), ("v2",)]
+    assert [labels for labels, _ in tables.build(5, rows).rows] == [("v2",)]
+    assert tables.build(3, rows[:1]) is None
+
+
+def test_the_api_row_does_not_compete_in_table_5():
+    grid = tables.build(5, [("gpt35", metrics(0.05)), ("v2", metrics()), ("full", metrics(0.01))])
+    assert [cells[0].mark for _, cells in grid.rows] == ["", "second", "best"]
+
+
+def test_published_numbers_are_whole_and_stand_below():
+    for number, table in tables.TABLES.items():
+        width = sum(len(column.metrics) for column in table.columns)
+        for dataset in ("Movie", "Steam"):
+            rows = tables.published_rows(number, dataset)  # refuses a row of another width
+            assert len(rows) == (9 if number == 2 else 8)
+            assert width >= max(sum(map(len, row["settings"].values())) for _, row in rows)
+            for _, row in rows:
+                assert all(0 <= value["value"] <= 1 for found in row["settings"].values() for value in found.values())
+    printed = dict(tables.published_rows(3, "MOVIE"))["full"]["settings"]["category_negative"]
+    assert printed["TCP@10"]["value"] == pytest.approx(0.1149)
+    assert printed["TCP@10_free"]["value"] == pytest.approx(0.3841)
+    grid = tables.build(3, [("full", metrics()), ("v2", metrics(0.1))], published="Movie")
+    label, cells = grid.rows[-1]
+    assert label == ("full (paper)",)
+    assert [(c.value, c.free, c.interval, c.mark) for c in cells[:4]] == [
+        ("0.2336", "", "", ""), ("0.1574", "", "", ""), ("93.52", "7.81", "", ""), ("", "", "", ""),
+    ]  # fmt: skip
+    assert cells[0].mark == "" and grid.rows[1][1][0].mark == "second"
+    assert tables.published_rows(3, "movielens_100k") == []
+
+
+def test_csv_holds_the_numbers_in_full(tmp_path):
+    paths = tables.write_tables([("full", metrics()), (HOSTILE, metrics(0.1)), ("=cmd()", metrics())], tmp_path / "new")
+    assert {path.name for path in paths} == {
+        f"table{n}{kind}" for n in (2, 3, 4, 5) for kind in (".md", ".tex", ".html", ".csv")
+    }
+    with (tmp_path / "new" / "table3.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["row"] == "full"
+    assert rows[0]["category_positive/TCP@10_free/value"] == "0.1"
+    assert rows[0]["category_positive/TCP@10/n"] == "7"
+    assert rows[1]["row"] == render.inert(HOSTILE)
+    assert rows[2]["row"] == "'=cmd()"
+    assert not list((tmp_path / "new").glob("*.tmp"))
+
+
+def test_two_rows_of_one_name_are_refused(tmp_path):
+    with pytest.raises(CtrlRecError, match="two rows have one name"):
+        tables.write_tables([("full", metrics()), ("full", metrics())], tmp_path)
+
+
+class TagCollector(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.text = set(), ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_hostile_names_stay_text():
+    grid = tables.build(2, [(HOSTILE, metrics()), ("v2", metrics(0.1))])
+    shown = render.inert(HOSTILE)
+    assert shown.isprintable() and "\x1b" not in shown
+
+    row = render.markdown(grid).splitlines()[-1]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 7
+    assert "<script" not in row.replace(r"\<script", "")
+    assert r"\*bold\* \`code\` \<b\>\[red\]" in row
+
+    row = next(line for line in render.latex(grid).splitlines() if "bold" in line)
+    assert len(re.findall(r"(?<!\\)&", row)) == 5
+    assert row.startswith(
+        r"a\textbar{}b \& 100\% \$x\_1\textasciicircum{}2\$ \#\{\textasciitilde{}\} \textbackslash{} {*}bold{*}"
+    )
+    assert r"\textless{}b\textgreater{}{[}red{]}" in row
+
+    parser = TagCollector()
+    parser.feed(render.web(grid))
+    assert parser.tags <= {"table", "caption", "thead", "tbody", "tr", "th", "td", "strong", "u", "small"}
+    assert shown in parser.text
+
+    console = Console(width=300, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console.print(render.terminal(grid))
+    assert shown in console.export_text()
+
+
+def test_seeds_are_told():
+    assert tables.label(("v2", metrics() | {"seeds": [0, 1, 2]})) == "v2 (3 seeds)"
+    assert tables.label(("v2", metrics() | {"seeds": [0]})) == "v2"
+
+
+def test_summary_sets_rows_side_by_side():
+    grid = summary([("full", metrics(0.1)), ("sasrec", metrics(0.2)), ("zero_shot", metrics())])
+    assert grid.heads == ("sasrec", "zero_shot", "full")
+    labels = [labels for labels, _ in grid.rows]
+    assert [setting for setting, _ in labels if setting] == [
+        "sequential", "category_positive", "category_negative", "at_most_20", "formatting",
+    ]  # fmt: skip
+    lines = {(label, index): cells for index, ((_, label), cells) in enumerate(grid.rows)}
+    tcp = next(cells for (label, _), cells in lines.items() if label == "TCP@10 ↑")
+    assert [(c.value, c.free, c.interval, c.mark) for c in tcp] == [
+        ("100.0", "30.0", "±1.0", ""), ("80.0", "10.0", "±1.0", "second"), ("90.0", "20.0", "±1.0", "best"),
+    ]  # fmt: skip
+    falling = next(cells for (label, _), cells in lines.items() if label == "TCP@10 ↓")
+    assert [c.mark for c in falling] == ["", "best", "second"]
+
+
+def test_summary_of_three_rows_fits_a_narrow_terminal():
+    grid = summary([("zero_shot", metrics(-0.04)), ("v2", metrics()), ("full", metrics(0.1))])
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console.print(render.terminal(grid))
+    text = console.export_text()
+    assert "…" not in text
+    assert re.search(r"TCP@10 ↑ +76\.0 \(6\.0\) ±1\.0 +80\.0 \(10\.0\) ±1\.0 +90\.0 \(20\.0\) ±1\.0", text)
+
+
+def test_missing_numbers_show_as_a_dash():
+    bare = {"settings": {"sequential": {"HR@10": cell(0.1)}}}
+    text = render.markdown(tables.build(2, [("v1", bare), ("v2", metrics())]))
+    assert "| v1 | <ins>0.1000</ins> <sub>[0.0900, 0.1100]</sub> | - | - | - | 7 |" in text
