@@ -1,0 +1,1 @@
+"""The teacher: SASRec, its training, and ranks of items given a history."""

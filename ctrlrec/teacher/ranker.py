@@ -1,0 +1,125 @@
+"""The frozen teacher as a ranker, in process and in batches."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.teacher.sasrec import SASRec
+
+
+def top_of(scores: torch.Tensor, k: int, allowed: torch.Tensor | None = None) -> list[list[int]]:
+    """The best items of each row, best first; lower index first among equals.
+
+    Args:
+        scores: (B, n_items); minus infinity excludes an item.
+        k: most items to give.
+        allowed: bool, (B, n_items) or (n_items,); None allows every item.
+
+    Returns:
+        B lists of at most k indices, fewer where fewer are allowed.
+    """
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed.to(scores.device), -torch.inf)
+    k = min(k, scores.shape[1])
+    if k < 1:
+        return [[] for _ in scores]
+    values, items = scores.topk(k)
+    # topk leaves the order of equals open, and which of them it takes for the last places: sort those rows in full.
+    excluded = values == -torch.inf
+    equals = (values[:, 1:] == values[:, :-1]) & ~excluded[:, 1:]
+    last = values[:, -1:]
+    straddles = ((scores == last).sum(1) > (values == last).sum(1)) & ~excluded[:, -1]
+    tied = equals.any(1) | straddles
+    if tied.any():
+        items[tied] = scores[tied].argsort(dim=1, descending=True, stable=True)[:, :k]
+    counts = (~excluded).sum(1).tolist()
+    return [row[:count] for row, count in zip(items.tolist(), counts, strict=True)]
+
+
+def ranks_of(scores: torch.Tensor, items: Sequence[Sequence[int | None]]) -> list[list[int | None]]:
+    """The 0-based rank of given items among those not excluded: the number of items that stand before each.
+
+    Args:
+        scores: (B, n_items); minus infinity excludes an item.
+        items: B lists of indices; None stands for no item.
+
+    Returns:
+        B lists; None for None and for excluded items.
+    """
+    width = max((len(row) for row in items), default=0)
+    ranks: list[list[int | None]] = [[None] * len(row) for row in items]
+    if not width:
+        return ranks
+    wanted = torch.tensor(
+        [[-1 if item is None else item for item in row] + [-1] * (width - len(row)) for row in items],
+        device=scores.device,
+    )
+    own = scores.gather(1, wanted.clamp(min=0))
+    index = torch.arange(scores.shape[1], device=scores.device)
+    for column in range(width):
+        value, item = own[:, column : column + 1], wanted[:, column : column + 1]
+        before = (scores > value) | ((scores == value) & (index < item))
+        places = before.sum(1).tolist()
+        known = ((item >= 0) & (value > -torch.inf))[:, 0].tolist()
+        for row, place in enumerate(places):
+            if known[row]:
+                ranks[row][column] = place
+    return ranks
+
+
+class Ranker:
+    """Ranks the catalogue after a history; ranks are over all items that the history does not hold, best is 0.
+
+    Args:
+        model: the teacher; put on the device and in evaluation mode.
+        device: where it scores.
+    """
+
+    def __init__(self, model: SASRec, device: torch.device | str = "cpu"):
+        self.model, self.device = model.to(device).eval(), torch.device(device)
+
+    @classmethod
+    def load(cls, directory: Path, device: torch.device | str = "cpu") -> "Ranker":
+        """The teacher that its stage left, in double precision: no rank depends on what else is in a batch.
+
+        Raises:
+            CtrlRecError: where the directory holds no usable teacher.
+        """
+        return cls(SASRec.load(directory).double(), device)
+
+    @torch.no_grad()
+    def scores(self, histories: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Scores (B, n_items); items of the history are minus infinity.
+
+        Args:
+            histories: B lists of item indices, oldest first; the newest ``length`` items are read and excluded.
+
+        Raises:
+            CtrlRecError: for an empty history, which says nothing to rank by.
+        """
+        length, padding = self.model.sizes["length"], self.model.padding
+        rows = [list(history[-length:]) for history in histories]
+        if not all(rows):
+            raise CtrlRecError("the teacher was asked to rank after an empty history; expected at least one item")
+        width = max((len(row) for row in rows), default=1)
+        padded = torch.tensor([row + [padding] * (width - len(row)) for row in rows], device=self.device)
+        padded = padded.reshape(len(rows), width).long()
+        newest = torch.tensor([len(row) - 1 for row in rows], device=self.device).long()
+        states = self.model(padded)[torch.arange(len(rows), device=self.device), newest]
+        excluded = torch.zeros(len(rows), padding + 1, dtype=torch.bool, device=self.device)
+        excluded.scatter_(1, padded, True)
+        return self.model.scores(states).masked_fill(excluded[:, :-1], -torch.inf)
+
+    def top_k(
+        self, histories: Sequence[Sequence[int]], k: int, allowed: torch.Tensor | None = None
+    ) -> list[list[int]]:
+        """The best k items after each history; see :func:`top_of`."""
+        return top_of(self.scores(histories), k, allowed)
+
+    def ranks(
+        self, histories: Sequence[Sequence[int]], items: Sequence[Sequence[int | None]]
+    ) -> list[list[int | None]]:
+        """Ranks of given items after each history; see :func:`ranks_of`."""
+        return ranks_of(self.scores(histories), items)

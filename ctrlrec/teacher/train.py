@@ -1,0 +1,196 @@
+"""Trains the teacher: full softmax at every position, early stopping on validation NDCG@10."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loggers import Logger
+from torch.utils.data import DataLoader, IterableDataset
+
+from ctrlrec.config import TeacherConfig, TrainerConfig
+from ctrlrec.data.catalogue import Catalogue
+from ctrlrec.data.sequences import Sequences
+from ctrlrec.teacher.ranker import Ranker
+from ctrlrec.teacher.sasrec import SASRec
+from ctrlrec.tracking import trainer
+
+CUTOFFS = (5, 10)
+VALIDATION_BATCH = 1024  # users ranked at once; bounds memory, changes no number
+_MONITOR = "validation/NDCG@10"
+_WINDOWS_STREAM = 4  # keeps the random stream of windows apart from others of the same seed
+
+
+class Windows(IterableDataset):
+    """One epoch of training windows in batches.
+
+    Every user's training items are cut into windows of at most length + 1 items, ``stride`` apart from a random offset
+    on; window starts before the first item move up to it. A batch is a pair (histories, targets), both (B, length)
+    item indices padded behind with the catalogue's size: targets[b, p] follows histories[b, p].
+
+    Args:
+        sequences: users; their last two items are never read.
+        padding: the index that stands for no item.
+        batch_size: windows.
+        seed: with the epoch, decides offsets and order.
+        epoch: counted from 0.
+    """
+
+    def __init__(self, sequences: Sequences, padding: int, batch_size: int, seed: int, epoch: int):
+        super().__init__()
+        self.sequences, self.padding, self.batch_size = sequences, padding, batch_size
+        self.seed, self.epoch = seed, epoch
+        self.stride = max(1, sequences.history_length // 2)
+
+    def windows(self) -> np.ndarray:
+        """All windows of the epoch, (n, length + 1), in the order in which they are trained on."""
+        generator = np.random.default_rng([self.seed, _WINDOWS_STREAM, self.epoch])
+        length, stride = self.sequences.history_length, self.stride
+        first, sizes = self.sequences.offsets[:-1], np.diff(self.sequences.offsets) - 2
+        # A user's starts are offset - stride, offset, offset + stride, ... while an item and its successor are left.
+        offsets = generator.integers(0, stride, len(sizes)) - stride
+        counts = np.where(sizes > 1, np.maximum(0, -(-(sizes - 1 - offsets) // stride)), 0)
+        user = np.repeat(np.arange(len(sizes)), counts)
+        within = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
+        starts = offsets[user] + within * stride
+        columns = np.maximum(starts, 0)[:, None] + np.arange(length + 1)
+        inside = columns < np.minimum(sizes[user], starts + length + 1)[:, None]
+        places = np.where(inside, first[user][:, None] + columns, 0)
+        cut = np.where(inside, self.sequences.items[places], self.padding)
+        cut = cut[inside.sum(1) > 1]
+        return generator.permutation(cut).astype(np.int64)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for batch in torch.from_numpy(self.windows()).split(self.batch_size):
+            yield batch[:, :-1], batch[:, 1:]
+
+
+def accuracy(ranker: Ranker, sequences: Sequences, split: str) -> dict[str, float]:
+    """HR and NDCG over all users, ranked among all items that the shown history does not hold.
+
+    Args:
+        ranker: the teacher.
+        sequences: users.
+        split: ``validation`` or ``test``.
+
+    Returns:
+        HR@5, NDCG@5, HR@10, NDCG@10. A target that the history shows counts as missed.
+    """
+    ask = sequences.validation if split == "validation" else sequences.test
+    ranks: list[float] = []
+    for begin in range(0, len(sequences), VALIDATION_BATCH):
+        users = range(begin, min(begin + VALIDATION_BATCH, len(sequences)))
+        histories, targets = zip(*(ask(user) for user in users), strict=True)
+        placed = ranker.ranks(histories, [[target] for target in targets])
+        ranks += [np.inf if rank is None else rank for (rank,) in placed]
+    found = np.asarray(ranks)
+    metrics = {}
+    for k in CUTOFFS:
+        metrics[f"HR@{k}"] = float((found < k).mean())
+        metrics[f"NDCG@{k}"] = float(np.where(found < k, 1 / np.log2(found + 2), 0).mean())
+    return metrics
+
+
+class TeacherModule(pl.LightningModule):
+    """SASRec under Lightning."""
+
+    def __init__(self, model: SASRec, config: TeacherConfig, sequences: Sequences, seed: int):
+        super().__init__()
+        self.model, self.config, self.sequences, self.seed = model, config, sequences, seed
+
+    def train_dataloader(self) -> DataLoader:
+        """The windows of the current epoch."""
+        # Dropout draws from the global generator: an epoch's own seed makes a resumed run equal an undisturbed one.
+        torch.manual_seed((self.seed << 24) + self.current_epoch)
+        windows = Windows(
+            self.sequences, self.model.padding, self.config.batch_size, self.seed, self.current_epoch
+        )
+        return DataLoader(windows, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader:
+        """One empty step: it ranks every user itself."""
+        return DataLoader([0], batch_size=None)  # type: ignore[arg-type]
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Full softmax loss of one batch of windows."""
+        loss = self.model.loss(*batch)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]))
+        return loss
+
+    def validation_step(self, batch: int, batch_idx: int) -> None:
+        """Accuracy on the validation items."""
+        metrics = accuracy(Ranker(self.model, self.device), self.sequences, "validation")
+        self.log_dict({f"validation/{name}": value for name, value in metrics.items()}, batch_size=1)
+        self.log("NDCG@10", metrics["NDCG@10"], prog_bar=True, logger=False, batch_size=1)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW."""
+        return torch.optim.AdamW(
+            self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+
+
+class _Stop(EarlyStopping):
+    """Early stopping that remembers: a run that is resumed after its last epoch trains no further."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = self.wait_count >= self.patience
+
+
+def train_teacher(
+    config: TeacherConfig,
+    trainer_config: TrainerConfig,
+    catalogue: Catalogue,
+    sequences: Sequences,
+    seed: int,
+    directory: Path,
+    loggers: Sequence[Logger],
+    callbacks: Sequence[Callback],
+) -> dict[str, Any]:
+    """Train, keep the weights with the best validation NDCG@10, and measure them.
+
+    Args:
+        config: sizes and schedule.
+        trainer_config: hardware.
+        catalogue: gives the number of items.
+        sequences: users; the last two items of each are not trained on.
+        seed: initial weights, windows and dropout.
+        directory: where ``sasrec.safetensors`` and ``sasrec.json`` go; checkpoints found there are gone on from.
+        loggers: of this stage.
+        callbacks: added to the trainer's own.
+
+    Returns:
+        ``{"epochs": trained, "best_epoch": counted from 1, "validation": {HR@5, ..}, "test": {..}}``.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = SASRec(
+            len(catalogue), sequences.history_length, config.embedding, config.layers, config.heads, config.dropout
+        )
+    checkpoints = directory / "checkpoints"
+    kept = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    best = ModelCheckpoint(checkpoints, filename="best", monitor=_MONITOR, mode="max", **kept)
+    last = ModelCheckpoint(checkpoints, filename="last", **kept)
+    stop = _Stop(_MONITOR, mode="max", patience=config.patience, check_on_train_epoch_end=True)
+    fit = trainer(
+        trainer_config,
+        directory,
+        loggers,
+        [stop, best, last, *callbacks],
+        max_epochs=config.max_epochs,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+    )
+    module = TeacherModule(model, config, sequences, seed)
+    resumed = checkpoints / "last.ckpt"
+    fit.fit(module, ckpt_path=resumed if resumed.exists() else None, weights_only=True)
+    chosen = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
+    module.load_state_dict(chosen["state_dict"])
+    module.cpu()
+    model.save(directory)
+    ranker = Ranker.load(directory)
+    splits = {split: accuracy(ranker, sequences, split) for split in ("validation", "test")}
+    return {"epochs": fit.current_epoch, "best_epoch": chosen["epoch"] + 1, **splits}
