@@ -56,6 +56,7 @@ class DatasetConfig:
     name: str = MISSING
     source: str = MISSING
     path: str | None = MISSING
+    category: str | None = MISSING
     categories: CategoryKind = MISSING
     min_user_interactions: int = MISSING
     min_item_interactions: int = MISSING
@@ -345,7 +346,7 @@ _BOUNDS: tuple[tuple[str, float | None, float | None], ...] = (
     ("trainer.threads", 1, None),
 )
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "dataset.source": ("movielens_100k", "records"),
+    "dataset.source": ("amazon", "movielens_100k", "movielens_1m", "movielens_csv", "records", "steam"),
     "model.kind": ("llama_mini", "smollm2_wheel", "pretrained"),
     "model.dtype": ("auto", "float32", "bfloat16"),
     "variant.answers_with": ("model", "teacher"),

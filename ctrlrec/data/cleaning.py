@@ -1,6 +1,5 @@
 """Rules for single rows, the same for every source: what is no title, no category, no time."""
 
-import itertools
 import re
 
 import polars as pl
@@ -79,8 +78,7 @@ def clean_interactions(rows: pl.DataFrame, name: str, ledger: Ledger) -> pl.Data
 def clean_items(rows: pl.DataFrame, name: str, ledger: Ledger) -> pl.DataFrame:
     """Columns item (unique), title, categories of the items that have both; the first complete row of an id counts.
 
-    Line breaks and tabs become a space; a title that holds a scrap of a page is no title, and a category list ends at
-    its first scrap.
+    Line breaks and tabs become a space; a title or category that holds a scrap of a page is none.
 
     Args:
         rows: columns item, title, categories and line.
@@ -102,5 +100,4 @@ def clean_items(rows: pl.DataFrame, name: str, ledger: Ledger) -> pl.DataFrame:
 
 def _names(names: list[str | None] | None) -> list[str]:
     cleaned = (_BREAK.sub(" ", name).strip() for name in names or () if name)
-    sound = itertools.takewhile(lambda name: not _PAGE.search(name), cleaned)
-    return list(dict.fromkeys(name for name in sound if name))
+    return list(dict.fromkeys(name for name in cleaned if name and not _PAGE.search(name)))

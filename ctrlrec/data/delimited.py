@@ -10,7 +10,7 @@ import polars as pl
 
 from ctrlrec.data.files import SourceFile
 from ctrlrec.data.ledger import Ledger
-from ctrlrec.data.lines import Block, read_blocks, refuse_unreadable
+from ctrlrec.data.lines import Block, read_ahead, read_blocks, refuse_unreadable
 from ctrlrec.errors import CtrlRecError
 
 _BATCH = 200_000  # rows
@@ -26,8 +26,8 @@ def read_table(
     header: Sequence[str] | None = None,
     quoted: bool = True,
     latin1: bool = False,
-) -> pl.DataFrame:
-    """Some columns of a table as text (empty is null), and the ``line`` of every row.
+) -> Iterator[pl.DataFrame]:
+    """Some columns of a table as text (empty is null), and the ``line`` of every row; one frame a block.
 
     Args:
         file: what to read.
@@ -41,8 +41,7 @@ def read_table(
     Raises:
         CtrlRecError: for a missing column, or a file that is mostly something else.
     """
-    blocks = read_blocks(file, latin1=latin1)
-    frames: list[pl.DataFrame] = []
+    blocks = read_ahead(read_blocks(file, latin1=latin1))
     rows = 0
     for block in blocks:
         if header is None:
@@ -59,12 +58,11 @@ def read_table(
         else:
             parts = iter([_plain(file, block, separator, columns, header, ledger)])
         for part in parts:
-            frames.append(part)
             rows += len(part)
             refuse_unreadable(file, ledger, _WRONG_FIELDS, rows, f"{len(header)} fields separated by {separator!r}")
+            yield part
     if not rows:
         raise CtrlRecError(f"{file}: a header and no rows; is it the right file?")
-    return pl.concat(frames)
 
 
 def _plain(

@@ -1,5 +1,6 @@
 """Finding and opening what a source is made of: plain or gzipped, in a folder or inside a zip archive."""
 
+import fnmatch
 import gzip
 import hashlib
 import zipfile
@@ -65,28 +66,36 @@ def find(place: Path, names: Sequence[str]) -> SourceFile:
 
     Args:
         place: a folder (searched one folder deep too) or a zip archive (searched by the last part of its members).
-        names: file names, the preferred first; the last parts of a path are fine.
+        names: file names, the preferred first; ``*`` stands for anything.
 
     Raises:
         CtrlRecError: where the place or every one of the names is missing.
     """
     wanted = [f"{name}{ending}" for name in names for ending in ("", ".gz")]
     if place.is_dir():
-        for name in wanted:
-            for file in (place / name, *sorted(place.glob(f"*/{name}"))):
-                if file.is_file():
-                    return SourceFile(file)
         there = sorted(file.name for file in place.iterdir())
+        for name in wanted:
+            found = [SourceFile(file) for file in sorted(place.glob(name)) or sorted(place.glob(f"*/{name}"))]
+            if found:
+                return _only(found, name, place)
     elif zipfile.is_zipfile(place):
         with zipfile.ZipFile(place) as archive:
             there = sorted(archive.namelist())
         for name in wanted:
-            for member in there:
-                if member == name or member.endswith(f"/{name}"):
-                    return SourceFile(place, member)
+            found = [SourceFile(place, member) for member in there if fnmatch.fnmatchcase(Path(member).name, name)]
+            if found:
+                return _only(found, name, place)
     elif place.exists():
         raise CtrlRecError(f"{place}: expected a folder or a whole zip archive with {' or '.join(names)}")
     else:
         raise CtrlRecError(f"{place}: no such file or folder; dataset.path must name where {' or '.join(names)} lies")
     listing = ", ".join(there[:8]) + (", ..." if len(there) > 8 else "") if there else "nothing"
     raise CtrlRecError(f"{place}: no {' or '.join(names)} (plain or .gz) there; it holds {listing}")
+
+
+def _only(found: list[SourceFile], name: str, place: Path) -> SourceFile:
+    if len(found) > 1:
+        raise CtrlRecError(
+            f"{place}: {len(found)} files are {name} ({found[0].name}, {found[1].name}, ...); keep one of them"
+        )
+    return found[0]

@@ -1,32 +1,41 @@
 """JSON Lines as columns."""
 
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
 
 from ctrlrec.data.files import SourceFile
 from ctrlrec.data.ledger import Ledger
-from ctrlrec.data.lines import read_blocks, refuse_unreadable
-
-_BAD_LINE = "line that is not a JSON object"
+from ctrlrec.data.objects import Schema, read_objects
 
 
-def read_json_lines(file: SourceFile, schema: Mapping[str, Any], ledger: Ledger) -> pl.DataFrame:
-    """Some fields of a JSON Lines file, and the ``line`` of every row."""
-    frames, rows = [], 0
-    for block in read_blocks(file):
-        good = []
-        for number, line in enumerate(block.text.split("\n"), block.first_line):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                good.append({**{name: row.get(name) for name in schema}, "line": number})
-            except (ValueError, AttributeError, RecursionError):
-                ledger.skip(_BAD_LINE, 1, [f"{file.name}:{number}"])
-        frames.append(pl.DataFrame(good, schema={**schema, "line": pl.UInt32}, strict=False))
-        rows += len(good)
-        refuse_unreadable(file, ledger, _BAD_LINE, rows, f"one JSON object with {', '.join(schema)} a line")
-    return pl.concat(frames)
+def read_json_lines(file: SourceFile, schema: Schema, ledger: Ledger) -> Iterator[pl.DataFrame]:
+    """Some fields of a JSON Lines file, and the ``line`` of every row; see :func:`read_objects`."""
+
+    def block(text: str) -> pl.DataFrame | None:
+        try:
+            frame = pl.read_ndjson(io.BytesIO(text.encode()), schema=dict(schema))
+        except pl.exceptions.PolarsError:
+            return None
+        # The fast parser writes NUL for half a surrogate pair; the exact one marks it.
+        texts = [name for name, kind in schema.items() if kind == pl.String]
+        return (
+            None
+            if frame.select(pl.any_horizontal(pl.col(texts).str.contains("\0", literal=True).any())).item()
+            else frame
+        )
+
+    return read_objects(file, schema, ledger, "a JSON object", block, _line)
+
+
+def _line(line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(row, dict):
+        raise ValueError("not an object")
+    return row

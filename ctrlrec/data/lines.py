@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -62,6 +63,15 @@ def read_blocks(file: SourceFile, *, latin1: bool = False) -> Iterator[Block]:
             yield Block(line, text)
     if empty:
         raise CtrlRecError(f"{file}: the file is empty; download or export it again")
+
+
+def read_ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+    """The same blocks, the next one being read and unpacked by another thread while the last one is parsed."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pending = pool.submit(next, blocks, None)
+        while (block := pending.result()) is not None:
+            pending = pool.submit(next, blocks, None)
+            yield block
 
 
 def _read(stream: BinaryIO, file: SourceFile, line: int) -> bytes:

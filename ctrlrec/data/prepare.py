@@ -11,13 +11,12 @@ import numpy as np
 import polars as pl
 
 from ctrlrec.config import CategoryKind, DatasetConfig
-from ctrlrec.data.catalogue import Catalogue, is_path, target_categories
-from ctrlrec.data.cleaning import clean_interactions, clean_items
-from ctrlrec.data.ledger import Ledger
-from ctrlrec.data.raw import Raw
+from ctrlrec.data.catalogue import Catalogue, target_categories
+from ctrlrec.data.raw import Raw, read_raw
 from ctrlrec.data.sequences import Sequences
-from ctrlrec.data.sources import SOURCES
 from ctrlrec.errors import CtrlRecError
+
+__all__ = ["Prepared", "Raw", "prepare", "read_raw", "source_digest"]
 
 MIN_SEQUENCE = 3  # one item to train on, one to validate, one to test
 
@@ -29,28 +28,6 @@ class Prepared:
     catalogue: Catalogue
     sequences: Sequences
     report: dict[str, Any]
-
-
-def read_raw(config: DatasetConfig, cache: Path) -> Raw:
-    """The cleaned logs of a source.
-
-    Args:
-        config: the dataset's settings.
-        cache: folder for downloads.
-
-    Raises:
-        CtrlRecError: for a file that is missing, broken or of another format.
-    """
-    source = SOURCES[config.source]
-    logs, metadata = source.locate(config, cache)
-    ledger = Ledger()
-    interactions = clean_interactions(source.interactions(logs, ledger), logs.name, ledger)
-    items = clean_items(source.items(metadata, ledger), metadata.name, ledger)
-    files = [{"name": file.name, "sha256": file.sha256()} for file in (logs, metadata)]
-    kind = config.categories if config.categories != CategoryKind.auto else source.kind
-    if kind == CategoryKind.auto:
-        kind = CategoryKind.path if is_path(items["categories"].to_list()) else CategoryKind.flat
-    return Raw(interactions, items, kind, {"source": config.source, "files": files, "skipped": ledger.report()})
 
 
 def source_digest(config: DatasetConfig) -> str | None:

@@ -1,11 +1,24 @@
-"""What every source gives: who met what and when, and what the items are."""
+"""What every source gives, cleaned: who met what and when, and what the items are. Kept, once parsed, in the cache."""
 
+import hashlib
+import json
+import shutil
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
+from filelock import FileLock
 
-from ctrlrec.config import CategoryKind
+from ctrlrec.config import CategoryKind, DatasetConfig
+from ctrlrec.data.catalogue import is_path
+from ctrlrec.data.cleaning import clean_interactions, clean_items
+from ctrlrec.data.files import SourceFile
+from ctrlrec.data.ledger import Ledger
+from ctrlrec.data.sources import SOURCES, Source
+
+_FORMAT = 1  # raised whenever reading or cleaning changes what the same files give
 
 
 @dataclass(frozen=True)
@@ -23,3 +36,46 @@ class Raw:
     items: pl.DataFrame
     category_kind: CategoryKind
     report: dict[str, Any]
+
+
+def read_raw(config: DatasetConfig, cache: Path) -> Raw:
+    """The cleaned logs of a source, parsed once for the same files.
+
+    Args:
+        config: the dataset's settings.
+        cache: folder for downloads and parsed logs.
+
+    Raises:
+        CtrlRecError: for a file that is missing, broken or of another format.
+    """
+    source = SOURCES[config.source]
+    files = source.locate(config, cache)
+    digests = [{"name": file.name, "sha256": file.sha256()} for file in files]
+    key = hashlib.sha256(json.dumps([_FORMAT, config.source, digests]).encode()).hexdigest()[:16]
+    folder = cache / "parsed" / f"{config.source}-{key}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            _parse(source, files, {"source": config.source, "files": digests}, folder)
+    items = pl.read_parquet(folder / "items.parquet")
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    kind = config.categories if config.categories != CategoryKind.auto else source.kind
+    if kind == CategoryKind.auto:
+        kind = CategoryKind.path if is_path(items["categories"].to_list()) else CategoryKind.flat
+    return Raw(pl.read_parquet(folder / "interactions.parquet"), items, kind, report)
+
+
+def _parse(source: Source, files: tuple[SourceFile, SourceFile], report: dict[str, Any], folder: Path) -> None:
+    """Read and clean both files block by block; the folder appears only when it is whole."""
+    ledger = Ledger()
+    logs, metadata = files
+    items = clean_items(pl.concat(source.items(metadata, ledger)), metadata.name, ledger)
+    interactions = pl.concat(clean_interactions(rows, logs.name, ledger) for rows in source.interactions(logs, ledger))
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent))
+    try:
+        items.write_parquet(scratch / "items.parquet")
+        interactions.write_parquet(scratch / "interactions.parquet")
+        (scratch / "report.json").write_text(json.dumps(report | {"skipped": ledger.report()}), encoding="utf-8")
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,6 +1,6 @@
 """What a source is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from ctrlrec.config import CategoryKind, DatasetConfig
 from ctrlrec.data.files import SourceFile
 from ctrlrec.data.ledger import Ledger
 
+INTERACTION_FIELDS = ("user", "item", "timestamp")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -18,11 +20,11 @@ class Source:
     Attributes:
         kind: of its categories; auto where the source does not say.
         locate: (config, cache) -> the interactions file and the items file, downloaded where that is possible.
-        interactions: reads columns user, item, timestamp (text or number) and line, in file order.
-        items: reads columns item, title (null where there is none), categories (list) and line, in file order.
+        interactions: blocks with columns user, item, timestamp (text or number) and line, in file order.
+        items: blocks with columns item, title (null: none), categories (list of str) and line, in file order.
     """
 
     kind: CategoryKind
     locate: Callable[[DatasetConfig, Path], tuple[SourceFile, SourceFile]]
-    interactions: Callable[[SourceFile, Ledger], pl.DataFrame]
-    items: Callable[[SourceFile, Ledger], pl.DataFrame]
+    interactions: Callable[[SourceFile, Ledger], Iterator[pl.DataFrame]]
+    items: Callable[[SourceFile, Ledger], Iterator[pl.DataFrame]]

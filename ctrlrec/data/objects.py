@@ -1,0 +1,76 @@
+"""Files with one object a line, whatever the notation: whole blocks at once, a damaged block line by line."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import polars as pl
+
+from ctrlrec.data.files import SourceFile
+from ctrlrec.data.ledger import Ledger
+from ctrlrec.data.lines import read_ahead, read_blocks, refuse_unreadable
+
+Schema = Mapping[str, Any]  # polars types: String, or lists of it, nested as deep as needed
+_SURROGATE = re.compile("[\ud800-\udfff]+")
+
+
+def read_objects(
+    file: SourceFile,
+    schema: Schema,
+    ledger: Ledger,
+    notation: str,
+    parse_block: Callable[[str], pl.DataFrame | None],
+    parse_line: Callable[[str], Mapping[str, Any]],
+) -> Iterator[pl.DataFrame]:
+    """Some fields of every object as text or lists of text, and its ``line``; one frame a block.
+
+    Args:
+        file: what to read.
+        schema: the fields to keep.
+        ledger: takes lines that are no object.
+        notation: for messages, such as "a JSON object".
+        parse_block: fast: all lines of a block, or None where it cannot; its rows must be the block's lines.
+        parse_line: exact: one line, or ValueError.
+
+    Raises:
+        CtrlRecError: for a file that is mostly something else; see also :func:`read_blocks`.
+    """
+    reason, rows = f"line that is not {notation}", 0
+    for block in read_ahead(read_blocks(file)):
+        lines = block.text.count("\n") + (not block.text.endswith("\n"))
+        frame = parse_block(block.text)
+        if frame is not None and len(frame) == lines:
+            numbers = pl.int_range(block.first_line, block.first_line + lines, dtype=pl.UInt32, eager=True)
+            frame = frame.with_columns(numbers.alias("line"))
+        else:
+            found: list[dict[str, Any]] = []
+            for number, line in enumerate(block.text.split("\n"), block.first_line):
+                if line.strip():
+                    try:
+                        row = parse_line(line)
+                    except ValueError:
+                        ledger.skip(reason, 1, [f"{file.name}:{number}"])
+                        continue
+                    found.append(
+                        {name: coerce(row.get(name), kind) for name, kind in schema.items()} | {"line": number}
+                    )
+            frame = pl.DataFrame(found, schema={**schema, "line": pl.UInt32})
+        rows += len(frame)
+        refuse_unreadable(file, ledger, reason, rows, f"{notation} with {', '.join(schema)} a line")
+        yield frame
+
+
+def coerce(value: Any, kind: Any) -> Any:
+    """A parsed value as text or (nested) list of text; a single value where a list is expected is a list of it."""
+    if value is None:
+        return None
+    if isinstance(kind, pl.List):
+        values = value if isinstance(value, (list, tuple)) else [value]
+        return [coerce(each, kind.inner) for each in values]
+    # Half a surrogate pair is no character; Python's own way to mark one is U+FFFD.
+    text = value if isinstance(value, str) else str(value)
+    return _SURROGATE.sub(_join_surrogates, text)
+
+
+def _join_surrogates(found: re.Match[str]) -> str:
+    return found[0].encode("utf-16", "surrogatepass").decode("utf-16", "replace")

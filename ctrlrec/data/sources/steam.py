@@ -1,0 +1,47 @@
+"""Steam (Kang and McAuley 2018): steam_reviews.json.gz and steam_games.json.gz, one Python literal a line."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from ctrlrec.config import CategoryKind, DatasetConfig
+from ctrlrec.data.downloads import fetch
+from ctrlrec.data.files import SourceFile, find
+from ctrlrec.data.ledger import Ledger
+from ctrlrec.data.literals import read_literals
+from ctrlrec.data.sources.base import Source
+
+_FOLDER = "https://cseweb.ucsd.edu/~wckang"
+_FILES = ("steam_reviews.json", "steam_games.json")
+
+
+def _locate(config: DatasetConfig, cache: Path) -> tuple[SourceFile, SourceFile]:
+    if config.path:
+        reviews, games = (find(Path(config.path).expanduser(), (name,)) for name in _FILES)
+    else:  # the publishers give no checksum; the data card says what was received
+        reviews, games = (SourceFile(fetch(f"{_FOLDER}/{name}.gz", None, cache)) for name in _FILES)
+    return reviews, games
+
+
+def _interactions(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
+    names = {"username": "user", "product_id": "item", "date": "timestamp"}
+    for rows in read_literals(file, dict.fromkeys(names, pl.String), ledger):
+        yield rows.rename(names)
+
+
+def _items(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
+    """Games with their tags, or their genres where they have no tag; ``app_name`` where ``title`` is missing."""
+    names = pl.List(pl.String)
+    schema = {"id": pl.String, "title": pl.String, "app_name": pl.String, "tags": names, "genres": names}
+    tags = pl.when(pl.col("tags").list.len() > 0).then("tags").otherwise("genres")
+    for rows in read_literals(file, schema, ledger):
+        yield rows.select(
+            pl.col("id").alias("item"),
+            pl.coalesce("title", "app_name").alias("title"),
+            tags.alias("categories"),
+            "line",
+        )
+
+
+SOURCE = Source(CategoryKind.flat, _locate, _interactions, _items)
