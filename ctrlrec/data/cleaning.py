@@ -9,7 +9,8 @@ from ctrlrec.data.ledger import Ledger
 _BREAKS = "\r\n|[\n\r\t\x0b\x0c\x1c-\x1e\x85\u2028\u2029]"
 _BREAK = re.compile(_BREAKS)
 # Scraps of a page in place of a title or category: a tag, or the script that the 2018 Amazon crawl caught.
-_SCRAP = r"</?[a-zA-Z][a-zA-Z0-9]*(\s[^>]*)?/?>|\bgetTime\(|\bfunction\s*\("
+_TAGS = "a|b|br|div|em|font|form|h[1-6]|i|img|input|li|p|script|span|strong|style|table|td|tr|ul"
+_SCRAP = rf"</?(?i:{_TAGS})(?:\s|/?>)|\bgetTime\(|\bfunction\s*\("
 _PAGE = re.compile(_SCRAP)
 _SECOND = 1_000_000
 _DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f%#z", "%m %d, %Y")

@@ -1,6 +1,7 @@
 """Finding and opening what a source is made of: plain or gzipped, in a folder or inside a zip archive."""
 
 import fnmatch
+import functools
 import gzip
 import hashlib
 import zipfile
@@ -56,9 +57,19 @@ class SourceFile:
             yield cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
 
     def sha256(self) -> str:
-        """Of its bytes as stored."""
-        with self.stored() as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """Of its bytes as stored, in hexadecimal."""
+        status = self.path.stat()
+        return _sha256(self, status.st_size, status.st_mtime_ns)
+
+
+@functools.cache
+def _sha256(file: SourceFile, size: int, modified: int) -> str:
+    """Size and time of change only make a changed file a new question to the cache."""
+    digest = hashlib.sha256()
+    with file.stored() as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def find(place: Path, names: Sequence[str]) -> SourceFile:

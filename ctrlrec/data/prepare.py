@@ -1,6 +1,5 @@
 """Raw logs to catalogue and sequences, rule by rule (spec section 2)."""
 
-import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +11,15 @@ import polars as pl
 
 from ctrlrec.config import CategoryKind, DatasetConfig
 from ctrlrec.data.catalogue import Catalogue, target_categories
+from ctrlrec.data.describe import describe
 from ctrlrec.data.raw import Raw, read_raw
 from ctrlrec.data.sequences import Sequences
+from ctrlrec.data.sources import SOURCES
 from ctrlrec.errors import CtrlRecError
 
 __all__ = ["Prepared", "Raw", "prepare", "read_raw", "source_digest"]
 
+_ENTITY = r"&(?:[a-z]+|#[0-9]+);"
 MIN_SEQUENCE = 3  # one item to train on, one to validate, one to test
 
 
@@ -31,25 +33,15 @@ class Prepared:
 
 
 def source_digest(config: DatasetConfig) -> str | None:
-    """What tells apart two states of the files at ``dataset.path``; None without a path."""
+    """What tells apart two states of the files at ``dataset.path``; None without a path.
+
+    Raises:
+        CtrlRecError: where a file is missing.
+    """
     if not config.path:
         return None
-    path = Path(config.path).expanduser()
-    if not path.exists():
-        raise CtrlRecError(f"dataset.path={config.path}: no such file or folder")
-    digest = hashlib.sha256()
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        if file.is_file():
-            status = file.stat()
-            digest.update(f"{file.name} {_content(file, status.st_size, status.st_mtime_ns)}".encode())
-    return digest.hexdigest()
-
-
-@functools.cache
-def _content(file: Path, size: int, modified: int) -> str:
-    """Digest of a file; size and time of change only make a changed file a new question to the cache."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    files = SOURCES[config.source].locate(config, Path())
+    return hashlib.sha256(" ".join(file.sha256() for file in files).encode()).hexdigest()
 
 
 def prepare(config: DatasetConfig, cache: Path, cut: Callable[[list[str]], list[str]]) -> Prepared:
@@ -64,17 +56,21 @@ def prepare(config: DatasetConfig, cache: Path, cut: Callable[[list[str]], list[
         CtrlRecError: for unusable files, or where the k-core leaves nobody.
     """
     raw = read_raw(config, cache)
-    report: dict[str, Any] = {"dataset": config.name, **raw.report}
-    report["raw"] = {
-        "users": raw.interactions["user"].n_unique(),
-        "items": len(raw.items),
-        "interactions": len(raw.interactions),
-    }
-    items, code = _merge_titles(raw.items, cut, report)
     names = raw.interactions["user"].unique(maintain_order=True)
+    report: dict[str, Any] = {"dataset": config.name, **raw.report}
+    report["read"] = {"users": len(names), "items": len(raw.items), "interactions": len(raw.interactions)}
+    if raw.items.is_empty():
+        raise CtrlRecError(
+            f"dataset {config.name}: no item has both a title and a category ({_reasons(raw.report['skipped'])})"
+        )
+    items, code = _merge_titles(raw.items, cut, report)
     users, rows = _order(raw.interactions, names, code, report)
     users, rows = _k_core(users, rows, len(names), len(items), config, report)
     return _index(config, raw.category_kind, items, names, users, rows, report)
+
+
+def _reasons(skipped: dict[str, Any]) -> str:
+    return "; ".join(f"{reason}: {found['rows']}" for reason, found in skipped.items()) or "nothing was skipped"
 
 
 def _merge_titles(
@@ -87,7 +83,10 @@ def _merge_titles(
     """
     titles = items["title"].to_list()
     shortened = [title.strip() for title in cut(titles)]
-    report["titles"] = {"cut": sum(before != after for before, after in zip(titles, shortened, strict=True))}
+    report["titles"] = {
+        "cut": sum(before != after for before, after in zip(titles, shortened, strict=True)),
+        "with_entities": items["title"].str.contains(_ENTITY).sum(),
+    }
     items = items.with_columns(pl.Series("title", shortened, dtype=pl.String)).filter(pl.col("title") != "")
     merged = items.group_by("title", maintain_order=True).agg(
         pl.col("item").first(), pl.col("item").alias("ids"), pl.col("categories").explode().unique(maintain_order=True)
@@ -101,15 +100,19 @@ def _order(
     interactions: pl.DataFrame, names: pl.Series, code: pl.DataFrame, report: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     """User and item rows of the known interactions, each user's in time order, a repeated one only the first time."""
-    users = pl.DataFrame({"user": names}).with_row_index("number")
-    coded = interactions.join(users, on="user", how="left", maintain_order="left").join(
-        code, on="item", how="left", maintain_order="left"
+    number = pl.DataFrame({"user": names}).with_row_index("number")
+    # One column at a time: millions of rows of text are not copied for the sake of a join.
+    coded = interactions.select(
+        interactions.select("user").join(number, on="user", how="left", maintain_order="left")["number"],
+        interactions.select("item").join(code, on="item", how="left", maintain_order="left")["row"],
+        "timestamp",
     )
     known = coded.filter(pl.col("row").is_not_null()).select("number", "row", "timestamp")
     ordered = known.sort("number", "timestamp", maintain_order=True).select("number", "row")
     first = ordered.unique(maintain_order=True)
     report["dropped"] = {
-        "interactions with an unknown or incomplete item": len(interactions) - len(known),
+        "interactions with an item that metadata lacks or leaves incomplete": len(interactions) - len(known),
+        "items that nobody interacted with": code["row"].n_unique() - known["row"].n_unique(),
         "repeated interactions": len(known) - len(first),
     }
     return first["number"].to_numpy(), first["row"].to_numpy()
@@ -134,7 +137,7 @@ def _k_core(
         users, items, rounds = users[kept], items[kept], rounds + 1
     if not len(users):
         raise CtrlRecError(
-            f"dataset {config.name}: no user is left of {before[1]} after the k-core (users >= "
+            f"dataset {config.name}: none of {before[1]} users is left after the k-core (users >= "
             f"{config.min_user_interactions}, items >= {config.min_item_interactions}); lower "
             "dataset.min_user_interactions or dataset.min_item_interactions"
         )
@@ -142,10 +145,10 @@ def _k_core(
         "users": config.min_user_interactions,
         "items": config.min_item_interactions,
         "rounds": rounds,
-        "interactions dropped": before[0] - len(users),
-        "users dropped": before[1] - len(np.unique(users)),
-        "items dropped": before[2] - len(np.unique(items)),
-        f"users with fewer than {MIN_SEQUENCE} interactions": short,
+        "interactions_dropped": before[0] - len(users),
+        "users_dropped": before[1] - len(np.unique(users)),
+        "items_dropped": before[2] - len(np.unique(items)),
+        "short_users": short,
     }
     return users, items
 
@@ -175,17 +178,5 @@ def _index(
         tuple(target_categories(categories, kind == CategoryKind.flat)),
         tuple(trained.tolist()),
     )
-    report |= {
-        "users": len(sequences),
-        "items": len(catalogue),
-        "interactions": int(offsets[-1]),
-        "sparsity": 1 - float(offsets[-1]) / (len(sequences) * len(catalogue)),
-        "sequence_length": {
-            "min": int(lengths.min()),
-            "median": float(np.median(lengths)),
-            "mean": float(lengths.mean()),
-            "max": int(lengths.max()),
-        },
-        "categories": {"kind": str(kind), "count": len(catalogue.category_names)},
-    }
+    report["kept"] = describe(catalogue, sequences, kind)
     return Prepared(catalogue, sequences, report)

@@ -38,9 +38,10 @@ def _items(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
     """Items with titles as "Toy Story (1995)"; the film that is all "unknown" has neither title nor genre."""
     if file.name.startswith("u.item"):
         header = ("item", "title", "date", "video", "url", *_GENRES)
-        columns = ("item", "title", *_GENRES)
         genres = [pl.when(pl.col(name) == "1").then(pl.lit(name)) for name in _GENRES[1:]]
-        for rows in read_table(file, "|", columns, ledger, header=header, quoted=False, latin1=True):
+        for rows in read_table(
+            file, "|", ("item", "title", *_GENRES), ledger, header=header, quoted=False, latin1=True
+        ):
             names = pl.concat_list(genres).list.drop_nulls()
             yield rows.select("item", pl.col("title").replace("unknown", None), names.alias("categories"), "line")
     else:

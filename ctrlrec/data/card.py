@@ -1,0 +1,139 @@
+"""The data card: what is in a dataset and what was left out, as JSON, Markdown and a picture."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.markdown import Markdown
+
+from ctrlrec.data.catalogue import MIN_CATEGORY_ITEMS
+from ctrlrec.errors import CtrlRecError
+
+# Table 1 of the paper: users, items, interactions, sparsity.
+TABLE_1 = {"amazon_movie": (13218, 18744, 744313, 0.9970), "steam": (12658, 8572, 632900, 0.9942)}
+_COLUMNS = ("users", "items", "interactions", "sparsity")
+
+
+def save(report: dict[str, Any], directory: Path) -> None:
+    """Write ``report.json``, ``card.md`` and ``card.png``.
+
+    Args:
+        report: of :func:`ctrlrec.data.prepare.prepare`.
+        directory: an existing folder.
+
+    Raises:
+        CtrlRecError: where the folder cannot be written to.
+    """
+    try:
+        (directory / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
+        (directory / "card.md").write_text(markdown(report), encoding="utf-8")
+        with matplotlib.rc_context({"font.size": 9}):
+            figure(report).savefig(directory / "card.png", dpi=120)
+    except OSError as error:
+        raise CtrlRecError(f"{directory}: the data card cannot be written ({error})") from None
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print the card."""
+    Console().print(Markdown(markdown(report)))
+
+
+def _table_1(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of Table 1: this dataset, and for one of the paper's two the printed line and the differences."""
+    kept = report["kept"]
+    mine = tuple(kept[name] for name in _COLUMNS)
+    rows = [(report["dataset"], *map(_number, mine))]
+    printed = TABLE_1.get(report["dataset"])
+    if printed:
+        rows.append(("paper, Table 1", *map(_number, printed)))
+        pairs = zip(mine, printed, strict=True)
+        gaps = (f"{a - b:+,}" if isinstance(a, int) else f"{100 * (a - b):+.2f} points" for a, b in pairs)
+        rows.append(("difference", *gaps))
+    return rows
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{100 * value:.2f}%"
+
+
+def _spread(values: dict[str, Any]) -> str:
+    return f"{values['min']} to {values['max']}, median {values['median']:g}, mean {values['mean']:.1f}"
+
+
+def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Name and value of every line of the card below Table 1."""
+    kept, titles, categories = report["kept"], report["titles"], report["kept"]["categories"]
+    targets, is_path = kept["test_targets"], categories["kind"] == "path"
+    small = f"{categories['small']:,} of fewer than {MIN_CATEGORY_ITEMS} items"
+    return [
+        ("interactions of a user", _spread(kept["sequence_length"])),
+        ("items in a test history", _spread(kept["test_history_length"])),
+        ("items that no user has in training", f"{kept['items_never_trained']:,}"),
+        ("characters of a title", _spread(kept["title_length"])),
+        ("titles cut", f"{titles['cut']:,}"),
+        ("items merged into another with the same title", f"{titles['merged']:,}"),
+        ("titles with HTML entities, kept as they are", f"{titles['with_entities']:,}"),
+        ("categories", f"{categories['count']:,} ({categories['kind']}), {small}"),
+        ("items of a category", _spread(categories["size"])),
+        ("prefixes of a path" if is_path else "categories of an item", _spread(categories["depth"])),
+        ("largest categories", ", ".join(f"{name} ({size})" for name, size in categories["largest"].items())),
+        ("different test items", f"{targets['distinct_items']:,}"),
+        ("categories that test items are in", f"{100 * targets['categories_covered']:.1f}%"),
+        ("different target categories of test items", f"{targets['distinct_target_categories']:,}"),
+        ("items of such a target category", _spread(targets["target_category_size"])),
+    ]
+
+
+def omissions(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What was left out, in the order of the rules: what, how many, where first."""
+    core = report["k_core"]
+    rows = [(reason, f"{found['rows']:,}", ", ".join(found["first"])) for reason, found in report["skipped"].items()]
+    rows += [(reason, f"{count:,}", "") for reason, count in report["dropped"].items()]
+    limits = f"k-core (users >= {core['users']}, items >= {core['items']}; {core['rounds']} rounds)"
+    rows += [
+        (f"{what} dropped by the {limits}", f"{core[f'{what}_dropped']:,}", "")
+        for what in ("users", "items", "interactions")
+    ]
+    return [*rows, ("users with fewer than 3 interactions left", f"{core['short_users']:,}", "")]
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The card as Markdown."""
+    read = report["read"]
+    parts = [
+        f"# {report['dataset']}",
+        _grid(("", *_COLUMNS), _table_1(report)),
+        "## What is in it",
+        _grid(("", ""), facts(report)),
+        "## What was left out",
+        f"Read: {read['interactions']:,} interactions of {read['users']:,} users; {read['items']:,} usable items.",
+        _grid(("what", "how many", "first"), omissions(report)),
+        "## Files",
+        _grid(("file", "sha256"), [(file["name"], file["sha256"]) for file in report["files"]]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _grid(head: tuple[str, ...], rows: list[Any]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def figure(report: dict[str, Any]) -> Figure:
+    """Two histograms over powers of two: interactions of a user, and items of a category."""
+    kept = report["kept"]
+    panels = (
+        ("interactions of a user", "users", kept["sequence_length"]["powers_of_two"]),
+        ("items of a category", "categories", kept["categories"]["size"]["powers_of_two"]),
+    )
+    drawing = Figure(figsize=(8, 3), layout="constrained")
+    for axes, (across, up, counts) in zip(drawing.subplots(1, 2), panels, strict=True):
+        names = [f"{2**power}" if power == 0 else f"{2**power}-{2 ** (power + 1) - 1}" for power in range(len(counts))]
+        axes.bar(names, counts, color="#4c72b0")
+        axes.set(xlabel=across, ylabel=up)
+        axes.tick_params(axis="x", rotation=45)
+    drawing.suptitle(report["dataset"])
+    return drawing

@@ -1,0 +1,21 @@
+"""How the tests of the data room prepare a folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dataset_files import config, uncut
+
+from ctrlrec.data.prepare import Prepared, prepare
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., Prepared]:
+    """Prepare the folder ``tmp_path / "in"`` (or ``path=``) as some source, with thresholds of 1."""
+
+    def run(source: str, cut: Callable[[list[str]], list[str]] = uncut, **settings: Any) -> Prepared:
+        return prepare(config(source, tmp_path / "in", **settings), tmp_path / "cache", cut)
+
+    (tmp_path / "in").mkdir()
+    return run

@@ -1,0 +1,59 @@
+"""Small datasets in every published format, written into a temporary folder."""
+
+import gzip
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ctrlrec.config import CategoryKind, DatasetConfig
+from ctrlrec.data.prepare import Prepared
+
+
+def uncut(titles: list[str]) -> list[str]:
+    return titles
+
+
+def config(source: str, path: Path, **settings: Any) -> DatasetConfig:
+    defaults: dict[str, Any] = {
+        "name": source,
+        "source": source,
+        "path": str(path),
+        "category": None,
+        "categories": CategoryKind.auto,
+        "min_user_interactions": 1,
+        "min_item_interactions": 1,
+        "title_max_tokens": 64,
+        "history_length": 10,
+    }
+    return DatasetConfig(**(defaults | settings))
+
+
+def write(path: Path, lines: Iterable[str] | bytes) -> Path:
+    """A file of lines, gzipped where its name says so."""
+    data = lines if isinstance(lines, bytes) else "".join(f"{line}\n" for line in lines).encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def items(count: int, category: str = "Drama") -> list[str]:
+    """Lines of items.jsonl: ids i0, i1, ..., titles "Title 0", ..."""
+    return [json.dumps({"item": f"i{n}", "title": f"Title {n}", "categories": [category]}) for n in range(count)]
+
+
+def records(folder: Path, interactions: Iterable[tuple[Any, Any, Any]], metadata: Iterable[str]) -> None:
+    write(folder / "interactions.csv", ["user,item,timestamp", *(",".join(map(str, row)) for row in interactions)])
+    write(folder / "items.jsonl", metadata)
+
+
+def titles(prepared: Prepared) -> dict[str, list[str]]:
+    """Each user's titles in time order."""
+    sequences = prepared.sequences
+    rows = [sequences.items[a:b] for a, b in zip(sequences.offsets, sequences.offsets[1:], strict=False)]
+    return {
+        user: [prepared.catalogue.titles[item] for item in row] for user, row in zip(sequences.users, rows, strict=True)
+    }
+
+
+def skipped(prepared: Prepared) -> dict[str, int]:
+    return {reason: found["rows"] for reason, found in prepared.report["skipped"].items()}
