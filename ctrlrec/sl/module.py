@@ -76,9 +76,7 @@ class SupervisedModule(pl.LightningModule):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move the micro-batches of a training or a validation step."""
-        if isinstance(batch, list):
-            return [micro.to(device) for micro in batch]
-        return batch[0], batch[1].to(device)
+        return [part.to(device) if isinstance(part, MicroBatch) else part for part in batch]
 
     def training_step(self, batch: list[MicroBatch], batch_idx: int) -> None:
         """Accumulate the gradient of the mean over all response tokens of the batch, clip, step."""
