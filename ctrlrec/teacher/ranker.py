@@ -112,9 +112,7 @@ class Ranker:
         excluded.scatter_(1, padded, True)
         return self.model.scores(states).masked_fill(excluded[:, :-1], -torch.inf)
 
-    def top_k(
-        self, histories: Sequence[Sequence[int]], k: int, allowed: torch.Tensor | None = None
-    ) -> list[list[int]]:
+    def top_k(self, histories: Sequence[Sequence[int]], k: int, allowed: torch.Tensor | None = None) -> list[list[int]]:
         """The best k items after each history; see :func:`top_of`."""
         return top_of(self.scores(histories), k, allowed)
 

@@ -35,14 +35,16 @@ class Windows(IterableDataset):
         sequences: users; their last two items are never read.
         padding: the index that stands for no item.
         batch_size: windows.
-        seed: with the epoch, decides offsets and order.
-        epoch: counted from 0.
+        seed: with :attr:`epoch`, decides offsets and order.
+
+    Attributes:
+        epoch: the epoch that the next iteration gives, counted from 0.
     """
 
-    def __init__(self, sequences: Sequences, padding: int, batch_size: int, seed: int, epoch: int):
+    def __init__(self, sequences: Sequences, padding: int, batch_size: int, seed: int):
         super().__init__()
-        self.sequences, self.padding, self.batch_size = sequences, padding, batch_size
-        self.seed, self.epoch = seed, epoch
+        self.sequences, self.padding, self.batch_size, self.seed = sequences, padding, batch_size, seed
+        self.epoch = 0
         self.stride = max(1, sequences.history_length // 2)
 
     def windows(self) -> np.ndarray:
@@ -100,15 +102,21 @@ class TeacherModule(pl.LightningModule):
     def __init__(self, model: SASRec, config: TeacherConfig, sequences: Sequences, seed: int):
         super().__init__()
         self.model, self.config, self.sequences, self.seed = model, config, sequences, seed
+        self.windows = Windows(sequences, model.padding, config.batch_size, seed)
 
     def train_dataloader(self) -> DataLoader:
-        """The windows of the current epoch."""
-        # Dropout draws from the global generator: an epoch's own seed makes a resumed run equal an undisturbed one.
-        torch.manual_seed((self.seed << 24) + self.current_epoch)
-        windows = Windows(
-            self.sequences, self.model.padding, self.config.batch_size, self.seed, self.current_epoch
-        )
-        return DataLoader(windows, batch_size=None)
+        """Windows of the training items."""
+        # A generator of its own: a loader draws a number when it starts, at another point in a resumed run.
+        return DataLoader(self.windows, batch_size=None, generator=torch.Generator())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the epoch after the saved one: a resumed trainer asks for windows before it starts the epoch."""
+        self.windows.epoch = checkpoint["epoch"] + 1
+
+    def on_train_epoch_start(self) -> None:
+        """Make the epoch a function of its number, so that a resumed run equals an undisturbed one."""
+        self.windows.epoch = self.current_epoch
+        torch.manual_seed((self.seed << 24) + self.current_epoch)  # dropout draws from the global generator
 
     def val_dataloader(self) -> DataLoader:
         """One empty step: it ranks every user itself."""
@@ -128,9 +136,7 @@ class TeacherModule(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW."""
-        return torch.optim.AdamW(
-            self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
-        )
+        return torch.optim.AdamW(self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
 
 
 class _Stop(EarlyStopping):
@@ -181,7 +187,6 @@ def train_teacher(
         loggers,
         [stop, best, last, *callbacks],
         max_epochs=config.max_epochs,
-        reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
     )
     module = TeacherModule(model, config, sequences, seed)

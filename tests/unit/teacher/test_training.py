@@ -1,0 +1,176 @@
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback
+from safetensors.torch import load_file
+from teacher_worlds import catalogue_of, cyclic_world, random_world, sequences_of
+
+from ctrlrec.teacher.ranker import Ranker
+from ctrlrec.teacher.train import Windows, accuracy, train_teacher
+
+ITEMS = 25
+
+
+def train(settings, hardware, sequences, directory: Path, n_items=ITEMS, seed=0, callbacks=()):
+    directory.mkdir(exist_ok=True)
+    metrics = train_teacher(settings, hardware, catalogue_of(n_items), sequences, seed, directory, [], list(callbacks))
+    return metrics, load_file(directory / "sasrec.safetensors")
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+# ---------------------------------------------------------------------------------------------------------- windows
+
+
+def epoch_of(sequences, padding=ITEMS, seed=0, epoch=0) -> Windows:
+    windows = Windows(sequences, padding, 16, seed)
+    windows.epoch = epoch
+    return windows
+
+
+@pytest.mark.parametrize("length", [3, 4, 5, 12, 13, 14, 30])
+def test_windows_are_stretches_of_training_items_and_cover_all_of_them(length):
+    sequences = sequences_of([list(range(length)), list(range(100, 100 + length))])
+    transitions = set()
+    for epoch in range(20):
+        for window in epoch_of(sequences, 999, epoch=epoch).windows():
+            items = window[window != 999].tolist()
+            assert len(window) == 11 and len(items) > 1
+            assert window.tolist() == items + [999] * (11 - len(items))  # padded behind, never inside
+            assert items == list(range(items[0], items[0] + len(items)))
+            assert items[-1] % 100 < length - 2
+            transitions |= set(pairwise(items))
+    expected = {(base + item, base + item + 1) for base in (0, 100) for item in range(length - 3)}
+    assert transitions == expected
+
+
+def test_every_epoch_covers_every_training_transition_of_random_users():
+    sequences = random_world()
+    expected = {(int(a), int(b)) for user in range(len(sequences)) for a, b in pairwise(sequences.train(user))}
+    for epoch in range(5):
+        found = set()
+        for window in epoch_of(sequences, epoch=epoch).windows():
+            items = window[window != ITEMS].tolist()
+            found |= set(pairwise(items))
+        assert found == expected
+
+
+def test_batches_hold_every_window_once_and_targets_follow_histories():
+    windows = epoch_of(random_world(), epoch=3)
+    batches = list(windows)
+    assert all(len(histories) <= 16 for histories, _ in batches)
+    stacked = torch.cat([torch.cat([histories, targets[:, -1:]], 1) for histories, targets in batches])
+    assert np.array_equal(stacked.numpy(), windows.windows())
+    for histories, targets in batches:
+        assert torch.equal(histories[:, 1:], targets[:, :-1])
+
+
+def test_windows_depend_on_seed_and_epoch_alone():
+    sequences = random_world()
+
+    def made(seed, epoch):
+        return epoch_of(sequences, seed=seed, epoch=epoch).windows().tolist()
+
+    assert made(1, 2) == made(1, 2)
+    assert made(1, 2) != made(1, 3)
+    assert made(1, 2) != made(2, 2)
+
+
+# --------------------------------------------------------------------------------------------------------- accuracy
+
+
+class FixedRanker:
+    """Places targets where it is told."""
+
+    def __init__(self, places):
+        self.places = list(places)
+
+    def ranks(self, histories, items):
+        return [[self.places.pop(0)] for _ in items]
+
+
+def test_accuracy_by_hand():
+    sequences = sequences_of([[1, 2, 3]] * 4)
+    metrics = accuracy(FixedRanker([0, 6, None, 10]), sequences, "test")
+    assert metrics == pytest.approx({"HR@5": 0.25, "HR@10": 0.5, "NDCG@5": 0.25, "NDCG@10": (1 + 1 / np.log2(8)) / 4})
+
+
+# --------------------------------------------------------------------------------------------------------- training
+
+
+def test_learns_a_circle(settings, hardware, tmp_path):
+    config = settings(max_epochs=12, dropout=0.0)
+    metrics, _ = train(config, hardware, cyclic_world(), tmp_path, n_items=40)
+    for split in ("validation", "test"):
+        assert metrics[split]["HR@5"] > 0.98
+        assert metrics[split]["NDCG@10"] > 0.95
+    assert Ranker.load(tmp_path).top_k([[7, 8], [38, 39]], 1) == [[9], [0]]
+
+
+def test_same_seed_same_weights(settings, hardware, tmp_path):
+    torch.manual_seed(1)
+    first, weights = train(settings(), hardware, random_world(), tmp_path / "a")
+    torch.manual_seed(2)
+    again, repeated = train(settings(), hardware, random_world(), tmp_path / "b")
+    _, other = train(settings(), hardware, random_world(), tmp_path / "c", seed=1)
+    assert first == again and same(weights, repeated)
+    assert not same(weights, other)
+
+
+class KilledError(Exception):
+    pass
+
+
+class KillAt(Callback):
+    def __init__(self, epoch: int, batch: int):
+        self.epoch, self.batch = epoch, batch
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
+            raise KilledError
+
+
+@pytest.mark.parametrize(("epoch", "batch"), [(0, 1), (2, 0), (3, 2)])
+def test_interrupted_and_resumed_equals_undisturbed(settings, hardware, tmp_path, epoch, batch):
+    config = settings(max_epochs=5)
+    undisturbed, weights = train(config, hardware, random_world(), tmp_path / "a")
+    with pytest.raises(KilledError):
+        train(config, hardware, random_world(), tmp_path / "b", callbacks=[KillAt(epoch, batch)])
+    resumed, again = train(config, hardware, random_world(), tmp_path / "b")
+    assert resumed == undisturbed and same(weights, again)
+    last = [torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True) for name in "ab"]
+    assert last[0]["epoch"] == last[1]["epoch"] and same(last[0]["state_dict"], last[1]["state_dict"])
+
+
+def test_stops_early_keeps_the_best_and_stays_stopped(settings, hardware, tmp_path):
+    config = settings(max_epochs=60, patience=2, learning_rate=0.05)
+    metrics, weights = train(config, hardware, random_world(), tmp_path)
+    assert metrics["epochs"] == metrics["best_epoch"] + 2 < 60
+    best = accuracy(Ranker.load(tmp_path), random_world(), "validation")
+    assert metrics["validation"] == best
+    # A run that was killed between its last epoch and being published trains no further epoch.
+    again, repeated = train(config, hardware, random_world(), tmp_path)
+    assert again == metrics and same(weights, repeated)
+
+
+def test_the_last_two_items_reach_no_weight(settings, hardware, tmp_path):
+    sequences = random_world()
+    rng = np.random.default_rng(1)
+    items = sequences.items.copy()
+    for end in sequences.offsets[1:]:
+        items[end - 2 : end] = rng.integers(0, ITEMS, 2)
+    perturbed = replace(sequences, items=items)
+    # Validation chooses the epoch, and nothing else: after a given number of epochs the weights are the same.
+    train(settings(), hardware, sequences, tmp_path / "a")
+    train(settings(), hardware, perturbed, tmp_path / "b")
+    last = [torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True) for name in "ab"]
+    assert same(last[0]["state_dict"], last[1]["state_dict"])
+    for epoch in range(3):
+        ours = epoch_of(sequences, epoch=epoch).windows()
+        assert np.array_equal(ours, epoch_of(perturbed, epoch=epoch).windows())
