@@ -108,8 +108,10 @@ def _order(
         "timestamp",
     )
     known = coded.filter(pl.col("row").is_not_null()).select("number", "row", "timestamp")
-    ordered = known.sort("number", "timestamp", maintain_order=True).select("number", "row")
-    first = ordered.unique(maintain_order=True)
+    # Two stable sorts by one column, and one number for the pair, are several times faster than by two columns.
+    ordered = known.sort("timestamp", maintain_order=True).sort("number", maintain_order=True)
+    pair = pl.col("number").cast(pl.Int64) * (1 << 32) + pl.col("row")
+    first = ordered.filter(pair.is_first_distinct())
     report["dropped"] = {
         "interactions with an item that metadata lacks or leaves incomplete": len(interactions) - len(known),
         "items that nobody interacted with": code["row"].n_unique() - known["row"].n_unique(),

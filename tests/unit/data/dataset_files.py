@@ -14,11 +14,11 @@ def uncut(titles: list[str]) -> list[str]:
     return titles
 
 
-def config(source: str, path: Path, **settings: Any) -> DatasetConfig:
+def config(source: str, folder: Path, **settings: Any) -> DatasetConfig:
     defaults: dict[str, Any] = {
         "name": source,
         "source": source,
-        "path": str(path),
+        "path": str(folder),
         "category": None,
         "categories": CategoryKind.auto,
         "min_user_interactions": 1,
