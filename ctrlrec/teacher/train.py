@@ -27,9 +27,10 @@ _WINDOWS_STREAM = 4  # keeps the random stream of windows apart from others of t
 class Windows(IterableDataset):
     """One epoch of training windows in batches.
 
-    Every user's training items are cut into windows of at most length + 1 items, ``stride`` apart from a random offset
-    on; window starts before the first item move up to it. A batch is a pair (histories, targets), both (B, length)
-    item indices padded behind with the catalogue's size: targets[b, p] follows histories[b, p].
+    Every user's training items are cut from a random offset on into windows that share one item, the last of one being
+    the first of the next: an epoch asks for every next item once, and over epochs each is asked for after every
+    number of items up to the history's length. A batch is a pair (histories, targets), both (B, length) item indices
+    padded behind with the catalogue's size: targets[b, p] follows histories[b, p].
 
     Args:
         sequences: users; their last two items are never read.
@@ -45,19 +46,18 @@ class Windows(IterableDataset):
         super().__init__()
         self.sequences, self.padding, self.batch_size, self.seed = sequences, padding, batch_size, seed
         self.epoch = 0
-        self.stride = max(1, sequences.history_length // 2)
 
     def windows(self) -> np.ndarray:
         """All windows of the epoch, (n, length + 1), in the order in which they are trained on."""
         generator = np.random.default_rng([self.seed, _WINDOWS_STREAM, self.epoch])
-        length, stride = self.sequences.history_length, self.stride
+        length = self.sequences.history_length
         first, sizes = self.sequences.offsets[:-1], np.diff(self.sequences.offsets) - 2
-        # A user's starts are offset - stride, offset, offset + stride, ... while an item and its successor are left.
-        offsets = generator.integers(0, stride, len(sizes)) - stride
-        counts = np.where(sizes > 1, np.maximum(0, -(-(sizes - 1 - offsets) // stride)), 0)
+        # A user's windows start at offset < 0, offset + length, ..., as long as an item and its successor are left.
+        offsets = -generator.integers(1, length + 1, len(sizes))
+        counts = np.where(sizes > 1, -((offsets + 1 - sizes) // length), 0)
         user = np.repeat(np.arange(len(sizes)), counts)
         within = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
-        starts = offsets[user] + within * stride
+        starts = offsets[user] + within * length
         columns = np.maximum(starts, 0)[:, None] + np.arange(length + 1)
         inside = columns < np.minimum(sizes[user], starts + length + 1)[:, None]
         places = np.where(inside, first[user][:, None] + columns, 0)

@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -50,15 +51,22 @@ def test_windows_are_stretches_of_training_items_and_cover_all_of_them(length):
     assert transitions == expected
 
 
-def test_every_epoch_covers_every_training_transition_of_random_users():
+def test_an_epoch_asks_for_every_training_item_once():
     sequences = random_world()
-    expected = {(int(a), int(b)) for user in range(len(sequences)) for a, b in pairwise(sequences.train(user))}
+    expected = Counter(pair for user in range(len(sequences)) for pair in pairwise(sequences.train(user).tolist()))
     for epoch in range(5):
-        found = set()
-        for window in epoch_of(sequences, epoch=epoch).windows():
-            items = window[window != ITEMS].tolist()
-            found |= set(pairwise(items))
-        assert found == expected
+        windows = epoch_of(sequences, epoch=epoch).windows()
+        assert Counter(pair for row in windows for pair in pairwise(row[row != ITEMS].tolist())) == expected
+
+
+def test_over_epochs_an_item_is_asked_for_after_every_length_of_history():
+    sequences = sequences_of([list(range(40))])
+    lengths = {item: set() for item in range(11, 38)}
+    for epoch in range(200):
+        for row in epoch_of(sequences, 99, epoch=epoch).windows():
+            for position, item in enumerate(row[1:].tolist()):
+                lengths.get(item, set()).add(position + 1)
+    assert all(seen == set(range(1, 11)) for seen in lengths.values())
 
 
 def test_batches_hold_every_window_once_and_targets_follow_histories():
