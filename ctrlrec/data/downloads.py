@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from ctrlrec.errors import CtrlRecError
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 16  # what a broken connection loses at most
 _TIMEOUT_SECONDS = 60
 _ATTEMPTS = 3
 

@@ -18,8 +18,9 @@ from ctrlrec.data.files import SourceFile
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.objects import Schema, coerce, read_objects
 
-_STRING = r"""u?(?:'[^'\\\n]*+(?:\\[^\n][^'\\\n]*+)*+'|"[^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+")"""
-_SCALAR = rf"(?:{_STRING}|-?[0-9][0-9.eE+-]*+|True|False|None)"
+_STRING = r"""u?(?:'[^'\\\n\r\0]*+(?:\\[^\n\r\0][^'\\\n\r\0]*+)*+'|"[^"\\\n\r\0]*+(?:\\[^\n\r\0][^"\\\n\r\0]*+)*+")"""
+_NUMBER = r"-?[0-9]++(?:\.[0-9]*+)?(?:[eE][+-]?[0-9]++)?"
+_SCALAR = rf"(?:{_STRING}|{_NUMBER}|True|False|None)"
 _MAX_LITERAL = 1 << 20  # characters
 # A run of twenty openings or signs is an attack on the parser, not a record.
 _NESTED = re.compile(r"[\[({~+-](?:\s*+[\[({~+-]){20}")
@@ -44,12 +45,18 @@ def read_literals(file: SourceFile, schema: Schema, ledger: Ledger) -> Iterator[
     """Some fields of a file of Python literals, and the ``line`` of every row; see :func:`read_objects`."""
     record = _record(schema)
 
-    def block(text: str) -> pl.DataFrame:
+    def block(text: str) -> pl.DataFrame | None:
         found = record.findall(text)
-        columns = zip(*found, strict=True) if found and len(schema) > 1 else [found]
-        return pl.DataFrame(
-            [_column(name, list(tokens), kind) for (name, kind), tokens in zip(schema.items(), columns, strict=True)]
-        )
+        columns = zip(*found, strict=True) if len(schema) > 1 else [found]
+        try:
+            return pl.DataFrame(
+                [
+                    _column(name, list(tokens), kind)
+                    for (name, kind), tokens in zip(schema.items(), columns, strict=True)
+                ]
+            )
+        except (ValueError, SyntaxError, MemoryError, RecursionError):  # no record at all, or an escape that is none
+            return None
 
     return read_objects(file, schema, ledger, "a Python literal", block, parse_literal)
 

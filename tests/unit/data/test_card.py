@@ -1,0 +1,52 @@
+"""The data card tells what is in a dataset, what was left out, and how far the paper's datasets agree."""
+
+import json
+
+import pytest
+from dataset_files import items, records
+
+from ctrlrec.data import card
+
+ROWS = [(user, f"i{n}", n) for user in "ab" for n in range(4)]
+
+
+@pytest.fixture
+def report(load, tmp_path):
+    metadata = [
+        *items(4),
+        json.dumps({"item": "x", "categories": ["C"]}),
+        json.dumps({"item": "y", "title": "Y", "categories": ["C"]}),
+    ]
+    records(tmp_path / "in", [*ROWS, ("a", "x", 9), ("c", "i0", 1), ("", "i0", 1)], metadata)
+    return load("records").report
+
+
+def test_the_numbers_are_those_of_the_data(report):
+    kept = report["kept"]
+    assert (kept["users"], kept["items"], kept["interactions"], kept["sparsity"]) == (2, 4, 8, 0.0)
+    assert kept["sequence_length"] == {"min": 4, "median": 4.0, "mean": 4.0, "max": 4, "powers_of_two": [0, 0, 2]}
+    assert kept["test_history_length"]["max"] == 3
+    assert kept["items_never_trained"] == 2
+    assert kept["categories"]["largest"] == {"Drama": 4}
+    assert kept["test_targets"]["distinct_items"] == 1
+    assert kept["test_targets"]["categories_covered"] == 1.0
+    assert report["k_core"]["short_users"] == 1
+
+
+def test_the_card_is_written_as_json_markdown_and_picture(report, tmp_path, capsys):
+    card.save(report, tmp_path)
+    assert json.loads((tmp_path / "report.json").read_text()) == report
+    text = (tmp_path / "card.md").read_text()
+    assert "| records | 2 | 4 | 8 | 0.00% |" in text
+    assert "| item without title | 1 | items.jsonl:5 |" in text
+    assert "| interaction without user | 1 | interactions.csv:12 |" in text
+    assert (tmp_path / "card.png").read_bytes().startswith(b"\x89PNG")
+    card.show(report)
+    assert "users with fewer than 3 interactions left" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_papers_datasets_show_table_1_and_the_difference(report):
+    report["dataset"] = "steam"
+    text = card.markdown(report)
+    assert "| paper, Table 1 | 12,658 | 8,572 | 632,900 | 99.42% |" in text
+    assert "| difference | -12,656 | -8,568 | -632,892 | -99.42 points |" in text

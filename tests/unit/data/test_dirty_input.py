@@ -1,0 +1,323 @@
+"""What real files are like: everything that can be skipped is skipped and counted, the rest is one clear error."""
+
+import gzip
+import json
+import random
+
+import pytest
+from dataset_files import config, items, records, skipped, titles, write
+
+from ctrlrec.data import lines
+from ctrlrec.data.prepare import read_raw
+from ctrlrec.errors import CtrlRecError
+
+ROWS = [("a", f"i{n}", n) for n in range(3)]
+
+
+def metadata(*extra):
+    return [*items(3), *(json.dumps(row) for row in extra)]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"item": "x", "title": '<span id="productTitle" class="a-size', "categories": ["C"]}, "scrap of a page"),
+        ({"item": "x", "title": "var aPageStart = (new Date()).getTime();", "categories": ["C"]}, "scrap of a page"),
+        ({"item": "x", "title": " \t\n ", "categories": ["C"]}, "item without title"),
+        ({"item": "x", "title": None, "categories": ["C"]}, "item without title"),
+        ({"item": "x", "categories": ["C"]}, "item without title"),
+        ({"item": "x", "title": "T", "categories": []}, "item without category"),
+        ({"item": "x", "title": "T", "categories": None}, "item without category"),
+        ({"item": "x", "title": "T", "categories": ["", " ", None]}, "item without category"),
+        ({"item": "x", "title": "T", "categories": ["</span></span>"]}, "item without category"),
+        ({"item": "x", "title": "T"}, "item without category"),
+        ({"item": "", "title": "T", "categories": ["C"]}, "item without id"),
+        ({"title": "T", "categories": ["C"]}, "item without id"),
+        ({"item": "i0", "title": "Another", "categories": ["C"]}, "item listed again"),
+    ],
+)
+def test_unusable_items_are_left_out_and_counted_with_their_line(load, tmp_path, row, reason):
+    records(tmp_path / "in", ROWS, metadata(row))
+    prepared = load("records")
+    assert prepared.catalogue.titles == ("Title 0", "Title 1", "Title 2")
+    ((found, facts),) = prepared.report["skipped"].items()
+    assert reason in found
+    assert facts == {"rows": 1, "first": ["items.jsonl:4"]}
+
+
+def test_of_metadata_given_twice_the_first_complete_row_counts(load, tmp_path):
+    twice = [json.dumps({"item": "i0", "title": "", "categories": ["C"]}), *items(3), *items(1, "Other")]
+    records(tmp_path / "in", ROWS, twice)
+    prepared = load("records")
+    assert prepared.catalogue.categories[0] == ("Drama",)
+    assert skipped(prepared) == {"item without title": 1, "item listed again": 1}
+
+
+def test_items_without_metadata_and_metadata_without_interactions(load, tmp_path):
+    records(tmp_path / "in", [*ROWS, ("a", "unknown", 9)], items(5))
+    prepared = load("records")
+    assert len(prepared.catalogue) == 3
+    assert list(prepared.report["dropped"].values()) == [1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        ("1529193600", "1528934400", "1529193601"),
+        ("1529193600000", "1528934400000", "1529193600001"),
+        ("1529193600.5", "1528934400.25", "1529193601.0"),
+        ("2018-06-17", "2018-06-14", "2018-06-18"),
+        ("2018-06-17 00:00:00", "2018-06-14 12:30:00", "2018-06-17 00:00:01"),
+        ("2018-06-17T00:00:00Z", "2018-06-17T01:30:00+02:00", "2018-06-17T00:00:00.5Z"),
+        ("06 17, 2018", "06 2, 2018", "06 18, 2018"),
+        ("1.5e9", "1.4e9", "1.6e9"),
+        ("-1", "-100", "0"),
+    ],
+)
+def test_timestamps_may_be_seconds_milliseconds_or_dates(load, tmp_path, stamps):
+    rows = [json.dumps({"user": "a", "item": f"i{n}", "timestamp": stamp}) for n, stamp in enumerate(stamps)]
+    write(tmp_path / "in" / "interactions.jsonl", rows)
+    write(tmp_path / "in" / "items.jsonl", items(3))
+    assert titles(load("records")) == {"a": ["Title 1", "Title 0", "Title 2"]}
+
+
+def test_units_may_be_mixed_and_all_mean_the_same_moment(tmp_path):
+    stamps = ["1529193600", "1529193600000", "1529193600000000", "1529193600000000000", "2018-06-17", "1529193600.0"]
+    records(tmp_path, [("a", f"i{n}", stamp) for n, stamp in enumerate(stamps)], items(6))
+    raw = read_raw(config("records", tmp_path), tmp_path / "cache")
+    assert raw.interactions["timestamp"].unique().to_list() == [1_529_193_600_000_000]
+
+
+def test_unsorted_rows_are_ordered_and_equal_timestamps_keep_file_order(load, tmp_path):
+    records(tmp_path / "in", [("a", "i2", 5), ("a", "i0", 5), ("a", "i1", 4)], items(3))
+    assert titles(load("records")) == {"a": ["Title 1", "Title 2", "Title 0"]}
+
+
+@pytest.mark.parametrize("stamp", ["", "yesterday", "nan", "inf", "2018-13-45", "12/06/2018"])
+def test_interactions_without_a_readable_time_are_counted(load, tmp_path, stamp):
+    records(tmp_path / "in", [*ROWS, ("a", "i0", stamp)], items(3))
+    prepared = load("records")
+    assert prepared.report["skipped"] == {
+        "interaction without a readable timestamp": {"rows": 1, "first": ["interactions.csv:5"]}
+    }
+
+
+def test_interactions_without_user_or_item_are_counted(load, tmp_path):
+    records(tmp_path / "in", [("", "i0", 1), *ROWS, ("b", "", 1)], items(3))
+    assert skipped(load("records")) == {"interaction without user": 1, "interaction without item": 1}
+
+
+STRANGE = {
+    'He said "no", twice': 'He said "no", twice',
+    "O'Brien's": "O'Brien's",
+    "12. Angry Men": "12. Angry Men",
+    "3": "3",
+    "1917 ": "1917",
+    "two\nlines": "two lines",
+    "two\r\nlines\tand tab": "two lines and tab",
+    "line\u2028separator": "line separator",
+    "\u05e9\u05dc\u05d5\u05dd (1999)": "\u05e9\u05dc\u05d5\u05dd (1999)",
+    "e\u0301clair \U0001f600": "e\u0301clair \U0001f600",
+    "Amelie <3 & Co; a < b > c": "Amelie <3 & Co; a < b > c",
+    "Tom &amp; Jerry": "Tom &amp; Jerry",
+    "back\\slash \\u2665 \\n": "back\\slash \\u2665 \\n",
+}
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "literal"])
+def test_strange_titles_keep_every_character_but_line_breaks_and_tabs(load, tmp_path, form):
+    folder = tmp_path / "in"
+    if form == "literal":
+        rows = [f"{{u'id': u'i{n}', u'title': u{title!a}, u'tags': [u'C']}}" for n, title in enumerate(STRANGE)]
+        write(folder / "steam_games.json", rows)
+        reviews = [
+            f"{{'username': 'a', 'product_id': 'i{n}', 'date': '2017-12-{n + 1:02}'}}" for n in range(len(STRANGE))
+        ]
+        write(folder / "steam_reviews.json", reviews)
+    elif form == "csv":
+        records(folder, [("a", f"i{n}", n) for n in range(len(STRANGE))], [])
+        (folder / "items.jsonl").unlink()
+        quoted = ['i{},"{}",C'.format(n, title.replace('"', '""')) for n, title in enumerate(STRANGE)]
+        write(folder / "items.csv", ["item,title,categories", *quoted])
+    else:
+        rows = [json.dumps({"item": f"i{n}", "title": title, "categories": ["C"]}) for n, title in enumerate(STRANGE)]
+        records(folder, [("a", f"i{n}", n) for n in range(len(STRANGE))], rows)
+    prepared = load("steam" if form == "literal" else "records")
+    assert list(prepared.catalogue.titles) == list(STRANGE.values())
+
+
+def test_half_a_surrogate_pair_is_marked_and_a_whole_one_joined(load, tmp_path):
+    rows = [
+        f'{{"item": "i{n}", "title": "T{n} {tail}", "categories": ["C"]}}'
+        for n, tail in enumerate(("\\ud83d", "\\ud83d\\ude00", ""))
+    ]
+    records(tmp_path / "in", ROWS, rows)
+    assert load("records").catalogue.titles == ("T0 \ufffd", "T1 \U0001f600", "T2")
+
+
+def test_titles_that_collide_after_cutting_are_merged(load, tmp_path):
+    records(tmp_path / "in", [*ROWS, ("a", "x", 9), ("a", "y", 10)],
+            metadata({"item": "x", "title": "The same " * 40 + "one", "categories": ["C"]},
+                     {"item": "y", "title": "The same " * 40 + "two", "categories": ["D"]}))  # fmt: skip
+    prepared = load("records", cut=lambda names: [" ".join(name.split()[:64]) for name in names])
+    assert prepared.catalogue.items == ("i0", "i1", "i2", "x")
+    assert prepared.catalogue.categories[-1] == ("C", "D")
+    assert prepared.report["titles"]["merged"] == 1
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_content(load, tmp_path):
+    data = "\ufeff" + "\r\n".join(["user,item,timestamp", *(f"a,i{n},{n}" for n in range(3)), ""])
+    write(tmp_path / "in" / "interactions.csv", data.encode())
+    write(tmp_path / "in" / "items.jsonl", ("\r\n".join(items(3)) + "\r\n\r\n").encode())
+    prepared = load("records")
+    assert titles(prepared) == {"a": ["Title 0", "Title 1", "Title 2"]}
+    assert skipped(prepared) == {}
+
+
+def test_columns_may_stand_in_any_order_and_others_are_ignored(load, tmp_path):
+    write(tmp_path / "in" / "interactions.csv", ["rating,timestamp,item,user", *(f"5,{n},i{n},a" for n in range(3))])
+    write(tmp_path / "in" / "items.jsonl", items(3))
+    assert len(titles(load("records"))["a"]) == 3
+
+
+def test_a_quoted_line_break_does_not_split_a_row_even_across_blocks(load, tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 16)
+    rows = [
+        "item,title,categories",
+        *(f'i{n},"Title\n\n{n}, ""so""",A|B' for n in range(3)),
+        "broken,row",
+        "",
+        'x,"",A',
+    ]
+    records(tmp_path / "in", ROWS, [])
+    (tmp_path / "in" / "items.jsonl").unlink()
+    write(tmp_path / "in" / "items.csv", rows)
+    with pytest.raises(CtrlRecError, match=r"items\.csv:11: row with a wrong number of fields.*1 of the first 5 rows"):
+        load("records")
+    write(tmp_path / "in" / "items.csv", [row for row in rows if row != "broken,row"])
+    prepared = load("records")
+    assert prepared.catalogue.titles[2] == 'Title  2, "so"'
+    assert prepared.catalogue.categories[0] == ("A", "B")
+    assert prepared.report["skipped"]["item without title"]["first"] == ["items.csv:12"]
+
+
+def test_blocks_of_any_size_give_the_same_rows_and_lines(tmp_path, monkeypatch):
+    rows = [(f"u{n % 7}", f"i{n % 5}", "bad" if n in (40, 77) else n) for n in range(120)]
+    records(tmp_path, rows, items(5))
+    whole = read_raw(config("records", tmp_path), tmp_path / "cache")
+    assert whole.report["skipped"]["interaction without a readable timestamp"]["first"] == [
+        "interactions.csv:42", "interactions.csv:79",
+    ]  # fmt: skip
+    for size in (1, 7, 100):
+        monkeypatch.setattr(lines, "BLOCK_BYTES", size)
+        cut = read_raw(config("records", tmp_path), tmp_path / f"cache{size}")
+        assert cut.interactions.equals(whole.interactions)
+        assert cut.items.equals(whole.items)
+        assert cut.report == whole.report
+
+
+def test_a_few_lines_that_are_not_json_are_skipped_and_counted(load, tmp_path):
+    rows = items(40)
+    rows[20] = rows[20][:-5]
+    rows[30] = "[1, 2]"
+    records(tmp_path / "in", ROWS, [*rows, "", "null"])
+    found = load("records").report["skipped"]["line that is not a JSON object"]
+    assert found == {"rows": 3, "first": ["items.jsonl:21", "items.jsonl:31", "items.jsonl:42"]}
+
+
+def test_a_file_that_is_mostly_something_else_is_refused_at_its_first_bad_line(load, tmp_path):
+    records(tmp_path / "in", ROWS, [*items(1), "<html>", "<body>"])
+    with pytest.raises(CtrlRecError, match=r"items\.jsonl:2: line that is not a JSON object.*2 of the first 3 rows"):
+        load("records")
+    write(tmp_path / "in" / "interactions.csv", ["user,item,timestamp", "a,i0,1", "a;i1;1", "a,i2"])
+    write(tmp_path / "in" / "items.jsonl", items(3))
+    with pytest.raises(
+        CtrlRecError, match=r"interactions\.csv:3: row with a wrong number of fields: expected 3 fields"
+    ):
+        load("records")
+
+
+@pytest.mark.parametrize("name", ["interactions.csv", "items.jsonl", "items.csv"])
+@pytest.mark.parametrize("data", [b"", b"\n \n", gzip.compress(b"")])
+def test_an_empty_file_is_named(load, tmp_path, name, data):
+    records(tmp_path / "in", ROWS, items(3))
+    if name == "items.csv":
+        (tmp_path / "in" / "items.jsonl").unlink()
+    write(tmp_path / "in" / name, data)
+    with pytest.raises(CtrlRecError, match=rf"{name}(: the file is empty|:1: no column .* found $)"):
+        load("records")
+
+
+def test_a_header_alone_and_missing_columns_are_named(load, tmp_path):
+    records(tmp_path / "in", [], items(3))
+    with pytest.raises(CtrlRecError, match=r"interactions\.csv: a header and no rows"):
+        load("records")
+    write(tmp_path / "in" / "interactions.csv", ["user,movie,time", "a,b,1"])
+    with pytest.raises(
+        CtrlRecError, match=r"interactions\.csv:1: no column item, timestamp; .* found user, movie, time"
+    ):
+        load("records")
+
+
+def test_no_usable_item_at_all_says_why(load, tmp_path):
+    records(tmp_path / "in", ROWS, [json.dumps({"item": "i0", "title": "T"})])
+    with pytest.raises(CtrlRecError, match=r"no item has both a title and a category .item without category: 1"):
+        load("records")
+
+
+def test_a_truncated_gzip_names_the_file_and_how_far_it_got(load, tmp_path):
+    noise = random.Random(0)
+    rows = [("a", f"i{n % 3}", noise.random() * 1e9) for n in range(20_000)]
+    records(tmp_path / "in", rows, items(3))
+    file = tmp_path / "in" / "interactions.csv"
+    packed = gzip.compress(file.read_bytes())
+    file.write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(CtrlRecError, match=r"interactions\.csv: the gzip archive ends too early, behind line \d+"):
+        load("records")
+    file.write_bytes(packed[:1000] + bytes(200) + packed[1200:])
+    with pytest.raises(CtrlRecError, match=r"interactions\.csv: damaged behind line \d+ .*download it again"):
+        load("records")
+
+
+@pytest.mark.parametrize(("encoding", "place"), [("latin-1", 2), ("utf-16", 1)])
+def test_another_encoding_is_refused_with_file_and_line(load, tmp_path, encoding, place):
+    records(tmp_path / "in", ROWS, [])
+    rows = "".join(line + "\n" for line in (*items(1), items(1, "Com\u00e9die")[0].replace("\\u00e9", "\u00e9")))
+    write(tmp_path / "in" / "items.jsonl", rows.encode(encoding))
+    with pytest.raises(CtrlRecError, match=rf"items\.jsonl:{place}: not UTF-8"):
+        load("records")
+
+
+def test_an_endless_line_does_not_fill_the_memory(load, tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(lines, "_MAX_LINE_BYTES", 5000)
+    records(tmp_path / "in", ROWS, ["x" * 10_000])
+    with pytest.raises(CtrlRecError, match=r"items\.jsonl:1: a line of more than"):
+        load("records")
+
+
+def test_a_quote_that_is_never_closed_is_found(load, tmp_path):
+    records(tmp_path / "in", ROWS, [])
+    (tmp_path / "in" / "items.jsonl").unlink()
+    write(
+        tmp_path / "in" / "items.csv",
+        ["item,title,categories", "i0,T,C", 'i1,"T,C', *("i2,T,C" for _ in range(30_000))],
+    )
+    with pytest.raises(CtrlRecError, match=r"items\.csv:3: .*a double quote that is never closed"):
+        load("records")
+
+
+def test_a_parquet_file_without_the_columns_or_that_is_none_is_refused(load, tmp_path):
+    records(tmp_path / "in", ROWS, items(3))
+    (tmp_path / "in" / "interactions.csv").unlink()
+    write(tmp_path / "in" / "interactions.parquet", b"PAR1 no")
+    with pytest.raises(
+        CtrlRecError, match=r"interactions\.parquet: not a parquet file with columns user, item, timestamp"
+    ):
+        load("records")
+
+
+def test_a_broken_archive_is_named(tmp_path):
+    write(tmp_path / "ml-1m.zip", b"PK\x03\x04 half a download")
+    with pytest.raises(CtrlRecError, match=r"ml-1m\.zip: expected a folder or a whole zip archive"):
+        read_raw(config("movielens_1m", tmp_path / "ml-1m.zip"), tmp_path / "cache")
