@@ -36,12 +36,14 @@ def microseconds(stamps: pl.Series) -> pl.Series:
     Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970 by their size (seconds below 1e11, the
     year 5138); dates are ISO 8601 with or without time and zone (UTC where there is none), or "06 17, 2018".
     """
-    dates = pl.Series(stamps.name, [None], dtype=pl.Int64).new_from_index(0, len(stamps))
+    if stamps.dtype.is_temporal():
+        return stamps.cast(pl.Datetime("us")).dt.timestamp("us")
     whole, real = stamps.cast(pl.Int64, strict=False), stamps.cast(pl.Float64, strict=False)
-    if stamps.dtype == pl.String and real.null_count() > stamps.null_count():
+    dates = whole.clear(len(stamps))
+    if stamps.dtype == pl.String:
         for form in _DATE_FORMATS:
-            parsed = stamps.str.to_datetime(form, time_unit="us", strict=False)
-            dates = dates.fill_null(parsed.dt.timestamp("us"))
+            if (real.is_null() & dates.is_null() & stamps.is_not_null()).any():
+                dates = dates.fill_null(stamps.str.to_datetime(form, time_unit="us", strict=False).dt.timestamp("us"))
     frame = pl.DataFrame({"whole": whole, "real": real, "date": dates})
     number, size = pl.col("whole"), pl.col("whole").abs()
     seconds, fraction = pl.col("real").abs(), pl.col("real")

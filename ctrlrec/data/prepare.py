@@ -59,18 +59,20 @@ def prepare(config: DatasetConfig, cache: Path, cut: Callable[[list[str]], list[
     names = raw.interactions["user"].unique(maintain_order=True)
     report: dict[str, Any] = {"dataset": config.name, **raw.report}
     report["read"] = {"users": len(names), "items": len(raw.items), "interactions": len(raw.interactions)}
-    if raw.items.is_empty():
-        raise CtrlRecError(
-            f"dataset {config.name}: no item has both a title and a category ({_reasons(raw.report['skipped'])})"
-        )
+    for frame, what in (
+        (raw.items, "no item has both a title and a category"),
+        (raw.interactions, "no interaction has a user, an item and a readable timestamp"),
+    ):
+        if frame.is_empty():
+            reasons = (
+                f"{reason}: {found['rows']}, first {found['first'][0]}"
+                for reason, found in raw.report["skipped"].items()
+            )
+            raise CtrlRecError(f"dataset {config.name}: {what} ({'; '.join(reasons)})")
     items, code = _merge_titles(raw.items, cut, report)
     users, rows = _order(raw.interactions, names, code, report)
     users, rows = _k_core(users, rows, len(names), len(items), config, report)
     return _index(config, raw.category_kind, items, names, users, rows, report)
-
-
-def _reasons(skipped: dict[str, Any]) -> str:
-    return "; ".join(f"{reason}: {found['rows']}" for reason, found in skipped.items()) or "nothing was skipped"
 
 
 def _merge_titles(

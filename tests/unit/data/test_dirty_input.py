@@ -4,6 +4,7 @@ import gzip
 import json
 import random
 
+import polars as pl
 import pytest
 from dataset_files import config, items, records, skipped, titles, write
 
@@ -86,6 +87,16 @@ def test_units_may_be_mixed_and_all_mean_the_same_moment(tmp_path):
     records(tmp_path, [("a", f"i{n}", stamp) for n, stamp in enumerate(stamps)], items(6))
     raw = read_raw(config("records", tmp_path), tmp_path / "cache")
     assert raw.interactions["timestamp"].unique().to_list() == [1_529_193_600_000_000]
+
+
+@pytest.mark.parametrize("kind", [pl.Date, pl.Datetime("ms"), pl.Datetime("ns", "UTC")])
+def test_timestamps_of_parquet_may_have_a_type_of_their_own(tmp_path, kind):
+    rows = {"user": ["a"] * 3, "item": [10, 11, 12], "timestamp": ["2018-06-17", "1969-12-31", None]}
+    frame = pl.DataFrame(rows).with_columns(pl.col("timestamp").str.to_date().cast(pl.Datetime("us")).cast(kind))
+    frame.write_parquet(tmp_path / "interactions.parquet")
+    write(tmp_path / "items.jsonl", items(3))
+    raw = read_raw(config("records", tmp_path), tmp_path / "cache")
+    assert raw.interactions.rows() == [("a", "10", 1_529_193_600_000_000), ("a", "11", -86_400_000_000)]
 
 
 def test_unsorted_rows_are_ordered_and_equal_timestamps_keep_file_order(load, tmp_path):
@@ -261,7 +272,12 @@ def test_a_header_alone_and_missing_columns_are_named(load, tmp_path):
 
 def test_no_usable_item_at_all_says_why(load, tmp_path):
     records(tmp_path / "in", ROWS, [json.dumps({"item": "i0", "title": "T"})])
-    with pytest.raises(CtrlRecError, match=r"no item has both a title and a category .item without category: 1"):
+    with pytest.raises(
+        CtrlRecError, match=r"no item has both a title and a category .item without category: 1, first items.jsonl:1"
+    ):
+        load("records")
+    records(tmp_path / "in", [("a", "i0", "12/06/2018"), ("a", "i1", "")], items(3))
+    with pytest.raises(CtrlRecError, match=r"no interaction has .* a readable timestamp: 2, first interactions\.csv:2"):
         load("records")
 
 
