@@ -351,6 +351,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model.dtype": ("auto", "float32", "bfloat16"),
     "variant.answers_with": ("model", "teacher"),
     "reward.name": ("paper", "paper_literal", "released"),
+    "trainer.precision": ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"),
     "trainer.matmul_precision": ("highest", "high", "medium"),
     "logger.wandb": ("auto", "online", "offline", "disabled"),
 }

@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ctrlrec.config import Config, TrainerConfig, plain
+from ctrlrec.provenance import native_bfloat16
 
 
 def wandb_mode(configured: str) -> str:
@@ -77,6 +78,18 @@ def prepare_hardware(config: TrainerConfig) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 
 
+def precision(config: TrainerConfig) -> str:
+    """``trainer.precision``; auto is bf16-mixed where the hardware multiplies bfloat16 natively, 32-true elsewhere.
+
+    Weights and optimiser states stay in float32 either way.
+    """
+    if config.precision != "auto":
+        return config.precision
+    if device(config).type == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if native_bfloat16() else "32-true"
+
+
 def device(config: TrainerConfig) -> torch.device:
     """Where models run outside a trainer: evaluation."""
     if config.accelerator == "cpu" or not torch.cuda.is_available():
@@ -98,7 +111,7 @@ def trainer(
         accelerator=config.accelerator,
         devices=config.devices,
         strategy=config.strategy,
-        precision=config.precision,  # type: ignore[arg-type]
+        precision=precision(config),  # type: ignore[arg-type]
         default_root_dir=directory,
         logger=list(made),
         callbacks=[*callbacks, *shown],

@@ -27,6 +27,7 @@ from transformers import (
 from ctrlrec.config import ModelConfig
 from ctrlrec.data.wheels import fetch_wheel
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.provenance import native_bfloat16
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ def resolve_dtype(config: ModelConfig) -> torch.dtype:
         return getattr(torch, config.dtype)
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+    return torch.bfloat16 if native_bfloat16() else torch.float32
 
 
 def _location(config: ModelConfig, cache: Path) -> str:
@@ -153,7 +154,10 @@ def _smollm2(cache: Path) -> Path:
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
             # The loaded model remembers that it came quantised and refuses to be saved: move it to a plain one.
-            shape = LlamaConfig(**{key: value for key, value in source.config.to_dict().items() if key not in ("quantization_config", "torch_dtype", "dtype", "_name_or_path", "architectures")})
+            settings = source.config.to_dict()
+            for key in ("quantization_config", "dtype", "_name_or_path", "_model_name_or_path", "architectures"):
+                settings.pop(key, None)
+            shape = LlamaConfig(**settings)
             model = LlamaForCausalLM(shape)
             model.load_state_dict(source.state_dict())
             target = Path(scratch) / "checkpoint"
