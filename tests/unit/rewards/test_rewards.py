@@ -1,0 +1,226 @@
+"""Rewards against numbers worked out by hand from the paper's equations."""
+
+import pytest
+
+from ctrlrec.instructions.controls import Instruction, Task
+from ctrlrec.judging import Judgement
+from ctrlrec.rewards.item import control_scores, item_rewards, item_rewards_released, scores
+from ctrlrec.rewards.list import positioned_scores
+from ctrlrec.rewards.scheme import SCHEMES
+
+# 1 / log2(n) for n = 3..6, and the discount of position 5
+D3, D4, D5, D6 = 0.6309297535714575, 0.5, 0.43067655807339306, 0.38685280723454163
+TARGET = 99
+
+
+def judged(
+    task: Task,
+    inside: str,
+    k: int,
+    percent: int | None = None,
+    ranks: list[int | None] | None = None,
+    target_at: int | None = None,
+    size: int = 20,
+) -> Judgement:
+    """An answer spelt one letter per item: ``i`` inside, ``o`` outside, ``x`` a title of no item, ``h`` from history.
+
+    Without ``ranks`` every item has teacher rank 1, hence a preference score of 1 / log2(4) = 0.5.
+    """
+    illegal = tuple({"x": "nonexistent", "h": "history"}.get(letter) for letter in inside)
+    items = tuple(
+        None if letter == "x" else TARGET if place == target_at else place for place, letter in enumerate(inside)
+    )
+    instruction = Instruction(
+        task, "u", (), TARGET, k, None if task == Task.SEQUENTIAL else "c", percent, None, (("user", "?"),)
+    )
+    return Judgement(
+        instruction,
+        items,
+        illegal,
+        tuple(letter == "i" for letter in inside),
+        tuple(ranks) if ranks else tuple(None if letter in "xh" else 1 for letter in inside),
+        size,
+    )
+
+
+# ---------------------------------------------------------------------- Equation 1
+
+
+def test_preference_is_the_teachers_rank_the_target_or_minus_one() -> None:
+    answer = judged(Task.SEQUENTIAL, "oooxo", 5, ranks=[0, 1, 5, None, 17], target_at=4)
+    assert scores(answer) == pytest.approx([D3, 0.5, 1 / 3, -1.0, 1.0])
+
+
+def test_an_illegal_target_earns_nothing() -> None:
+    assert scores(judged(Task.SEQUENTIAL, "h", 5, target_at=0)) == [-1.0]
+
+
+# ---------------------------------------------------------------------- Algorithm 1
+
+
+ABOUT, MOST, LEAST = Task.PROPORTION_ABOUT, Task.PROPORTION_AT_MOST, Task.PROPORTION_AT_LEAST
+ALGORITHM_1 = [
+    # At most 40% of 5: at most 2 inside, at least 3 outside wanted.
+    (MOST, "o", 5, 40, [1.0]),
+    (MOST, "i", 5, 40, [0.5]),  # the first of two allowed: counts include the item at hand, 1 < 2
+    (MOST, "ii", 5, 40, [0.5, 0.0]),  # 2 < 2 does not hold
+    (MOST, "iii", 5, 40, [0.5, 0.0, 0.0]),
+    (MOST, "oooo", 5, 40, [1.0, 1.0, 1.0, 0.5]),  # the fourth outside one is more than 5 - 2
+    (MOST, "ooooi", 5, 40, [1.0, 1.0, 1.0, 0.5, 0.5]),
+    # At least 40% of 5: the mirror.
+    (LEAST, "iii", 5, 40, [1.0, 1.0, 0.5]),
+    (LEAST, "iiio", 5, 40, [1.0, 1.0, 0.5, 0.5]),
+    (LEAST, "o", 5, 40, [0.5]),
+    (LEAST, "oooo", 5, 40, [0.5, 0.5, 0.0, 0.0]),
+    (LEAST, "ooio", 5, 40, [0.5, 0.5, 1.0, 0.0]),
+    # About 40% of 5.
+    (ABOUT, "iii", 5, 40, [1.0, 1.0, 0.0]),
+    (ABOUT, "iio", 5, 40, [1.0, 1.0, 1.0]),
+    (ABOUT, "iiio", 5, 40, [1.0, 1.0, 0.0, 1.0]),
+    (ABOUT, "oooo", 5, 40, [0.5, 0.5, 0.5, 0.0]),
+    (ABOUT, "ooooi", 5, 40, [0.5, 0.5, 0.5, 0.0, 1.0]),
+    # Fractions: 30% of 5 is 1.5 inside and 3.5 outside.
+    (MOST, "ii", 5, 30, [0.5, 0.0]),
+    (MOST, "oooo", 5, 30, [1.0, 1.0, 1.0, 0.5]),
+    (LEAST, "iio", 5, 30, [1.0, 0.5, 0.5]),
+    (ABOUT, "iio", 5, 30, [1.0, 0.0, 1.0]),
+    (ABOUT, "ooooi", 5, 30, [0.5, 0.5, 0.5, 0.0, 1.0]),
+    # 70% of 10 is exactly 7, and 3 outside; in floating point 10 * 0.7 is above and 10 * (1 - 0.7) is above 3.
+    (MOST, "iiiiiii", 10, 70, [0.5] * 6 + [0.0]),
+    (MOST, "oooo", 10, 70, [1.0, 1.0, 1.0, 0.5]),
+    (LEAST, "iiiiiiii", 10, 70, [1.0] * 7 + [0.5]),
+    (LEAST, "ooo", 10, 70, [0.5, 0.5, 0.0]),
+    (ABOUT, "iiiiiiio", 10, 70, [1.0] * 8),
+    (ABOUT, "oooo", 10, 70, [0.5, 0.5, 0.5, 0.0]),
+    # Illegal items score -1 and are not counted.
+    (MOST, "xihi", 5, 40, [-1.0, 0.5, -1.0, 0.0]),
+    (LEAST, "ihiix", 5, 40, [1.0, -1.0, 1.0, 0.5, -1.0]),
+    (ABOUT, "xooxoo", 5, 40, [-1.0, 0.5, 0.5, -1.0, 0.5, 0.0]),
+    # All or nothing.
+    (MOST, "oi", 2, 0, [1.0, 0.0]),
+    (LEAST, "io", 2, 100, [1.0, 0.0]),
+    # The others.
+    (Task.CATEGORY_POSITIVE, "ioxi", 5, None, [1.0, 0.0, -1.0, 1.0]),
+    (Task.CATEGORY_NEGATIVE, "ioxo", 5, None, [0.0, 1.0, -1.0, 1.0]),
+]
+
+
+@pytest.mark.parametrize(("task", "answer", "k", "percent", "expected"), ALGORITHM_1)
+def test_algorithm_1(task: Task, answer: str, k: int, percent: int | None, expected: list[float]) -> None:
+    assert control_scores(judged(task, answer, k, percent)) == expected
+
+
+def test_without_a_control_the_preference_counts_twice() -> None:
+    answer = judged(Task.SEQUENTIAL, "oxo", 3, ranks=[0, None, 1])
+    assert control_scores(answer) == pytest.approx([D3, -1.0, 0.5])
+    assert item_rewards(answer) == pytest.approx([D3, -1.0, 0.5])
+    assert item_rewards_released(answer) == pytest.approx([D3, -1.0, 0.5])
+
+
+def test_item_reward_is_half_preference_half_control() -> None:
+    answer = judged(Task.CATEGORY_POSITIVE, "iox", 3, ranks=[0, 1, None])
+    expected = [0.5 * D3 + 0.5, 0.25, -1.0]
+    assert item_rewards(answer) == pytest.approx(expected)
+    assert item_rewards_released(answer) == pytest.approx(expected)
+
+
+# ---------------------------------------------------------------------- Equations 3 to 5
+
+
+def test_positions_discount_legal_items_only() -> None:
+    answer = judged(Task.SEQUENTIAL, "oxoo", 4, ranks=[1, None, 1, 0], target_at=3)
+    # positions 0, 2, 3: log2 of 2, 4, 5
+    assert positioned_scores(answer) == pytest.approx([0.5, -1.0, 0.25, D5])
+
+
+# Two items, the first the target (score 1), the second of rank 1 (0.5): Scores* are 1 and 0.5 / log2(3).
+SUM = 1 + 0.5 * D3
+# The best two scores*: 1 and 1 / log2(3)^2.
+BEST_2 = 1 + D3**2
+
+LISTS = [
+    # task, answer, k, percent, size of category, the control part under paper, paper_literal, released
+    (Task.SEQUENTIAL, "oo", 2, None, 0, SUM, SUM / 2, 1.0),  # log2(2 - 0 + 2) = 2
+    (Task.CATEGORY_POSITIVE, "ii", 2, None, 20, 1.0, 1.0, 1.0),
+    (Task.CATEGORY_POSITIVE, "io", 2, None, 20, D3, D3, 1 / 2),
+    (Task.CATEGORY_POSITIVE, "oo", 2, None, 20, D4, D4, 1 / 3),
+    (Task.CATEGORY_POSITIVE, "io", 2, None, 1, D3, D3, 1.0),  # released: no more than one item was to be had
+    (Task.CATEGORY_NEGATIVE, "oo", 2, None, 20, 1.0, 1.0, 1.0),
+    (Task.CATEGORY_NEGATIVE, "ii", 2, None, 20, D4, D4, 1 / 3),
+    (MOST, "oo", 2, 50, 20, 1.0, 1.0, 1.0),
+    (MOST, "ii", 2, 50, 20, D3, D3, 1 / 2),
+    (MOST, "ii", 2, 0, 20, D4, D4, 1 / 3),
+    (LEAST, "ii", 2, 50, 20, 1.0, 1.0, 1.0),
+    (LEAST, "oo", 2, 50, 20, D3, D3, 1 / 2),
+    (LEAST, "oo", 2, 100, 20, D4, D4, 1 / 3),
+    (ABOUT, "io", 2, 50, 20, 1.0, 1.0, 1.0),
+    (ABOUT, "ii", 2, 50, 20, D3, D3, 1 / 2),
+    (ABOUT, "oo", 2, 50, 20, D3, D3, 1 / 2),
+    (ABOUT, "oo", 2, 100, 20, D4, D4, 1 / 3),
+    # 25% of 2 is half an item: one is half too many, none half too few; log2(2.5) = 1.3219...
+    (ABOUT, "io", 2, 25, 20, 0.7564707973660299, 0.7564707973660299, 1 / 1.5),
+    (ABOUT, "oo", 2, 25, 20, 0.7564707973660299, 0.7564707973660299, 1 / 1.5),
+]
+
+
+@pytest.mark.parametrize(("task", "answer", "k", "percent", "size", "paper", "literal", "released"), LISTS)
+def test_list_rewards_of_three_readings(
+    task: Task, answer: str, k: int, percent: int | None, size: int, paper: float, literal: float, released: float
+) -> None:
+    answer_ = judged(task, answer, k, percent, target_at=0, size=size)
+    assert SCHEMES["paper"].list(answer_) == pytest.approx(0.5 * SUM + 0.5 * paper)
+    assert SCHEMES["paper_literal"].list(answer_) == pytest.approx(0.5 * SUM + 0.5 * literal)
+    assert SCHEMES["released"].list(answer_) == pytest.approx(0.5 * SUM / BEST_2 + 0.5 * released)
+
+
+@pytest.mark.parametrize(("task", "answer"), [(MOST, "iiiiiiiooo"), (LEAST, "iiiiiiiooo"), (ABOUT, "iiiiiiiooo")])
+def test_seven_of_ten_is_exactly_seventy_percent(task: Task, answer: str) -> None:
+    exact = judged(task, answer, 10, 70)
+    plain = sum(positioned_scores(exact))
+    assert SCHEMES["paper"].list(exact) == 0.5 * plain + 0.5  # not a rounding error below
+    assert SCHEMES["released"].list(exact) - SCHEMES["released"].list(judged(ABOUT, answer, 10, 60)) == pytest.approx(
+        0.25  # one item off halves the control part
+    )
+
+
+def test_illegal_items_do_not_fill_a_demand() -> None:
+    # k = 3, all wanted inside: one legal inside item, two missing: 1 / log2(4).
+    answer = judged(Task.CATEGORY_POSITIVE, "ixx", 3, ranks=[0, None, None])
+    assert SCHEMES["paper"].list(answer) == pytest.approx(0.5 * (D3 - 2) + 0.5 * 0.5)
+    assert SCHEMES["released"].list(answer) == pytest.approx(0.5 * (D3 - 2) / (1 + D3**2 + 0.25) + 0.5 / 3)
+
+
+def test_a_list_shorter_than_k_and_an_empty_one() -> None:
+    short = judged(Task.SEQUENTIAL, "o", 3, ranks=[0])
+    assert SCHEMES["paper"].list(short) == pytest.approx(D3)
+    assert SCHEMES["paper_literal"].list(short) == pytest.approx(0.5 * D3 + 0.5 * D3 * D5)  # log2(3 - 0 + 2)
+    assert SCHEMES["released"].list(short) == pytest.approx(0.5 * D3 / (1 + D3**2 + 0.25))
+    empty = judged(Task.CATEGORY_POSITIVE, "", 3)
+    assert SCHEMES["paper"].item(empty) == []
+    assert SCHEMES["paper"].list(empty) == pytest.approx(0.5 * D5)  # 1 / log2(3 - 0 + 2)
+    assert SCHEMES["released"].list(empty) == pytest.approx(0.5 / 4)
+    assert SCHEMES["paper"].list(judged(Task.SEQUENTIAL, "", 3)) == 0
+    # Nothing inside is a perfect answer to "at most", as Eq. 4 has it.
+    assert SCHEMES["paper"].list(judged(MOST, "", 3, 30)) == 0.5
+
+
+@pytest.mark.parametrize(("place", "control"), [(0, 1.0), (1, D3), (2, D4), (3, D5)])
+def test_released_sequential_control_is_the_place_of_the_target(place: int, control: float) -> None:
+    answer = judged(Task.SEQUENTIAL, "oooo", 4, target_at=place)
+    best = 1 + D3**2 + 0.25 + D5**2
+    assert SCHEMES["released"].list(answer) - 0.5 * sum(positioned_scores(answer)) / best == pytest.approx(
+        0.5 * control
+    )
+
+
+def test_released_control_ignores_an_illegal_target() -> None:
+    answer = judged(Task.SEQUENTIAL, "h", 1, target_at=0)
+    assert SCHEMES["released"].list(answer) == -0.5
+
+
+def test_a_perfect_list_earns_most() -> None:
+    perfect = judged(Task.CATEGORY_POSITIVE, "iii", 3, ranks=[5, 0, 1], target_at=0)
+    for name, scheme in SCHEMES.items():
+        for answer in ("iix", "ixi", "xii", "iio", "ooo", "ii", "hii"):
+            worse = judged(Task.CATEGORY_POSITIVE, answer, 3, ranks=[None if x in "xh" else 5 for x in answer])
+            assert scheme.list(worse) < scheme.list(perfect), (name, answer)
