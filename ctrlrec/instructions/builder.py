@@ -96,7 +96,7 @@ class InstructionBuilder:
         # A user with one training item has no window: a history of at least one item and a target.
         self.users = [user for user in range(len(sequences)) if len(sequences.train(user)) >= 2]
         self._quoted_tokens = np.asarray(limit.text_tokens([f" '{title}'," for title in catalogue.titles]))
-        self._overheads: dict[tuple[Task, bool], int] = {}
+        self._overheads: dict[tuple[Task, bool, str], int] = {}
 
     # ------------------------------------------------------------------ training
 
@@ -167,7 +167,7 @@ class InstructionBuilder:
                 Task.SEARCH, len(labels), category=category, negative=negative, phrasing=phrasing, candidates=titles
             )
 
-        _, candidates, messages = self._fit(Task.SEARCH, (), candidates, labels, lambda _, shown: render(shown))
+        _, candidates, messages = self._fit(Task.SEARCH, (), candidates, labels, lambda _, shown: render(shown), "")
         instruction = Instruction(
             Task.SEARCH, None, (), None, len(labels), category, None, candidates, messages
         )
@@ -326,7 +326,9 @@ class InstructionBuilder:
             )
             return text + draft.suffix
 
-        history, candidates, messages = self._fit(draft.task, draft.history, candidates, labels, render)
+        history, candidates, messages = self._fit(
+            draft.task, draft.history, candidates, labels, render, draft.suffix
+        )
         instruction = Instruction(
             draft.task,
             self.sequences.users[draft.user],
@@ -355,6 +357,7 @@ class InstructionBuilder:
         candidates: tuple[int, ...] | None,
         labels: Sequence[int],
         render: Callable[[Sequence[int], Sequence[int] | None], str],
+        suffix: str,
     ) -> tuple[tuple[int, ...], tuple[int, ...] | None, Messages]:
         """Shorten until the prompt fits: oldest history first, then distractors, never the instruction.
 
@@ -365,7 +368,7 @@ class InstructionBuilder:
             text = render(history, candidates)
             messages = self._messages(text)
             # Counting tokens of every prompt would cost more than building it; the sum over titles bounds it.
-            bound = self._overhead(task, candidates is not None) + int(
+            bound = self._overhead(task, candidates is not None, suffix) + int(
                 self._quoted_tokens[[*history, *(candidates or ())]].sum()
             )
             if bound <= self.limit.max_prompt or self.limit.prompt_tokens(messages) <= self.limit.max_prompt:
@@ -381,15 +384,15 @@ class InstructionBuilder:
                     "prompt: raise model.max_length or lower model.max_response_length"
                 )
 
-    def _overhead(self, task: Task, selects: bool) -> int:
+    def _overhead(self, task: Task, selects: bool, suffix: str) -> int:
         """Tokens of a prompt without titles, with the longest category name and some slack for merges."""
-        key = (task, selects)
+        key = (task, selects, suffix)
         if key not in self._overheads:
             longest = max(self.catalogue.category_names, key=len)
             text = templates.prompt(
                 task, 10, [], longest, 100 if task in PROPORTION_TASKS else None, candidates=[] if selects else None
             )
-            self._overheads[key] = self.limit.prompt_tokens(self._messages(text)) + 32
+            self._overheads[key] = self.limit.prompt_tokens(self._messages(text + suffix)) + 32
         return self._overheads[key]
 
     def _messages(self, text: str) -> Messages:
