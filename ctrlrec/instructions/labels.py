@@ -123,7 +123,7 @@ def settle(
         target_required: whether the ground truth must be part of the answer (``category_sampling: ground_truth``).
         rng: draws the number of in-category items among those allowed.
     """
-    taken = np.asarray([*history, target] if target_required else history)
+    taken = np.asarray([*history, target] if target_required else history, dtype=np.int64)
     for k in range(item_count, 0, -1):
         for category in categories:
             row = catalogue.membership[catalogue.category_index[category]]
