@@ -446,7 +446,9 @@ def _check_pairs(config: Config) -> None:
     if stage == StageName.rl and not variant.rl:
         raise CtrlRecError(f"stage=rl variant={variant.name}: {variant.name} has no RL stage; use variant=v3 or full")
     if stage == StageName.sl and not variant.tasks:
-        raise CtrlRecError(f"stage=sl variant={variant.name}: {variant.name} has no SL stage; use variant=v1, v2 or full")
+        raise CtrlRecError(
+            f"stage=sl variant={variant.name}: {variant.name} has no SL stage; use variant=v1, v2 or full"
+        )
     if variant.rl and not variant.tasks:
         raise CtrlRecError("variant.rl=true needs variant.tasks: RL starts from the model after SL")
     if variant.tasks and variant.answers_with == "teacher":
@@ -459,7 +461,9 @@ def _check_pairs(config: Config) -> None:
         raise CtrlRecError("teacher.embedding must be divisible by teacher.heads")
     rollouts = config.rl.prompts * config.rl.samples_per_prompt
     if rollouts % config.rl.minibatches:
-        raise CtrlRecError(f"rl.minibatches={config.rl.minibatches} does not divide the {rollouts} answers of an iteration")
+        raise CtrlRecError(
+            f"rl.minibatches={config.rl.minibatches} does not divide the {rollouts} answers of an iteration"
+        )
     if config.model.kind == "llama_mini":
         for key in ("hidden_size", "layers", "heads", "vocabulary"):
             if getattr(config.model, key) is None:
@@ -467,7 +471,9 @@ def _check_pairs(config: Config) -> None:
         if config.model.hidden_size % (2 * config.model.heads):
             raise CtrlRecError("model.hidden_size must be divisible by twice model.heads (rotary positions turn pairs)")
         if config.sl.trainable == Trainable.lora:
-            raise CtrlRecError("model.kind=llama_mini has random weights an adapter cannot lean on: set sl.trainable=full")
+            raise CtrlRecError(
+                "model.kind=llama_mini has random weights an adapter cannot lean on: set sl.trainable=full"
+            )
     if config.model.kind == "pretrained" and not config.model.path:
         raise CtrlRecError("model.path is empty: give a local folder or a hub id, model.path=...")
     for value in config.instructions.proportions:

@@ -53,7 +53,11 @@ def git_commit() -> str | None:
             ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
         ).stdout.strip()
         changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=root, capture_output=True, text=True, check=True
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
@@ -98,7 +102,9 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def write(directory: Path, *, command: str, config: dict[str, Any], seconds: float, resumed: bool, upstream: Any) -> None:
+def write(
+    directory: Path, *, command: str, config: dict[str, Any], seconds: float, resumed: bool, upstream: Any
+) -> None:
     """Write ``provenance.json`` (spec section 9) into a stage's directory."""
     record = {
         "command": command,

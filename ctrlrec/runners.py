@@ -78,9 +78,7 @@ def _load(config: Config, inputs: Inputs) -> tuple["InstructionBuilder", "ChatFo
     sequences = Sequences.load(inputs["data"] / "sequences.jsonl", catalogue, config.dataset.history_length)
     chat_format = ChatFormat(load_tokenizer(inputs["data"] / "tokenizer"), config.model)
     ranker = Ranker.load(inputs["teacher"])
-    builder = InstructionBuilder(
-        catalogue, sequences, ranker, config.instructions, chat_format.limit(), config.seed
-    )
+    builder = InstructionBuilder(catalogue, sequences, ranker, config.instructions, chat_format.limit(), config.seed)
     return builder, chat_format
 
 
@@ -95,9 +93,7 @@ def teacher(config: Config, inputs: Inputs, directory: Path) -> None:
     catalogue = Catalogue.load(inputs["data"] / "catalogue.jsonl")
     sequences = Sequences.load(inputs["data"] / "sequences.jsonl", catalogue, config.dataset.history_length)
     with loggers(config, "teacher", directory) as made:
-        metrics = train_teacher(
-            config.teacher, config.trainer, catalogue, sequences, config.seed, directory, made, []
-        )
+        metrics = train_teacher(config.teacher, config.trainer, catalogue, sequences, config.seed, directory, made, [])
     write_text(directory / "teacher.json", json.dumps(metrics, indent=2))
 
 
@@ -109,9 +105,7 @@ def instructions(config: Config, inputs: Inputs, directory: Path) -> None:
     families = ("sequential", "category", "proportion", "search", "chat")
     examples = builder.epoch(0, families)
     write_jsonl(directory / "instructions.jsonl", (example.record(builder.catalogue) for example in examples))
-    write_jsonl(
-        directory / "validation.jsonl", (example.record(builder.catalogue) for example in builder.validation())
-    )
+    write_jsonl(directory / "validation.jsonl", (example.record(builder.catalogue) for example in builder.validation()))
     counts = Counter(example.instruction.task.value for example in examples)
     report = {"counts": counts, "total": len(examples), "chat": dataclasses.asdict(builder.chat_report)}
     write_text(directory / "counts.json", json.dumps(report, indent=2))

@@ -134,7 +134,9 @@ STAGES: Mapping[str, Stage] = {
                 "seed": c.seed,
                 "precision": c.trainer.precision,
             },
-            lambda c: f"{c.dataset.name}-{c.model.name}-{c.reward.name}-{'item-list' if c.variant.item_rewards else 'list'}",
+            lambda c: (
+                f"{c.dataset.name}-{c.model.name}-{c.reward.name}-{'item-list' if c.variant.item_rewards else 'list'}"
+            ),
             "ctrlrec.runners:rl",
         ),
         Stage(
@@ -247,5 +249,7 @@ def _make(
         upstream={need: {"directory": str(path), "fingerprint": path.name[-12:]} for need, path in inputs.items()},
     )
     partial.rename(directory)
-    shutil.rmtree(directory / "checkpoints", ignore_errors=True)  # only after publishing: a kill before goes on from them
+    shutil.rmtree(
+        directory / "checkpoints", ignore_errors=True
+    )  # only after publishing: a kill before goes on from them
     log.info("%-12s done   in %.0f s", stage.name, time.monotonic() - started)

@@ -29,9 +29,7 @@ def teacher_answers(builder: InstructionBuilder) -> Answerer:
     return answer
 
 
-def predictions(
-    config: Config, builder: InstructionBuilder, answerer: Answerer
-) -> Iterator[dict[str, Any]]:
+def predictions(config: Config, builder: InstructionBuilder, answerer: Answerer) -> Iterator[dict[str, Any]]:
     """Lines of ``predictions.jsonl`` (spec section 9), setting by setting.
 
     Args:

@@ -144,7 +144,7 @@ class InstructionBuilder:
         return Draft(task, user, history, int(items[end]), item_count, proportion, selects, rng)
 
     def _search(self, epoch: int, item: int) -> Example:
-        """k random items of a category of ``item`` (or outside one it is not in), ``item`` among them (I3)."""
+        """K random items of a category of ``item`` (or outside one it is not in), ``item`` among them (I3)."""
         rng = generator(self.seed, epoch, item, Task.SEARCH)
         k = int(rng.integers(1, self.config.item_count_max + 1))
         own = self.catalogue.membership[:, item]
@@ -168,9 +168,7 @@ class InstructionBuilder:
             )
 
         _, candidates, messages = self._fit(Task.SEARCH, (), candidates, labels, lambda _, shown: render(shown), "")
-        instruction = Instruction(
-            Task.SEARCH, None, (), None, len(labels), category, None, candidates, messages
-        )
+        instruction = Instruction(Task.SEARCH, None, (), None, len(labels), category, None, candidates, messages)
         return Example(instruction, self._answer(labels), tuple(labels), (None,) * len(labels))
 
     def _chat(self, epoch: int, count: int) -> list[Example]:
@@ -249,9 +247,7 @@ class InstructionBuilder:
     def _complete(self, drafts: Sequence[Draft]) -> list[Example]:
         scores = self.ranker.scores([draft.history for draft in drafts]).cpu()
         against = [
-            row
-            for row, draft in enumerate(drafts)
-            if draft.task in (Task.CATEGORY_NEGATIVE, Task.PROPORTION_AT_MOST)
+            row for row, draft in enumerate(drafts) if draft.task in (Task.CATEGORY_NEGATIVE, Task.PROPORTION_AT_MOST)
         ]
         largest: dict[int, str | None] = {}
         if against and (self.config.category_sampling == CategorySampling.ground_truth or drafts[0].fixed_category):
@@ -304,9 +300,7 @@ class InstructionBuilder:
         own = self.catalogue.categories[draft.target]
         return [own[index] for index in draft.rng.permutation(len(own)).tolist()]
 
-    def _example(
-        self, draft: Draft, demand: Demand, labels: tuple[int, ...], ranks: tuple[int | None, ...]
-    ) -> Example:
+    def _example(self, draft: Draft, demand: Demand, labels: tuple[int, ...], ranks: tuple[int | None, ...]) -> Example:
         phrasing = int(draft.rng.integers(templates.INTENTIONS))
         titles = self.catalogue.titles
         candidates = None

@@ -136,7 +136,9 @@ def _pretrained(loader, location: str, config: ModelConfig, **options):
         return loader.from_pretrained(location, revision=config.revision, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise CtrlRecError(f"model.path={location}: cannot be loaded ({reason}); give a local folder or a hub id") from None
+        raise CtrlRecError(
+            f"model.path={location}: cannot be loaded ({reason}); give a local folder or a hub id"
+        ) from None
 
 
 def _smollm2(cache: Path) -> Path:

@@ -22,7 +22,9 @@ class ChatFormat:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: ModelConfig):
         if not tokenizer.chat_template:
-            raise CtrlRecError(f"model {config.path or config.name}: its tokenizer has no chat template; use a chat model")
+            raise CtrlRecError(
+                f"model {config.path or config.name}: its tokenizer has no chat template; use a chat model"
+            )
         if tokenizer.eos_token_id is None:
             raise CtrlRecError(f"model {config.path or config.name}: its tokenizer has no end-of-sequence token")
         self.tokenizer, self.config = tokenizer, config
@@ -50,7 +52,9 @@ class ChatFormat:
         """What the instruction builder needs to know to keep prompts within their length."""
         return PromptLimit(
             prompt_tokens=lambda messages: len(self.prompts([messages])[0]),
-            text_tokens=lambda texts: [len(row) for row in self.tokenizer(texts, add_special_tokens=False)["input_ids"]],
+            text_tokens=lambda texts: [
+                len(row) for row in self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+            ],
             max_prompt=self.config.max_length - self.config.max_response_length,
             max_response=self.config.max_response_length,
             system_prompt=self.config.system_prompt,

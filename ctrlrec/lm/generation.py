@@ -40,9 +40,16 @@ def generate(
         eos_token_id=chat_format.end,
         pad_token_id=chat_format.pad,
     )
-    generated = model.generate(
-        input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=settings
-    )
+    # What the settings leave open would come from the checkpoint's own (a repetition penalty, min-p, forbidden tokens)
+    # and bend the distribution away from the one that log-probabilities are taken over.
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    own, base.generation_config = base.generation_config, GenerationConfig()
+    try:
+        generated = base.generate(
+            input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=settings
+        )
+    finally:
+        base.generation_config = own
     answers = []
     for row in generated[:, ids.shape[1] :].tolist():
         end = row.index(chat_format.end) + 1 if chat_format.end in row else len(row)

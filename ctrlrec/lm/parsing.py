@@ -69,7 +69,9 @@ def last_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], text:
         if len(found) == len(ends):
             break
         prefix = tokenizer.decode(tokens[: index + 1], skip_special_tokens=True)
-        while len(found) < len(ends) and len(prefix) >= ends[len(found)] and prefix.startswith(text[: ends[len(found)]]):
+        while (
+            len(found) < len(ends) and len(prefix) >= ends[len(found)] and prefix.startswith(text[: ends[len(found)]])
+        ):
             found.append(index)
     # A tokenizer that tidies up white space may never reproduce a prefix: its last token then completes it.
     return found + [len(tokens) - 1] * (len(ends) - len(found))

@@ -67,4 +67,7 @@ def align(
     fit.fit(module, ckpt_path=resumed if resumed.exists() else None, weights_only=True)
     module.cpu()
     adapted.save_pretrained(str(directory / "adapter"))
-    save_file({"weight": module.value_head.weight.data, "bias": module.value_head.bias.data}, directory / "value_head.safetensors")
+    save_file(
+        {"weight": module.value_head.weight.data, "bias": module.value_head.bias.data},
+        directory / "value_head.safetensors",
+    )

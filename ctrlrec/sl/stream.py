@@ -46,9 +46,7 @@ def collate(rows: Sequence[tuple[list[int], list[int]]], padding: int) -> MicroB
     return MicroBatch(ids, mask, labels)
 
 
-def by_length(
-    rows: Sequence[tuple[list[int], list[int]]], size: int, padding: int
-) -> list[MicroBatch]:
+def by_length(rows: Sequence[tuple[list[int], list[int]]], size: int, padding: int) -> list[MicroBatch]:
     """Rows sorted by length and cut into micro-batches, so that hardly anything is padded."""
     ordered = sorted(rows, key=lambda row: len(row[0]) + len(row[1]))
     return [collate(ordered[begin : begin + size], padding) for begin in range(0, len(ordered), size)]

@@ -45,9 +45,7 @@ def fine_tune(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             trained = with_adapter(model, settings.lora_rank, settings.lora_alpha)
-    stream = TrainingStream(
-        builder, config.variant.tasks, chat_format, settings.batch_size, settings.micro_batch_size
-    )
+    stream = TrainingStream(builder, config.variant.tasks, chat_format, settings.batch_size, settings.micro_batch_size)
     by_task: dict[Task, list] = {}
     for example in builder.validation():
         by_task.setdefault(example.instruction.task, []).append(example)
@@ -66,9 +64,7 @@ def fine_tune(
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    last = ModelCheckpoint(
-        checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-    )
+    last = ModelCheckpoint(checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
     fit = trainer(
         config.trainer,
         directory,
