@@ -1,0 +1,137 @@
+"""Adapters: their size, their gradients, their merging and their state."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from ctrlrec.lm.adapters import (
+    ACTOR,
+    CRITIC,
+    load_trainable_state,
+    merge,
+    trainable_state,
+    using,
+    with_actor_and_critic,
+    with_adapter,
+)
+
+Make = Callable[..., PreTrainedModel]
+IDS = torch.tensor([[5, 6, 7, 40, 300]])
+
+
+def share(model: torch.nn.Module) -> float:
+    """Trainable weights as a percentage of the base's."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    base = sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad)
+    return 100 * trained / base
+
+
+def llama_2_7b() -> LlamaForCausalLM:
+    shape = LlamaConfig(
+        vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32
+    )
+    with torch.device("meta"):
+        return LlamaForCausalLM(shape)
+
+
+def test_trained_shares_are_those_of_the_paper() -> None:
+    assert round(share(with_adapter(llama_2_7b(), 16, 8)), 1) == 0.6
+    assert round(share(with_actor_and_critic(llama_2_7b(), 4, 2)), 1) == 0.3
+
+
+def randomise(model: torch.nn.Module) -> None:
+    """Adapters start as no change at all; give them one."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.3, generator=torch.Generator().manual_seed(len(name)))
+
+
+def test_all_linear_layers_but_the_head_are_adapted(make_model: Make) -> None:
+    names = [name for name in trainable_state(with_adapter(make_model(), 2, 2)) if "lora_A" in name]
+    kinds = {name.split(".lora_A")[0].rsplit(".", 1)[-1] for name in names}
+    assert kinds == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert len(names) == 2 * 7
+
+
+def test_both_adapters_keep_their_gradients_whatever_is_switched(make_model: Make) -> None:
+    model = with_actor_and_critic(make_model(), 2, 2)
+    expected = {name for name, _ in model.named_parameters() if ".lora_" in name}
+    assert len(expected) == 2 * 2 * 7 * 2
+
+    def trained() -> set[str]:
+        return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+    assert trained() == expected
+    for adapter in (ACTOR, CRITIC, None, ACTOR, None, CRITIC):
+        with using(model, adapter):
+            if adapter is not None:
+                assert trained() == expected
+        assert trained() == expected
+
+
+def test_one_backward_pass_over_both_reaches_both(make_model: Make) -> None:
+    model = with_actor_and_critic(make_model(), 2, 2)
+    randomise(model)
+    loss = torch.zeros(())
+    for adapter in (ACTOR, CRITIC):
+        with using(model, adapter):
+            loss = loss + model(input_ids=IDS).logits.square().mean()
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+        else:
+            assert parameter.grad is None, name
+
+
+def test_actor_critic_and_reference_are_three_models(make_model: Make) -> None:
+    plain = make_model()(input_ids=IDS).logits
+    model = with_actor_and_critic(make_model(), 2, 2)
+    randomise(model)
+    outputs = {}
+    for adapter in (ACTOR, CRITIC, None):
+        with using(model, adapter):
+            outputs[adapter] = model(input_ids=IDS).logits
+    assert torch.equal(outputs[None], plain)
+    assert not torch.allclose(outputs[ACTOR], outputs[CRITIC], atol=1e-2)
+    assert not torch.allclose(outputs[ACTOR], plain, atol=1e-2)
+
+
+def test_merging_equals_the_adapted_forward_pass(make_model: Make, tmp_path: Path) -> None:
+    adapted = with_adapter(make_model(), 4, 8)
+    randomise(adapted)
+    expected = adapted(input_ids=IDS).logits
+    adapted.save_pretrained(str(tmp_path))
+    merged = merge(make_model(), tmp_path)
+    assert not any("lora" in name for name, _ in merged.named_parameters())
+    assert torch.allclose(merged(input_ids=IDS).logits, expected, atol=1e-4)
+    assert merge(make_model().to(torch.bfloat16), tmp_path).dtype == torch.bfloat16
+
+
+def test_the_actor_alone_can_be_merged_from_what_rl_saves(make_model: Make, tmp_path: Path) -> None:
+    model = with_actor_and_critic(make_model(), 2, 2)
+    randomise(model)
+    with using(model, ACTOR):
+        expected = model(input_ids=IDS).logits
+    model.save_pretrained(str(tmp_path))
+    merged = merge(make_model(), tmp_path / ACTOR)
+    assert torch.allclose(merged(input_ids=IDS).logits, expected, atol=1e-4)
+
+
+def test_state_goes_back_by_name_and_never_in_part(make_model: Make) -> None:
+    model = with_actor_and_critic(make_model(), 2, 2)
+    randomise(model)
+    state = {name: tensor.clone() for name, tensor in trainable_state(model).items()}
+    other = with_actor_and_critic(make_model(), 2, 2)
+    load_trainable_state(other, state)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in trainable_state(other).items())
+    with pytest.raises(KeyError, match="another model"):
+        load_trainable_state(with_adapter(make_model(), 2, 2), state)
+    state.popitem()
+    with pytest.raises(KeyError, match="1 names differ"):
+        load_trainable_state(other, state)

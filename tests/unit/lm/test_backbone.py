@@ -1,0 +1,76 @@
+"""The backbone from scratch and its tokenizer."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from ctrlrec.config import ModelConfig
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.lm.backbone import load_model, load_tokenizer, make_tokenizer, resolve_dtype, train_tokenizer
+
+
+@pytest.mark.parametrize(
+    "text", ["12 Angry Men (1957)", "千と千尋の神隠し", "Stalker 🎬", " a  b ,'\n\n1. ", "Ω≠ñ", ""]
+)
+def test_any_text_survives_the_tokenizer(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
+    assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+
+
+def test_a_saved_tokenizer_is_the_same(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    text = "1. Amélie (2001)\n2. 8 1/2"
+    assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
+    assert loaded.chat_template == tokenizer.chat_template
+    assert (loaded.eos_token_id, loaded.pad_token_id) == (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    assert loaded.eos_token_id != loaded.pad_token_id
+
+
+def test_training_a_tokenizer_is_reproducible() -> None:
+    texts = ["Heat", "Heat, The", "The Heat", "Amélie"] * 5
+    first, second = train_tokenizer(texts, 300), train_tokenizer(texts, 300)
+    assert first.get_vocab() == second.get_vocab()
+    assert len(first) <= 300
+
+
+def test_texts_are_read_only_where_a_tokenizer_is_trained(
+    tmp_path: Path, make_model_config: Callable[..., ModelConfig], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    tokenizer.save_pretrained(tmp_path)
+
+    def never() -> list[str]:
+        raise AssertionError
+
+    config = make_model_config(kind="pretrained", path=str(tmp_path))
+    assert len(make_tokenizer(config, tmp_path, never)) == len(tokenizer)
+
+
+def test_initial_weights_are_set_by_the_seed_alone(
+    tokenizer: PreTrainedTokenizerFast, make_model_config: Callable[..., ModelConfig], tmp_path: Path
+) -> None:
+    def weights(seed: int) -> PreTrainedModel:
+        return load_model(make_model_config(), tmp_path, tokenizer, seed)
+
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    one, same, other = weights(1).state_dict(), weights(1).state_dict(), weights(2).state_dict()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_folder_without_a_model_is_named(
+    tokenizer: PreTrainedTokenizerFast, make_model_config: Callable[..., ModelConfig], tmp_path: Path
+) -> None:
+    config = make_model_config(kind="pretrained", path=str(tmp_path / "nothing"))
+    with pytest.raises(CtrlRecError, match=r"model\.path=.*nothing.*local folder or a hub id"):
+        load_model(config, tmp_path, tokenizer, 0)
+
+
+def test_dtypes(make_model_config: Callable[..., ModelConfig]) -> None:
+    assert resolve_dtype(make_model_config(dtype="bfloat16")) == torch.bfloat16
+    assert resolve_dtype(make_model_config(dtype="float32")) == torch.float32
+    assert resolve_dtype(make_model_config(dtype="auto")) in (torch.float32, torch.bfloat16)

@@ -1,0 +1,79 @@
+"""Padded forward passes, kernels and the head on selected positions."""
+
+import builtins
+import importlib
+from collections.abc import Callable
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from ctrlrec.lm import kernels
+from ctrlrec.lm.scoring import check_head, hidden_states, logits, pad
+
+ROWS = [[7, 8, 9], [10], [11, 12, 13, 14, 300]]
+
+
+def test_pad_on_either_side() -> None:
+    ids, mask = pad(ROWS, 0)
+    assert ids.tolist() == [[7, 8, 9, 0, 0], [10, 0, 0, 0, 0], [11, 12, 13, 14, 300]]
+    assert mask.tolist() == [[1, 1, 1, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 1, 1]]
+    ids, mask = pad(ROWS, 0, left=True)
+    assert ids.tolist() == [[0, 0, 7, 8, 9], [0, 0, 0, 0, 10], [11, 12, 13, 14, 300]]
+    assert mask.tolist() == [[0, 0, 1, 1, 1], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]]
+    assert pad([], 0)[0].shape == (0, 0)
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_padding_is_invisible(make_model: Callable[..., PreTrainedModel], left: bool) -> None:
+    model = make_model()
+    ids, mask = pad(ROWS, 0, left=left)
+    with torch.no_grad():
+        scored = logits(model, hidden_states(model, ids, mask))
+        for row, tokens in enumerate(ROWS):
+            alone = model(input_ids=torch.tensor([tokens])).logits[0]
+            assert torch.allclose(scored[row][mask[row].bool()], alone, atol=1e-4)
+
+
+def test_an_architecture_that_bends_its_logits_is_refused(make_model: Callable[..., PreTrainedModel]) -> None:
+    model = make_model()
+    check_head(model)
+    plain = model.forward
+
+    def capped(*args, **kwargs):
+        output = plain(*args, **kwargs)
+        output.logits = output.logits.tanh()
+        return output
+
+    model.forward = capped
+    with pytest.raises(NotImplementedError, match="LlamaForCausalLM"):
+        check_head(model)
+
+
+def test_kernels_equal_their_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = 5 * torch.randn(3, 7, 50, generator=torch.Generator().manual_seed(0))
+    chosen = torch.randint(0, 50, (3, 7), generator=torch.Generator().manual_seed(1))
+    ours = kernels.selective_log_softmax(values, chosen), kernels.entropy_from_logits(values)
+    assert kernels.entropy_from_logits.__module__.startswith("trl")
+    real = builtins.__import__
+
+    def without_trl(name: str, *args, **kwargs):
+        if name.startswith("trl"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "__import__", without_trl)
+        importlib.reload(kernels)
+        assert not kernels.entropy_from_logits.__module__.startswith("trl")
+        fallback = kernels.selective_log_softmax(values, chosen), kernels.entropy_from_logits(values)
+    importlib.reload(kernels)
+    for one, other in zip(ours, fallback, strict=True):
+        assert one.shape == other.shape == (3, 7)
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_kernels_on_a_known_distribution() -> None:
+    values = torch.tensor([[0.5, 0.25, 0.25]]).log() + 3
+    assert kernels.entropy_from_logits(values).item() == pytest.approx(1.0397207708)  # 1.5 ln 2
+    assert kernels.selective_log_softmax(values[None], torch.tensor([[1]])).item() == pytest.approx(-1.3862943611)

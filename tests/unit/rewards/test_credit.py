@@ -1,0 +1,135 @@
+"""Rewards land on the token that completes their line, on every kind of tokenizer."""
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from ctrlrec.data.catalogue import Catalogue
+from ctrlrec.instructions import templates
+from ctrlrec.lm.parsing import last_tokens, written_items
+from ctrlrec.rewards.credit import place
+
+END = "</s>"
+
+
+def unigram(texts: list[str]) -> PreTrainedTokenizerFast:
+    """Pieces that carry the space before them, as SentencePiece has them."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=400, special_tokens=["<unk>", END], unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, unk_token="<unk>")
+
+
+def byte_fallback(texts: list[str]) -> PreTrainedTokenizerFast:
+    """BPE over characters where a rare one becomes several byte tokens, as in Llama 2."""
+    metaspace = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    learner = Tokenizer(models.BPE())
+    learner.normalizer = normalizers.Sequence(metaspace)
+    ascii_only = [text for text in texts if text.isascii()]
+    learner.train_from_iterator(ascii_only, trainers.BpeTrainer(vocab_size=250, show_progress=False))
+    learnt = json.loads(learner.to_str())["model"]
+    pieces = ["<unk>", END, *(f"<0x{byte:02X}>" for byte in range(256)), *learnt["vocab"]]
+    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    merges = [tuple(merge) for merge in learnt["merges"]]
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence(metaspace)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, unk_token="<unk>")
+
+
+@pytest.fixture(scope="module", params=["byte-level", "unigram", "byte fallback"])
+def any_tokenizer(request, tokenizer: PreTrainedTokenizerFast, catalogue: Catalogue) -> PreTrainedTokenizerFast:
+    texts = [*catalogue.titles, *(f"{n}. {title}\n" for n, title in enumerate(catalogue.titles, 1))]
+    made: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
+        "byte-level": lambda: tokenizer,
+        "unigram": lambda: unigram(texts * 3),
+        "byte fallback": lambda: byte_fallback(texts),
+    }
+    return made[request.param]()
+
+
+def answer_tokens(tokenizer: PreTrainedTokenizerFast, text: str, end: bool = True) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"] + ([tokenizer.eos_token_id] if end else [])
+
+
+@pytest.mark.parametrize("truncated", [False, True])
+def test_each_reward_is_on_the_token_that_completes_its_line(
+    any_tokenizer: PreTrainedTokenizerFast, catalogue: Catalogue, truncated: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        chosen = [catalogue.titles[item] for item in rng.permutation(40)[: int(rng.integers(1, 11))]]
+        tokens = answer_tokens(any_tokenizer, templates.answer(chosen), end=not truncated)
+        if truncated:
+            tokens = tokens[: max(1, int(len(tokens) * 0.8))]
+        text = any_tokenizer.decode(tokens, skip_special_tokens=True)
+        written = written_items(text)
+        if not truncated:
+            assert [item.title for item in written] == chosen
+        found = last_tokens(any_tokenizer, tokens, text, [item.end for item in written])
+        assert len(found) == len(written)
+        assert found == sorted(found)
+        for item, index in zip(written, found, strict=True):
+            before = any_tokenizer.decode(tokens[:index], skip_special_tokens=True)
+            behind = any_tokenizer.decode(tokens[: index + 1], skip_special_tokens=True)
+            assert behind.startswith(text[: item.end])
+            assert not before.startswith(text[: item.end])
+        if not truncated:  # the end-of-sequence token belongs to the list alone
+            assert found[-1] < len(tokens) - 1
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_any_tokens_are_read(data, tokenizer: PreTrainedTokenizerFast) -> None:
+    tokens = data.draw(st.lists(st.integers(0, len(tokenizer) - 1), min_size=1, max_size=30))
+    text = tokenizer.decode(tokens, skip_special_tokens=True)
+    written = written_items(text)
+    found = last_tokens(tokenizer, tokens, text, [item.end for item in written])
+    assert len(found) == len(written)
+    assert all(0 <= index < len(tokens) for index in found)
+    assert found == sorted(found)
+
+
+def test_what_is_placed_is_what_was_earned(any_tokenizer: PreTrainedTokenizerFast, catalogue: Catalogue) -> None:
+    rng = np.random.default_rng(1)
+    rows, items, lists = [], [], []
+    for count in (1, 4, 10):
+        tokens = answer_tokens(
+            any_tokenizer, templates.answer([catalogue.titles[i] for i in rng.permutation(40)[:count]])
+        )
+        text = any_tokenizer.decode(tokens, skip_special_tokens=True)
+        ends = [item.end for item in written_items(text)]
+        rows.append((*last_tokens(any_tokenizer, tokens, text, ends), len(tokens) - 1))
+        items.append(rng.normal(size=count).tolist())
+        lists.append(float(rng.normal()))
+    length = max(row[-1] for row in rows) + 1
+    placed = place(items, lists, rows, length, 10.0)
+    assert placed.shape == (3, length)
+    for row in range(3):
+        assert float(placed[row].sum()) == pytest.approx(sum(items[row]) + 10 * lists[row], abs=1e-4)
+        assert torch.nonzero(placed[row])[:, 0].tolist() == list(rows[row])
+        for value, index in zip(items[row], rows[row][:-1], strict=True):
+            assert float(placed[row, index]) == pytest.approx(value)
+    without = place([()] * 3, lists, rows, length, 10.0)
+    for row in range(3):
+        assert torch.nonzero(without[row])[:, 0].tolist() == [rows[row][-1]]
+        assert float(without[row].sum()) == pytest.approx(10 * lists[row], abs=1e-5)
+
+
+def test_rewards_on_one_token_add_up() -> None:
+    """A truncated answer: its last item and the list share the last token."""
+    assert place([[0.25, -1.0]], [0.5], [[2, 4, 4]], 6, 10.0).tolist() == [[0, 0, 0.25, 0, 4.0, 0]]
+    assert place([[]], [0.5], [[3]], 4, 10.0).tolist() == [[0, 0, 0, 5.0]]
