@@ -30,6 +30,7 @@ def data(config: Config, inputs: Inputs, directory: Path) -> None:
     """Catalogue, sequences, data card and the backbone's tokenizer, whose tokens decide where titles are cut."""
     from transformers import PreTrainedTokenizerBase
 
+    from ctrlrec.data import card
     from ctrlrec.data.prepare import prepare
     from ctrlrec.instructions import chat, templates
     from ctrlrec.lm.backbone import make_tokenizer
@@ -50,7 +51,8 @@ def data(config: Config, inputs: Inputs, directory: Path) -> None:
     prepared = prepare(config.dataset, _cache(config), cut)
     prepared.catalogue.save(directory / "catalogue.jsonl")
     prepared.sequences.save(directory / "sequences.jsonl", prepared.catalogue)
-    write_text(directory / "report.json", json.dumps(prepared.report, indent=2, ensure_ascii=False))
+    card.save(prepared.report, directory)
+    card.show(prepared.report)
     made[0].save_pretrained(directory / "tokenizer")
 
 
@@ -163,13 +165,13 @@ def _model_answers(config: Config, inputs: Inputs, chat_format: "ChatFormat") ->
     model = load_policy(
         config.model, _cache(config), chat_format.tokenizer, config.seed, inputs.get("sl"), inputs.get("rl")
     )
-    model.to(device(config.trainer)).eval()
+    model.to(device(config.trainer)).eval()  # type: ignore[arg-type]
     limit = min(config.generation.max_new_tokens, config.model.max_response_length)
 
     def answer(asked: Sequence[Any]) -> list[str]:
         prompts = chat_format.prompts([instruction.messages for instruction in asked])
         with progress(config.trainer, asked[0].task.value, len(asked)) as advance:
             tokens = generate_many(model, chat_format, prompts, limit, config.generation.batch_size, advance)
-        return [chat_format.tokenizer.decode(row, skip_special_tokens=True) for row in tokens]
+        return [chat_format.decode(row) for row in tokens]
 
     return answer

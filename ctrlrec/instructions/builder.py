@@ -110,7 +110,7 @@ class InstructionBuilder:
         Returns:
             Per user one I0, one I1 (half +, half -), one I2 (thirds); per item one I3; chat in its ratio to them.
         """
-        tasks = [task for task in self._user_tasks(families)]
+        tasks = self._user_tasks(families)
         drafts = [self._window(epoch, user, family(user, epoch)) for user in self.users for family in tasks]
         examples = self.complete(drafts)
         if Task.SEARCH.family in families:
@@ -320,9 +320,7 @@ class InstructionBuilder:
             )
             return text + draft.suffix
 
-        history, candidates, messages = self._fit(
-            draft.task, draft.history, candidates, labels, render, draft.suffix
-        )
+        history, candidates, messages = self._fit(draft.task, draft.history, candidates, labels, render, draft.suffix)
         instruction = Instruction(
             draft.task,
             self.sequences.users[draft.user],

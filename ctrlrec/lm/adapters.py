@@ -49,7 +49,7 @@ def using(model: PeftModel, adapter: str | None) -> Iterator[None]:
         with model.disable_adapter():
             yield
     else:
-        model.base_model.set_adapter(adapter)
+        model.base_model.set_adapter(adapter)  # type: ignore[operator]
         train_adapters(model)
         yield
     train_adapters(model)
@@ -78,5 +78,5 @@ def load_trainable_state(module: torch.nn.Module, state: dict[str, torch.Tensor]
 def merge(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     """The whole model with an adapter folded in; folded in float32, because bfloat16 would round it away."""
     dtype = model.dtype
-    adapted = PeftModel.from_pretrained(model.to(torch.float32), str(adapter))
+    adapted = PeftModel.from_pretrained(model.to(torch.float32), str(adapter))  # type: ignore[arg-type]
     return adapted.merge_and_unload().to(dtype)

@@ -163,7 +163,7 @@ def _smollm2(cache: Path) -> Path:
             model = LlamaForCausalLM(shape)
             model.load_state_dict(source.state_dict())
             target = Path(scratch) / "checkpoint"
-            model.to(torch.bfloat16).save_pretrained(target)
+            model.to(torch.bfloat16).save_pretrained(target)  # type: ignore[arg-type]
             tokenizer.save_pretrained(target)
             target.rename(home)
     return home

@@ -48,6 +48,10 @@ class ChatFormat:
         rows = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
         return [[*row, self.end][: self.config.max_response_length] for row in rows]
 
+    def decode(self, tokens: list[int]) -> str:
+        """The text of an answer, special tokens left out."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
     def limit(self) -> PromptLimit:
         """What the instruction builder needs to know to keep prompts within their length."""
         return PromptLimit(

@@ -1,6 +1,7 @@
 """Answers from a model: greedy for evaluation, sampled for RL; token ids in, token ids out."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -42,7 +43,7 @@ def generate(
     )
     # What the settings leave open would come from the checkpoint's own (a repetition penalty, min-p, forbidden tokens)
     # and bend the distribution away from the one that log-probabilities are taken over.
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     own, base.generation_config = base.generation_config, GenerationConfig()
     try:
         generated = base.generate(

@@ -49,7 +49,7 @@ def bare_title(line: str) -> str:
     return title
 
 
-def last_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], text: str, ends: Sequence[int]) -> list[int]:
+def last_tokens(tokenizer: PreTrainedTokenizerBase, tokens: list[int], text: str, ends: Sequence[int]) -> list[int]:
     """The index of the generated token that completes each of several growing prefixes of the answer.
 
     Offsets come from decoding ever longer prefixes of the very tokens that were sampled: encoding the text again could
@@ -68,7 +68,7 @@ def last_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], text:
     for index in range(len(tokens)):
         if len(found) == len(ends):
             break
-        prefix = tokenizer.decode(tokens[: index + 1], skip_special_tokens=True)
+        prefix = str(tokenizer.decode(tokens[: index + 1], skip_special_tokens=True))
         while (
             len(found) < len(ends) and len(prefix) >= ends[len(found)] and prefix.startswith(text[: ends[len(found)]])
         ):

@@ -27,6 +27,7 @@ def load_policy(
         sl: directory of a finished SL stage; None for the backbone untouched.
         rl: directory of a finished RL stage; its actor is folded in.
     """
+    model: PreTrainedModel
     if sl is not None and (sl / "model").exists():
         model = AutoModelForCausalLM.from_pretrained(sl / "model", dtype=resolve_dtype(config))
     else:

@@ -1,6 +1,7 @@
 """Forward passes that compute the vocabulary only where a response token is predicted."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -25,7 +26,7 @@ def pad(rows: Sequence[Sequence[int]], value: int, left: bool = False) -> tuple[
 
 def hidden_states(model: PreTrainedModel | PeftModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Last hidden states (B, L, H) of padded rows; positions count real tokens, so padding on the left is invisible."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     return base.get_decoder()(
         input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
@@ -34,7 +35,7 @@ def hidden_states(model: PreTrainedModel | PeftModel, ids: torch.Tensor, mask: t
 
 def logits(model: PreTrainedModel | PeftModel, hidden: torch.Tensor) -> torch.Tensor:
     """The head on any (..., H) hidden states; float32 (..., V)."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     return base.get_output_embeddings()(hidden).float()
 
 

@@ -67,7 +67,7 @@ class PPOModule(pl.LightningModule):
         self.model, self.chat_format, self.builder = model, chat_format, builder
         self.scheme, self.config, self.item_rewards = scheme, config, item_rewards
         self.max_new_tokens, self.rollouts = max_new_tokens, directory / "rollouts.jsonl"
-        width = model.get_base_model().config.hidden_size
+        width = int(model.get_base_model().config.hidden_size)  # type: ignore[union-attr,arg-type]
         self.value_head = torch.nn.Linear(width, 1)
         torch.nn.init.normal_(self.value_head.weight, std=1 / (width + 1))
         torch.nn.init.zeros_(self.value_head.bias)

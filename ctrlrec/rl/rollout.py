@@ -89,17 +89,17 @@ def sample_answers(
         temperature: of sampling.
     """
     sampled = generate(model, chat_format, prompts, max_new_tokens, temperature)
-    texts = [chat_format.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in sampled]
-    written = [written_items(text) for text in texts]  # type: ignore[arg-type]
+    texts = [chat_format.decode(tokens) for tokens in sampled]
+    written = [written_items(text) for text in texts]
     judgements = judge(instructions, [[item.title for item in items] for items in written], catalogue, ranker)
     answers = []
     for prompt, tokens, text, items, judgement in zip(prompts, sampled, texts, written, judgements, strict=True):
-        ends = last_tokens(chat_format.tokenizer, tokens, text, [item.end for item in items])  # type: ignore[arg-type]
+        ends = last_tokens(chat_format.tokenizer, tokens, text, [item.end for item in items])
         answers.append(
             Answer(
                 prompt,
                 tokens,
-                text,  # type: ignore[arg-type]
+                text,
                 tuple(item.title for item in items),
                 judgement,
                 tuple(scheme.item(judgement)),

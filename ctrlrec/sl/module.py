@@ -29,7 +29,7 @@ def response_loss(model: torch.nn.Module, batch: MicroBatch) -> tuple[torch.Tens
 
 
 def polynomial_decay(step: int, total: int, warmup: int, power: float) -> float:
-    """Learning-rate factor: linear warm-up over ``warmup`` steps, then (1 - progress)^power down to zero at ``total``."""
+    """Learning-rate factor: linear warm-up over ``warmup`` steps, then (1 - progress)^power, zero at ``total``."""
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return max(0.0, 1 - (step - warmup) / max(1, total - warmup)) ** power

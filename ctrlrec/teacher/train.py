@@ -177,7 +177,7 @@ def train_teacher(
             len(catalogue), sequences.history_length, config.embedding, config.layers, config.heads, config.dropout
         )
     checkpoints = directory / "checkpoints"
-    kept: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    kept: Any = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     best = ModelCheckpoint(checkpoints, filename="best", monitor=_MONITOR, mode="max", **kept)
     last = ModelCheckpoint(checkpoints, filename="last", **kept)
     stop = _Stop(_MONITOR, mode="max", patience=config.patience, check_on_train_epoch_end=True)

@@ -1,0 +1,58 @@
+"""Writes the whole model of a finished SL or RL stage: ``python -m ctrlrec.lm.merge runs/rl/NAME OUT``."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from ctrlrec.config import validate
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.lm.backbone import load_tokenizer
+from ctrlrec.lm.policy import load_policy
+
+
+def merge_stage(directory: Path, out: Path) -> None:
+    """Fold a stage's adapters into its backbone and save model and tokenizer.
+
+    Args:
+        directory: of a finished ``sl`` or ``rl`` stage; its upstream directories are found through its provenance.
+        out: folder to write, which must not exist.
+
+    Raises:
+        CtrlRecError: where the directory is no such stage or ``out`` exists.
+    """
+    record = directory / "provenance.json"
+    if not record.exists():
+        raise CtrlRecError(f"{directory}: no provenance.json there; give the directory of a finished sl or rl stage")
+    if out.exists():
+        raise CtrlRecError(f"{out}: exists; give a folder that does not")
+    provenance = json.loads(record.read_text(encoding="utf-8"))
+    config = validate(OmegaConf.create(provenance["config"]))
+    upstream = {name: Path(entry["directory"]) for name, entry in provenance["upstream"].items()}
+    if "instructions" not in upstream:
+        raise CtrlRecError(f"{directory}: not an sl or rl stage")
+    tokenizer = load_tokenizer(upstream["data"] / "tokenizer")
+    sl, rl = (upstream["sl"], directory) if "sl" in upstream else (directory, None)
+    model = load_policy(config.model, Path(config.cache).expanduser(), tokenizer, config.seed, sl, rl)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m ctrlrec.lm.merge", description=__doc__)
+    parser.add_argument("directory", type=Path, help="directory of a finished sl or rl stage")
+    parser.add_argument("out", type=Path, help="folder for the whole model")
+    arguments = parser.parse_args()
+    try:
+        merge_stage(arguments.directory, arguments.out)
+    except CtrlRecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
