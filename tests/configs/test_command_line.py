@@ -1,0 +1,81 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "ctrlrec", f"output={folder / 'runs'}", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sl.learningrate=1"], "sl.learning_rate"),
+        (["rl.kl_coeficient=1"], "rl.kl_coefficient"),
+        (["+sl.learningrate=1"], "sl.learning_rate"),
+        (["+sed=1"], "seed"),
+        (["+variant.item_reward=true"], "variant.item_rewards"),
+        (["seed=abc"], "seed"),
+        (["rl.iterations=many"], "rl.iterations"),
+        (["rl.whiten_rewards=perhaps"], "rl.whiten_rewards"),
+        (["rl.gamma=1.5"], "rl.gamma"),
+        (["sl.batch_size=0"], "sl.batch_size"),
+        (["seed=null"], "seed"),
+        (["variant=ful"], "full"),
+        (["variant=v4"], "v3"),
+        (["dataset=movielens100k"], "movielens_100k"),
+        (["reward.name=papr"], "paper"),
+        (["instructions.category_sampling=unifrm"], "uniform"),
+        (["stage=rl", "variant=v2"], "variant=v3"),
+        (["stage=sl", "variant=sasrec"], "variant=v1"),
+        (["model=hf"], "model.path"),
+        (["rl.item_count_min=9", "rl.item_count_max=6"], "rl.item_count_m"),
+        (["model.max_response_length=2000"], "model.max_length"),
+        (["rl.minibatches=7"], "rl.minibatches"),
+        (["model.hidden_size=250"], "model.hidden_size"),
+        (["evaluation.settings=[sequental]"], "sequential"),
+        (["modl=llama_mini"], "model"),
+        (["sl.learning_rate"], "sl.learning_rate"),
+        (["-m", "variant=v2,ful"], "full"),
+        (["-m", "variant=v2,v1", "stage=rl"], "variant=v3"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_is_explained_in_two_lines(tmp_path: Path, arguments: list[str], said: str) -> None:
+    done = call(tmp_path, *arguments)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 1, done.stderr
+    assert 1 <= len(lines) <= 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert said in lines[-1]
+    assert not list(tmp_path.glob("runs/data/*"))
+
+
+def test_help_names_the_groups_and_every_key(tmp_path: Path) -> None:
+    done = call(tmp_path, "--help")
+    assert done.returncode == 0 and not done.stderr
+    groups = ("dataset", "model", "teacher", "stage", "variant", "reward", "generation", "trainer", "logger", "budget")
+    for group in groups:
+        assert f"\n{group}: " in done.stdout
+    for word in ("full", "movielens_100k", "llama2_7b_chat", "python -m ctrlrec", "kl_coefficient"):
+        assert word in done.stdout
+
+
+def test_info_and_cfg_answer_without_running_anything(tmp_path: Path) -> None:
+    for arguments, word in ((("--info",), "Config search path"), (("--cfg", "job"), "kl_coefficient: 0.3")):
+        done = call(tmp_path, *arguments)
+        assert done.returncode == 0
+        assert word in done.stdout
+    assert not list(tmp_path.glob("runs/data/*"))

@@ -1,0 +1,119 @@
+"""What changes a stage's fingerprint and what must not (compared through what a fingerprint is made of)."""
+
+import json
+from pathlib import Path
+
+import pytest
+from compose import valid
+
+from ctrlrec.config import Config
+from ctrlrec.stages import STAGES, requested
+
+
+@pytest.fixture
+def row(tmp_path: Path):
+    """Composes a row over a small data set, which the data stage's settings digest."""
+    (tmp_path / "interactions.csv").write_text("user,item,timestamp\nu,i,1\n")
+    (tmp_path / "items.jsonl").write_text('{"item": "i", "title": "t", "categories": ["c"]}\n')
+    return lambda *overrides: valid("dataset=records", f"dataset.path={tmp_path}", *overrides)
+
+
+def determined(config: Config, name: str = "evaluate") -> dict[str, str]:
+    """Everything that determines each stage up to ``name``."""
+    stage, found = STAGES[name], {}
+    for need in stage.needs(config):
+        found |= determined(config, need)
+    upstream = {need: found[need] for need in stage.needs(config)}
+    found[name] = json.dumps([stage.settings(config), upstream], sort_keys=True)
+    return found
+
+
+def changed(before: Config, after: Config) -> set[str]:
+    a, b = determined(before), determined(after)
+    return {name for name in a.keys() | b.keys() if a.get(name) != b.get(name)}
+
+
+def test_v2_v3_and_full_share_everything_up_to_sl(row) -> None:
+    v2, v3, full = (determined(row(f"variant={name}")) for name in ("v2", "v3", "full"))
+    for stage in ("data", "teacher", "instructions", "sl"):
+        assert v2[stage] == v3[stage] == full[stage]
+    assert "rl" not in v2
+    assert v3["rl"] != full["rl"]
+    assert len({v2["evaluate"], v3["evaluate"], full["evaluate"]}) == 3
+
+
+def test_v1_shares_data_teacher_and_instructions_but_not_sl(row) -> None:
+    v1, v2 = determined(row("variant=v1")), determined(row("variant=v2"))
+    assert {name for name in v1 if v1[name] != v2[name]} == {"sl", "evaluate"}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "logger=csv",
+        "logger.project=other",
+        "logger.group=table",
+        "trainer=cpu",
+        "trainer.threads=1",
+        "trainer.progress=false",
+        "trainer.devices=2",
+        "sl.micro_batch_size=1",
+        "rl.micro_batch_size=1",
+        "rl.checkpoint_every=1",
+        "generation.batch_size=1",
+        "output=elsewhere",
+        "cache=elsewhere",
+    ],
+)
+def test_what_cannot_change_a_result_changes_no_fingerprint(row, override: str) -> None:
+    assert changed(row(), row(override)) == set()
+
+
+@pytest.mark.parametrize(
+    ("override", "stages"),
+    [
+        ("seed=1", {"teacher", "instructions", "sl", "rl", "evaluate"}),
+        ("teacher.learning_rate=0.01", {"teacher", "instructions", "sl", "rl", "evaluate"}),
+        ("instructions.candidate_share=0.5", {"instructions", "sl", "rl", "evaluate"}),
+        ("sl.learning_rate=0.01", {"sl", "rl", "evaluate"}),
+        ("sl.batch_size=8", {"sl", "rl", "evaluate"}),
+        ("model.layers=1", {"sl", "rl", "evaluate"}),
+        ("rl.learning_rate=0.01", {"rl", "evaluate"}),
+        ("reward=released", {"rl", "evaluate"}),
+        ("variant=v3", {"rl", "evaluate"}),
+        ("evaluation.users=7", {"evaluate"}),
+        ("evaluation.match_max_edits=0", {"evaluate"}),
+        ("generation.max_new_tokens=9", {"evaluate"}),
+        ("dataset.history_length=5", {"data", "teacher", "instructions", "sl", "rl", "evaluate"}),
+        ("model.vocabulary=999", {"data", "teacher", "instructions", "sl", "rl", "evaluate"}),
+        ("trainer.precision=bf16-mixed", {"sl", "rl", "evaluate"}),
+    ],
+)
+def test_what_changes_a_result_changes_its_stage_and_those_behind_it(row, override: str, stages: set[str]) -> None:
+    assert changed(row(), row(override)) == stages
+
+
+def test_changed_data_under_the_same_path_changes_the_data_stage(row, tmp_path: Path) -> None:
+    before = determined(row())["data"]
+    with (tmp_path / "interactions.csv").open("a") as file:
+        file.write("u,i,2\n")
+    assert determined(row())["data"] != before
+
+
+def test_changed_dialogues_change_what_learns_from_them(row, tmp_path: Path) -> None:
+    dialogues = tmp_path / "chat.jsonl"
+    turns = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Hello."}]
+    dialogues.write_text(json.dumps({"id": "1", "conversations": turns}) + "\n")
+    shipped = determined(row())
+    own = determined(row(f"instructions.chat_path={dialogues}"))
+    # llama_mini's tokenizer is trained on the dialogues too
+    assert all(shipped[stage] != own[stage] for stage in ("data", "instructions", "sl"))
+    dialogues.write_text(json.dumps({"id": "1", "conversations": turns * 2}) + "\n")
+    edited = determined(row(f"instructions.chat_path={dialogues}"))
+    assert all(edited[stage] != own[stage] for stage in ("data", "instructions", "sl"))
+
+
+def test_what_is_asked_for(row) -> None:
+    assert requested(row("stage=teacher")) == ["teacher"]
+    assert requested(row("variant=sasrec")) == ["evaluate"]
+    assert requested(row()) == ["instructions", "evaluate"]
