@@ -79,7 +79,21 @@ def _answering_stages(config: Config) -> tuple[str, ...]:
 def _data_settings(config: Config) -> dict[str, Any]:
     from ctrlrec.data.prepare import source_digest
 
-    return {"dataset": plain(config.dataset), "tokenizer": _tokenizer(config), "source": source_digest(config.dataset)}
+    settings = {
+        "dataset": plain(config.dataset),
+        "tokenizer": _tokenizer(config),
+        "source": source_digest(config.dataset),
+    }
+    # A tokenizer of our own learns from the dialogues too (runners.data).
+    return settings | (_dialogues(config) if config.model.kind == "llama_mini" else {})
+
+
+def _dialogues(config: Config) -> dict[str, Any]:
+    """Chat data of the user's own; nothing for the shipped dialogues."""
+    from ctrlrec.instructions.chat import source_digest
+
+    path = config.instructions.chat_path
+    return {"dialogues": [path, source_digest(path)]} if path is not None else {}
 
 
 STAGES: Mapping[str, Stage] = {
@@ -102,11 +116,14 @@ STAGES: Mapping[str, Stage] = {
         Stage(
             "instructions",
             lambda _: ("data", "teacher"),
-            lambda c: {
-                "instructions": plain(c.instructions),
-                "prompt": [c.model.max_length, c.model.max_response_length, c.model.system_prompt],
-                "seed": c.seed,
-            },
+            lambda c: (
+                {
+                    "instructions": plain(c.instructions),
+                    "prompt": [c.model.max_length, c.model.max_response_length, c.model.system_prompt],
+                    "seed": c.seed,
+                }
+                | _dialogues(c)
+            ),
             lambda c: f"{c.dataset.name}-{c.model.name}",
             "ctrlrec.runners:instructions",
         ),
@@ -218,25 +235,31 @@ def _ensure(name: str, config: Config, results: dict[str, Result]) -> None:
 def _reuse(name: str, directory: Path, determined_by: dict[str, Any]) -> bool:
     if not directory.exists():
         return False
-    recorded = json.loads((directory / "stage.json").read_text(encoding="utf-8"))
-    if recorded != determined_by:
+    if _recorded(directory) != determined_by:
         raise CtrlRecError(
-            f"{directory}: its stage.json records another configuration than its name stands for; "
+            f"{directory}: its stage.json does not record the configuration that its name stands for; "
             "move the directory away and run again"
         )
     log.info("%-12s reuse  %s", name, directory)
     return True
 
 
+def _recorded(directory: Path) -> Any:
+    """What a directory says it was made from; None where it does not say."""
+    try:
+        return json.loads((directory / "stage.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def _make(
     stage: Stage, config: Config, inputs: dict[str, Path], directory: Path, determined_by: dict[str, Any]
 ) -> None:
     partial = directory.with_name(directory.name + ".partial")
-    record = partial / "stage.json"
-    resumed = record.exists() and json.loads(record.read_text(encoding="utf-8")) == determined_by
+    resumed = _recorded(partial) == determined_by
     log.info("%-12s %s %s", stage.name, "resume" if resumed else "run   ", directory)
     partial.mkdir(exist_ok=True)
-    provenance.write_text(record, json.dumps(determined_by, indent=2, ensure_ascii=False))
+    provenance.write_text(partial / "stage.json", json.dumps(determined_by, indent=2, ensure_ascii=False))
     module, function = stage.runner.split(":")
     started = time.monotonic()
     getattr(importlib.import_module(module), function)(config, inputs, partial)

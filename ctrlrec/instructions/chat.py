@@ -4,6 +4,7 @@ A broken dialogue is left out and counted; text is never altered. What cannot be
 """
 
 import gzip
+import hashlib
 import json
 import re
 import zlib
@@ -82,6 +83,22 @@ class ChatReport:
         return "; ".join([f"{self.source}: {self.kept} of {self.read} dialogues kept", *parts])
 
 
+def source_digest(path: str | Path | None) -> str | None:
+    """What tells apart two states of a chat file; None for the shipped dialogues and for a hub data set.
+
+    Raises:
+        CtrlRecError: for a file that cannot be read.
+    """
+    return None if path is None or str(path).startswith(_HUB) else hashlib.sha256(_read(path)).hexdigest()
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise CtrlRecError(f"{path}: chat data cannot be read ({error}); check instructions.chat_path") from None
+
+
 def load_dialogues(path: str | Path | None) -> tuple[list[Dialogue], ChatReport]:
     """Reads dialogues and leaves out the broken ones.
 
@@ -102,11 +119,7 @@ def load_dialogues(path: str | Path | None) -> tuple[list[Dialogue], ChatReport]
     elif name.startswith(_HUB):
         records = _from_hub(name)
     else:
-        try:
-            content = Path(path).read_bytes()
-        except (OSError, ValueError) as error:
-            raise CtrlRecError(f"{name}: chat data cannot be read ({error}); check instructions.chat_path") from None
-        records = _records(content, name)
+        records = _records(_read(path), name)
 
     dialogues: list[Dialogue] = []
     skipped: Counter[Fault] = Counter()
