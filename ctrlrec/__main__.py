@@ -11,12 +11,16 @@ from importlib import resources
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import RunMode
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ctrlrec.config import known_keys, nearest, validate
 from ctrlrec.errors import CtrlRecError
+
+log = logging.getLogger("ctrlrec")
 
 
 def conf_directory() -> Path:
@@ -41,14 +45,21 @@ def explain(error: Exception) -> str:
 @hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")
 def run(composed: DictConfig) -> None:
     """Validate one composed configuration and run what it asks for."""
-    config = validate(OmegaConf.create(OmegaConf.to_container(composed, resolve=False)))
-    from ctrlrec import stages  # imported late: --help and typos must not wait for torch
+    try:
+        config = validate(composed)
+        from ctrlrec import stages  # imported late: --help and typos must not wait for torch
 
-    stages.run(config)
+        stages.run(config)
+    except Exception as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # its other rows go on, and Hydra raises only behind the last
+            log.error("failed: %s", " ".join(str(error).splitlines()[:2]) or type(error).__name__)
+        raise
 
 
 def main() -> int:
     """Run the command line; the exit status is 0, 1 after an error, 130 after Ctrl-C."""
+    # argparse takes a flag behind overrides for an error
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach the handlers below instead of Hydra's own printer
     try:
         run()
