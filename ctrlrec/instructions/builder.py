@@ -57,6 +57,7 @@ class Draft:
         rng: the sample's own generator.
         fixed_category: the evaluation's rule: the target category of the target, or for the negative and at-most
             tasks the largest of the teacher's first k; training draws instead.
+        fixed_count: a test question, asked as it is even where the catalogue cannot fill it.
         suffix: text appended to the prompt.
     """
 
@@ -69,6 +70,7 @@ class Draft:
     selects: bool
     rng: np.random.Generator
     fixed_category: bool = False
+    fixed_count: bool = False
     suffix: str = ""
 
 
@@ -230,7 +232,8 @@ class InstructionBuilder:
         """The test question of one user (spec section 7), to be settled by :meth:`complete`."""
         history, target = self.sequences.test(user)
         rng = generator(self.seed, _EVALUATION_EPOCH, user, task)
-        return Draft(task, user, tuple(history.tolist()), target, item_count, proportion, False, rng, True, suffix)
+        shown = tuple(history.tolist())
+        return Draft(task, user, shown, target, item_count, proportion, False, rng, True, True, suffix)
 
     # ------------------------------------------------------------------ completion
 
@@ -275,7 +278,7 @@ class InstructionBuilder:
                 not uniform,
                 draft.rng,
             )
-            if draft.fixed_category and categories:  # a test question is asked even where the catalogue cannot fill it
+            if draft.fixed_count and categories:
                 demand = replace(demand, item_count=draft.item_count, category=categories[0])
             if demand.category is not None or draft.task == Task.SEQUENTIAL:
                 kept.append(row)
