@@ -1,0 +1,98 @@
+"""Batches of SL: a function of (seed, step), sorted by length, loss on the response alone."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from ctrlrec.instructions.builder import InstructionBuilder
+from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.sl.stream import IGNORED, MicroBatch, Steps, TrainingStream, by_length, collate, encode
+
+FAMILIES = ("sequential", "category")
+
+
+@pytest.fixture
+def make_stream(
+    make_builder: Callable[..., InstructionBuilder], chat_format: ChatFormat
+) -> Callable[..., TrainingStream]:
+    def make(batch: int = 8, micro: int = 3, **changes) -> TrainingStream:
+        return TrainingStream(make_builder(**changes), FAMILIES, chat_format, batch, micro)
+
+    return make
+
+
+def rows_of(batches: list[MicroBatch]) -> Counter[tuple[int, ...]]:
+    return Counter(
+        tuple(ids[mask.bool()].tolist()) for batch in batches for ids, mask in zip(batch.ids, batch.mask, strict=True)
+    )
+
+
+def equal(one: list[MicroBatch], other: list[MicroBatch]) -> bool:
+    return len(one) == len(other) and all(
+        torch.equal(a.ids, b.ids) and torch.equal(a.mask, b.mask) and torch.equal(a.labels, b.labels)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_labels_are_the_response_and_its_end(builder: InstructionBuilder, chat_format: ChatFormat) -> None:
+    examples = builder.epoch(0, FAMILIES)[:6]
+    batch = collate(encode(examples, chat_format), chat_format.pad)
+    for row, example in enumerate(examples):
+        labelled = batch.labels[row] != IGNORED
+        learnt = batch.labels[row][labelled]
+        assert torch.equal(batch.ids[row][labelled], learnt)
+        assert chat_format.tokenizer.decode(learnt) == example.response + "<|end|>"
+        whole = chat_format.tokenizer.decode(batch.ids[row][batch.mask[row].bool()])
+        assert whole == chat_format.text(example.instruction.messages) + example.response + "<|end|>"
+        # The response stands at the end of the row's real tokens, in one piece.
+        places = torch.nonzero(labelled)[:, 0].tolist()
+        assert places == list(range(places[0], int(batch.mask[row].sum())))
+
+
+def test_micro_batches_are_sorted_by_length_and_hold_every_row(
+    builder: InstructionBuilder, chat_format: ChatFormat
+) -> None:
+    rows = encode(builder.epoch(0, FAMILIES), chat_format)
+    batches = by_length(rows, 7, chat_format.pad)
+    assert [len(batch.ids) for batch in batches] == [7] * 7 + [1]
+    lengths = [int(row.sum()) for batch in batches for row in batch.mask]
+    assert lengths == sorted(lengths)
+    assert rows_of(batches) == Counter(tuple(prompt + response) for prompt, response in rows)
+    assert all(int(batch.mask.sum(1).max()) == batch.ids.shape[1] for batch in batches)
+
+
+def test_a_step_is_a_function_of_seed_and_step(make_stream: Callable[..., TrainingStream]) -> None:
+    """Resuming at any step, or looking at steps out of order, gives the same batches."""
+    stream = make_stream()
+    assert stream.steps_per_epoch == 50 // 8
+    batches = {step: stream.batch(step) for step in range(14)}
+    fresh = make_stream()
+    for step in (13, 2, 6, 0, 7):
+        assert equal(fresh.batch(step), batches[step])
+    assert not equal(make_stream(seed=4).batch(0), batches[0])
+    assert equal(Steps(fresh, range(5, 8))[1], batches[6])
+    assert len(Steps(fresh, range(5, 8))) == 3
+
+
+def test_micro_batch_size_changes_no_row(make_stream: Callable[..., TrainingStream]) -> None:
+    assert rows_of(make_stream(micro=3).batch(9)) == rows_of(make_stream(micro=8).batch(9))
+
+
+def test_an_epoch_uses_an_example_at_most_once_and_epochs_differ(make_stream: Callable[..., TrainingStream]) -> None:
+    stream = make_stream()
+    first = sum((rows_of(stream.batch(step)) for step in range(6)), Counter())
+    second = sum((rows_of(stream.batch(step)) for step in range(6, 12)), Counter())
+    everything = Counter(
+        tuple(prompt + response) for prompt, response in encode(stream.builder.epoch(0, FAMILIES), stream.chat_format)
+    )
+    assert first.total() == 48
+    assert not first - everything
+    assert first != second
+
+
+def test_a_batch_larger_than_an_epoch_is_the_epoch(make_stream: Callable[..., TrainingStream]) -> None:
+    stream = make_stream(batch=80)
+    assert stream.steps_per_epoch == 1
+    assert rows_of(stream.batch(0)).total() == 50
