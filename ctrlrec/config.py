@@ -468,6 +468,7 @@ def _check_pairs(config: Config) -> None:
         for key in ("hidden_size", "layers", "heads", "vocabulary"):
             if getattr(config.model, key) is None:
                 raise CtrlRecError(f"model.{key} needs a number for model.kind=llama_mini")
+        assert config.model.hidden_size is not None and config.model.heads is not None
         if config.model.hidden_size % (2 * config.model.heads):
             raise CtrlRecError("model.hidden_size must be divisible by twice model.heads (rotary positions turn pairs)")
         if config.sl.trainable == Trainable.lora:

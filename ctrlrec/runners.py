@@ -141,7 +141,7 @@ def evaluate(config: Config, inputs: Inputs, directory: Path) -> None:
     """Answers of all settings and their metrics."""
     from ctrlrec.evaluation.answering import predictions, teacher_answers
     from ctrlrec.evaluation.metrics import score
-    from ctrlrec.tracking import log_summary, loggers
+    from ctrlrec.tracking import log_answers, log_summary, loggers
 
     builder, chat_format = _load(config, inputs)
     if config.variant.answers_with == "teacher":
@@ -154,7 +154,8 @@ def evaluate(config: Config, inputs: Inputs, directory: Path) -> None:
         settings = config.evaluation
         metrics = score(rows, builder.catalogue, settings.bootstrap_resamples, settings.confidence, config.seed)
         write_text(directory / "metrics.json", json.dumps(metrics, indent=2))
-        log_summary(made, metrics, rows)
+        log_summary(made, metrics)
+        log_answers(made, rows, ("setting", "user", "category", "item_count", "prompt", "response"))
 
 
 def _model_answers(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:

@@ -1,5 +1,6 @@
 """Trainers and loggers: Lightning's trainer, CSV always, Weights & Biases as configured, progress with rates."""
 
+import json
 import logging
 import os
 import sys
@@ -135,16 +136,22 @@ def progress(config: TrainerConfig, label: str, total: int) -> Iterator[Any]:
         yield lambda count: bar.advance(task, count)
 
 
-def log_summary(made: Sequence[Logger], metrics: dict[str, Any], predictions: Sequence[dict[str, Any]]) -> None:
-    """Every metric of every setting into the W&B summary, and a table of answers."""
+def log_answers(made: Sequence[Logger], rows: Sequence[dict[str, Any]], columns: Sequence[str], most: int = 50) -> None:
+    """A W&B table of some answers, evenly spread over the rows."""
+    sampled = rows[:: max(1, len(rows) // most)]
+    for logger in made:
+        if isinstance(logger, WandbLogger):
+            data = [[json.dumps(row[name], ensure_ascii=False) for name in columns] for row in sampled]
+            logger.log_text("answers", columns=list(columns), data=data)
+
+
+def log_summary(made: Sequence[Logger], metrics: dict[str, Any]) -> None:
+    """Every metric of every setting, into the W&B summary and the CSV file."""
     for logger in made:
         if isinstance(logger, WandbLogger):
             for setting, values in metrics["settings"].items():
                 for metric, cell in values.items():
                     logger.experiment.summary[f"{setting}/{metric}"] = cell["value"]
-            columns = ["setting", "user", "category", "item_count", "prompt", "response"]
-            sampled = predictions[:: max(1, len(predictions) // 50)]
-            logger.log_text("answers", columns=columns, data=[[row[name] for name in columns] for row in sampled])
         else:
             for setting, values in metrics["settings"].items():
                 logger.log_metrics({f"{setting}/{metric}": cell["value"] for metric, cell in values.items()})

@@ -13,9 +13,10 @@ from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.scoring import check_head
+from ctrlrec.provenance import read_jsonl
 from ctrlrec.rewards.scheme import SCHEMES
 from ctrlrec.rl.module import PPOModule
-from ctrlrec.tracking import trainer
+from ctrlrec.tracking import log_answers, trainer
 
 
 def align(
@@ -66,6 +67,8 @@ def align(
         module.rollouts.unlink(missing_ok=True)  # rows of an attempt that never reached a checkpoint
     fit.fit(module, ckpt_path=resumed if resumed.exists() else None, weights_only=True)
     module.cpu()
+    columns = ("iteration", "task", "user", "category", "response", "illegal", "item_reward", "list_reward")
+    log_answers(loggers, read_jsonl(module.rollouts), columns)
     adapted.save_pretrained(str(directory / "adapter"))
     save_file(
         {"weight": module.value_head.weight.data, "bias": module.value_head.bias.data},
