@@ -28,9 +28,11 @@ def make_module(
 ) -> Callable[..., PPOModule]:
     """A module that learns without a trainer; its adapters already differ from no change at all."""
 
-    def make(item_rewards: bool = True, moved: float = 0.05, max_new_tokens: int = 24, **changes: Any) -> PPOModule:
+    def make(
+        item_rewards: bool = True, moved: float = 0.05, max_new_tokens: int = 24, scale: float = 4.0, **changes: Any
+    ) -> PPOModule:
         torch.manual_seed(0)
-        model = with_actor_and_critic(make_model(), 4, 8)
+        model = with_actor_and_critic(make_model(scale=scale), 4, 8)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if "lora_B" in name:
