@@ -241,9 +241,9 @@ def test_iterations_through_lightning_write_their_rollouts(make_module: Make) ->
 def test_an_easy_reward_rises(make_module: Make) -> None:
     """Every token with a small id earns one, on the spot: a policy that learns at all finds it."""
     module = make_module(
-        iterations=40, prompts=4, samples_per_prompt=4, micro_batch_size=16, learning_rate=3e-2, lora_rank=16, lora_alpha=32,
-        critic_learning_rate=5e-3, kl_coefficient=0.0, entropy_coefficient=0.0, ppo_epochs=4, checkpoint_every=10,
-        temperature=1.0, list_weight=0.0, max_new_tokens=12, gamma=0.0, moved=0.001, scale=12.0,
+        iterations=40, prompts=4, samples_per_prompt=4, micro_batch_size=16,
+        learning_rate=3e-2, critic_learning_rate=5e-3, kl_coefficient=0.0, entropy_coefficient=0.0, ppo_epochs=4,
+        checkpoint_every=10, temperature=1.0, list_weight=0.0, max_new_tokens=12, gamma=0.0, moved=0.001, scale=12.0,
     )  # fmt: skip
     collected = module.collect
     means: list[float] = []
