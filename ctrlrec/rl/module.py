@@ -23,7 +23,7 @@ from ctrlrec.provenance import write_jsonl
 from ctrlrec.rewards.scheme import RewardScheme
 from ctrlrec.rl import ppo
 from ctrlrec.rl.rollout import Answer, placed_rewards, sample_answers, summary
-from ctrlrec.sl.module import polynomial_decay
+from ctrlrec.sl.module import clip_gradient, polynomial_decay
 
 
 class Experience:
@@ -270,11 +270,8 @@ class PPOModule(pl.LightningModule):
             torch.nn.utils.get_total_norm([tensor.grad for tensor in group["params"] if tensor.grad is not None])
             for group in groups
         ]
-        torch.nn.utils.clip_grad_norm_(
-            [tensor for group in groups for tensor in group["params"]],
-            self.config.gradient_clip,
-            error_if_nonfinite=True,
-        )
+        everything = [tensor for group in groups for tensor in group["params"]]
+        clip_gradient(everything, self.config.gradient_clip, "rl.learning_rate or rl.critic_learning_rate")
         optimizer.step()
         return {"gradient/actor": float(norms[0]), "gradient/critic": float(norms[1])}
 

@@ -1,7 +1,7 @@
 """The Lightning module of SL: response-only loss averaged over all response tokens of a global batch."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from ctrlrec.config import SLConfig
+from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.controls import Task
 from ctrlrec.lm.adapters import load_trainable_state, trainable_state
 from ctrlrec.lm.scoring import hidden_states, logits
@@ -26,6 +27,18 @@ def response_loss(model: torch.nn.Module, batch: MicroBatch) -> tuple[torch.Tens
     predicted = targets != IGNORED
     loss = functional.cross_entropy(logits(model, hidden[predicted]), targets[predicted], reduction="sum")  # type: ignore[arg-type]
     return loss, int(predicted.sum())
+
+
+def clip_gradient(parameters: Iterable[torch.nn.Parameter], limit: float, key: str) -> torch.Tensor:
+    """Scale gradients together to a norm of at most ``limit``; their norm before.
+
+    Raises:
+        CtrlRecError: where the norm is not finite; ``key`` is the setting it advises to lower.
+    """
+    norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+    if not torch.isfinite(norm):
+        raise CtrlRecError(f"the gradient is not finite: lower {key}")
+    return norm
 
 
 def polynomial_decay(step: int, total: int, warmup: int, power: float) -> float:
@@ -88,11 +101,8 @@ class SupervisedModule(pl.LightningModule):
             loss, _ = response_loss(self.model, micro)
             self.manual_backward(loss / tokens)
             total += float(loss.detach())
-        norm = torch.nn.utils.clip_grad_norm_(
-            [parameter for parameter in self.model.parameters() if parameter.requires_grad],
-            self.config.gradient_clip,
-            error_if_nonfinite=True,
-        )
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        norm = clip_gradient(trained, self.config.gradient_clip, "sl.learning_rate")
         optimizer.step()  # type: ignore[union-attr]
         scheduler.step()  # type: ignore[union-attr,call-arg]
         self.log("train/loss", total / tokens, prog_bar=True)

@@ -10,6 +10,7 @@ from pytorch_lightning.loggers import Logger
 from transformers import PreTrainedModel
 
 from ctrlrec.config import Config, Trainable
+from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.instructions.controls import Task
 from ctrlrec.lm.adapters import load_trainable_state, with_adapter
@@ -78,7 +79,7 @@ def fine_tune(
     resumed = checkpoints / "last.ckpt"
     fit.fit(module, ckpt_path=resumed if resumed.exists() else None, weights_only=True)
     if not math.isfinite(float(fit.callback_metrics.get("validation/loss", math.nan))):
-        raise FloatingPointError("the validation loss is not finite: lower sl.learning_rate")
+        raise CtrlRecError("the validation loss is not finite: lower sl.learning_rate")
     state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
     module.cpu()
     load_trainable_state(module, state)
