@@ -74,6 +74,8 @@ def test_a_budget_changes_sizes_and_no_method(budget: str) -> None:
         "rl.checkpoint_every",
         "instructions.validation_size",
         "evaluation.users",
+        "generation.max_new_tokens",
+        "teacher.max_epochs",
     }
 
 

@@ -63,10 +63,12 @@ def test_csv_alone_leaves_no_wandb_folder(sweep) -> None:
 
 @pytest.mark.slow
 def test_a_stage_that_fails_closes_its_run_as_failed(sweep, copy_of, tmp_path: Path) -> None:
-    output = copy_of("data", "teacher")
-    arguments = sweep.arguments(output, logger="offline", model__max_length=200, model__max_response_length=190)
+    output = copy_of("data", "teacher", "instructions")
+    arguments = sweep.arguments(output, logger="offline", sl__learning_rate=1e30)
     process = tiny_run.start(["stage=sl", "variant=v2", *arguments], tmp_path / "log")
     assert process.wait(timeout=240) == 1
-    for file in output.rglob("offline-run-*/run-*.wandb"):
-        (closed,) = [record.exit for record in records_of(file) if record.WhichOneof("record_type") == "exit"]
-        assert closed.exit_code == 1
+    printed = (tmp_path / "log").read_text()
+    assert "sl.learning_rate" in printed.splitlines()[-1] and "Traceback" not in printed
+    (file,) = output.rglob("offline-run-*/run-*.wandb")
+    (closed,) = [record.exit for record in records_of(file) if record.WhichOneof("record_type") == "exit"]
+    assert closed.exit_code == 1
