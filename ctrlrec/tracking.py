@@ -2,8 +2,11 @@
 
 import json
 import logging
+import math
 import os
 import sys
+import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +14,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import transformers
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ctrlrec.config import Config, TrainerConfig, plain
 from ctrlrec.provenance import native_bfloat16
+
+log = logging.getLogger(__name__)
 
 
 def wandb_mode(configured: str) -> str:
@@ -76,7 +82,11 @@ def prepare_hardware(config: TrainerConfig) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.set_float32_matmul_precision(config.matmul_precision)
+    # What these libraries say about themselves at every start would bury what a run has to say.
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def precision(config: TrainerConfig) -> str:
@@ -98,6 +108,36 @@ def device(config: TrainerConfig) -> torch.device:
     return torch.device("cuda")
 
 
+class ProgressLines(Callback):
+    """Progress for logs and pipes, where a bar would leave thousands of lines: one line every 20 seconds."""
+
+    def __init__(self) -> None:
+        self._started = self._spoken = 0.0
+        self._steps = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock; a resumed run counts its own steps."""
+        self._started = self._spoken = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Say where training is, how fast it goes, and how long this epoch or interval still takes."""
+        self._steps += 1
+        now = time.monotonic()
+        if now - self._spoken < 20:
+            return
+        self._spoken = now
+        rate = self._steps / (now - self._started)
+        size = trainer.num_training_batches
+        place = f"part {trainer.current_epoch + 1} of at most {trainer.max_epochs}, step {batch_idx + 1}"
+        if math.isfinite(size):
+            left = (size - batch_idx - 1 + ((trainer.max_epochs or 1) - trainer.current_epoch - 1) * size) / rate
+            place += f" of {int(size)}, {left:.0f} s left"
+        shown = ", ".join(f"{name} {float(value):.4g}" for name, value in trainer.progress_bar_metrics.items())
+        log.info("%-12s %s, %.2f steps/s, %s", "", place, rate, shown)
+
+
 def trainer(
     config: TrainerConfig,
     directory: Path,
@@ -107,7 +147,9 @@ def trainer(
     **options: Any,
 ) -> pl.Trainer:
     """A Lightning trainer over our settings."""
-    shown = [TQDMProgressBar(refresh_rate=max(1, 1 if sys.stderr.isatty() else 50))] if config.progress else []
+    shown: list[Callback] = []
+    if config.progress:
+        shown = [TQDMProgressBar() if sys.stderr.isatty() else ProgressLines()]
     return pl.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
@@ -118,7 +160,7 @@ def trainer(
         callbacks=[*callbacks, *shown],
         max_epochs=max_epochs,
         enable_model_summary=False,
-        enable_progress_bar=bool(shown),
+        enable_progress_bar=bool(shown) and sys.stderr.isatty(),
         use_distributed_sampler=False,
         **options,
     )

@@ -72,9 +72,7 @@ def toy(categories: list[tuple[str, ...]]) -> Catalogue:
 
 def test_negative_category_is_the_largest_that_the_target_lacks() -> None:
     shelf = toy([("a",), ("a", "b"), ("b",), ("c",), ("a", "c"), ("c",)])
-    assert (
-        category_of_negative(shelf, [1, 2, 4, 3], target=0) == "b"
-    )  # as often as c, and first by name
+    assert category_of_negative(shelf, [1, 2, 4, 3], target=0) == "b"  # as often as c, and first by name
     assert category_of_negative(shelf, [1, 3, 4], target=0) == "c"
     assert category_of_negative(shelf, [0, 0], target=0) is None
     assert category_of_negative(shelf, [1, 2, 4], target=3) == "a"
