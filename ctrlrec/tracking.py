@@ -85,6 +85,7 @@ def prepare_hardware(config: TrainerConfig) -> None:
     # What these libraries say about themselves at every start would bury what a run has to say.
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\..*")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 
