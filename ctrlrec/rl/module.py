@@ -306,7 +306,5 @@ class PPOModule(pl.LightningModule):
 
 def _whole_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSON Lines file whose last line a kill may have cut."""
-    text = path.read_text(encoding="utf-8")
-    if text and not text.endswith("\n"):
-        text = text[: text.rfind("\n") + 1]
-    return [json.loads(line) for line in text.splitlines()]
+    # Not splitlines: a title may hold one of the other line separators of Unicode.
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
