@@ -14,6 +14,8 @@ from ctrlrec.config import Config
 from ctrlrec.provenance import write_jsonl, write_text
 
 if TYPE_CHECKING:
+    from ctrlrec.data.catalogue import Catalogue
+    from ctrlrec.data.sequences import Sequences
     from ctrlrec.instructions.builder import InstructionBuilder
     from ctrlrec.lm.chat_format import ChatFormat
 
@@ -66,9 +68,15 @@ def cut_titles(tokenizer: Any, titles: Sequence[str], limit: int) -> list[str]:
     return [title[: spans[-1][1]].rstrip() if spans else title for title, spans in zip(titles, offsets, strict=True)]
 
 
-def _load(config: Config, inputs: Inputs) -> tuple["InstructionBuilder", "ChatFormat"]:
+def _dataset(config: Config, inputs: Inputs) -> tuple["Catalogue", "Sequences"]:
     from ctrlrec.data.catalogue import Catalogue
     from ctrlrec.data.sequences import Sequences
+
+    catalogue = Catalogue.load(inputs["data"] / "catalogue.jsonl")
+    return catalogue, Sequences.load(inputs["data"] / "sequences.jsonl", catalogue, config.dataset.history_length)
+
+
+def _load(config: Config, inputs: Inputs) -> tuple["InstructionBuilder", "ChatFormat"]:
     from ctrlrec.instructions.builder import InstructionBuilder
     from ctrlrec.lm.backbone import load_tokenizer
     from ctrlrec.lm.chat_format import ChatFormat
@@ -76,8 +84,7 @@ def _load(config: Config, inputs: Inputs) -> tuple["InstructionBuilder", "ChatFo
     from ctrlrec.tracking import prepare_hardware
 
     prepare_hardware(config.trainer)
-    catalogue = Catalogue.load(inputs["data"] / "catalogue.jsonl")
-    sequences = Sequences.load(inputs["data"] / "sequences.jsonl", catalogue, config.dataset.history_length)
+    catalogue, sequences = _dataset(config, inputs)
     chat_format = ChatFormat(load_tokenizer(inputs["data"] / "tokenizer"), config.model)
     ranker = Ranker.load(inputs["teacher"])
     builder = InstructionBuilder(catalogue, sequences, ranker, config.instructions, chat_format.limit(), config.seed)
@@ -86,14 +93,11 @@ def _load(config: Config, inputs: Inputs) -> tuple["InstructionBuilder", "ChatFo
 
 def teacher(config: Config, inputs: Inputs, directory: Path) -> None:
     """SASRec and its accuracy on validation and test."""
-    from ctrlrec.data.catalogue import Catalogue
-    from ctrlrec.data.sequences import Sequences
     from ctrlrec.teacher.train import train_teacher
     from ctrlrec.tracking import loggers, prepare_hardware
 
     prepare_hardware(config.trainer)
-    catalogue = Catalogue.load(inputs["data"] / "catalogue.jsonl")
-    sequences = Sequences.load(inputs["data"] / "sequences.jsonl", catalogue, config.dataset.history_length)
+    catalogue, sequences = _dataset(config, inputs)
     with loggers(config, "teacher", directory) as made:
         metrics = train_teacher(config.teacher, config.trainer, catalogue, sequences, config.seed, directory, made, [])
     write_text(directory / "teacher.json", json.dumps(metrics, indent=2))

@@ -181,7 +181,7 @@ class InstructionBuilder:
             )
 
         examples = []
-        for index in range(count if self.dialogues else 0):
+        for index in range(count):
             drawn = chat.draw(self.dialogues, generator(self.seed, epoch, index, Task.CHAT), fits)
             if drawn is not None:
                 messages, response = drawn
