@@ -73,6 +73,7 @@ class ModelConfig:
     path: str | None = MISSING
     revision: str | None = MISSING
     dtype: str = MISSING
+    attention: str | None = MISSING
     system_prompt: str | None = MISSING
     max_length: int = MISSING
     max_response_length: int = MISSING

@@ -39,12 +39,11 @@ def data(config: Config, inputs: Inputs, directory: Path) -> None:
 
     made: list[PreTrainedTokenizerBase] = []
 
-    def cut(titles: list[str]) -> list[str]:
+    def cut(titles: list[str], categories: list[str]) -> list[str]:
         def texts() -> list[str]:
             dialogues, _ = chat.load_dialogues(config.instructions.chat_path)
             turns = [text for dialogue in dialogues for _, text in dialogue.messages]
-            numbered = [f"{1 + index % 15}. {title}\n" for index, title in enumerate(titles)]
-            return [*titles, *numbered, *templates.all_wording() * 20, *turns]
+            return [*templates.specimens(titles, categories), *turns]
 
         tokenizer = make_tokenizer(config.model, _cache(config), texts)
         made.append(tokenizer)

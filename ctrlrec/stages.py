@@ -28,7 +28,7 @@ from ctrlrec.errors import CtrlRecError
 log = logging.getLogger(__name__)
 
 # Raised by hand when a stage's code changes what it leaves for the same configuration.
-_RESULT_VERSION = {"data": 1, "teacher": 1, "instructions": 1, "sl": 1, "rl": 1, "evaluate": 1}
+_RESULT_VERSION = {"data": 2, "teacher": 1, "instructions": 1, "sl": 1, "rl": 1, "evaluate": 1}
 
 
 @dataclass(frozen=True)

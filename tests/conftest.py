@@ -78,15 +78,14 @@ def ranker(catalogue: Catalogue) -> Ranker:
 @pytest.fixture(scope="session")
 def tokenizer(catalogue: Catalogue) -> PreTrainedTokenizerFast:
     """A byte-level BPE of 512 tokens."""
-    numbered = [f"{1 + index % 10}. {title}\n" for index, title in enumerate(catalogue.titles)]
-    return train_tokenizer([*catalogue.titles, *numbered, *templates.all_wording()], 512)
+    return train_tokenizer(templates.specimens(catalogue.titles, catalogue.category_names), 512)
 
 
 @pytest.fixture(scope="session")
 def make_model_config() -> Callable[..., ModelConfig]:
     def make(**changes: Any) -> ModelConfig:
         values = {
-            "name": "tiny", "kind": "llama_mini", "path": None, "revision": None, "dtype": "float32",
+            "name": "tiny", "kind": "llama_mini", "path": None, "revision": None, "dtype": "float32", "attention": None,
             "system_prompt": None, "max_length": 640, "max_response_length": 160, "hidden_size": 32, "layers": 2,
             "heads": 2, "vocabulary": 512,
         }  # fmt: skip

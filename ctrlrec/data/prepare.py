@@ -20,6 +20,7 @@ from ctrlrec.errors import CtrlRecError
 __all__ = ["Prepared", "Raw", "prepare", "read_raw", "source_digest"]
 
 _ENTITY = r"&(?:[a-z]+|#[0-9]+);"
+Cut = Callable[[list[str], list[str]], list[str]]  # titles and category names to titles
 MIN_SEQUENCE = 3  # one item to train on, one to validate, one to test
 
 
@@ -44,13 +45,13 @@ def source_digest(config: DatasetConfig) -> str | None:
     return hashlib.sha256(" ".join(file.sha256() for file in files).encode()).hexdigest()
 
 
-def prepare(config: DatasetConfig, cache: Path, cut: Callable[[list[str]], list[str]]) -> Prepared:
+def prepare(config: DatasetConfig, cache: Path, cut: Cut) -> Prepared:
     """Apply the rules of the catalogue and the split.
 
     Args:
         config: the dataset's settings.
         cache: folder for downloads.
-        cut: cuts titles to the backbone's token limit; called once with every cleaned title.
+        cut: cuts titles to the backbone's token limit; called once with every cleaned title and every category.
 
     Raises:
         CtrlRecError: for unusable files, or where the k-core leaves nobody.
@@ -75,16 +76,15 @@ def prepare(config: DatasetConfig, cache: Path, cut: Callable[[list[str]], list[
     return _index(config, raw.category_kind, items, names, users, rows, report)
 
 
-def _merge_titles(
-    items: pl.DataFrame, cut: Callable[[list[str]], list[str]], report: dict[str, Any]
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _merge_titles(items: pl.DataFrame, cut: Cut, report: dict[str, Any]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Cut titles; items that then share one become one, with the first id and all their categories.
 
     Returns:
         The merged items in source order, and columns item, row: where each id went.
     """
     titles = items["title"].to_list()
-    shortened = [title.strip() for title in cut(titles)]
+    categories = items["categories"].explode().drop_nulls().unique(maintain_order=True).to_list()
+    shortened = [title.strip() for title in cut(titles, categories)]
     report["titles"] = {
         "cut": sum(before != after for before, after in zip(titles, shortened, strict=True)),
         "with_entities": items["title"].str.contains(_ENTITY).sum(),

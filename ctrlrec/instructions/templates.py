@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
-from ctrlrec.instructions.controls import Task
+from ctrlrec.instructions.controls import PROPORTION_TASKS, Task
 
 INTENTIONS = 6  # phrasings in each of Listings 5 and 6
+_SPECIMEN_ITEMS = 10
 
 
 @cache
@@ -73,11 +74,27 @@ def answer(titles: Sequence[str]) -> str:
     return "\n".join(f"{index}. {title}" for index, title in enumerate(titles, start=1))
 
 
-def all_wording() -> list[str]:
-    """Every template and phrasing, for training a tokenizer."""
+def specimens(titles: Sequence[str], categories: Sequence[str]) -> list[str]:
+    """Prompts and answers that hold every title and every category, for training a tokenizer."""
+    tasks = [task for task in Task if task != Task.CHAT]
     texts: list[str] = []
-    for section in _listings().values():
-        texts += section if isinstance(section, list) else section.values()
+    for number in range(max(-(-len(titles) // _SPECIMEN_ITEMS), len(tasks) * len(categories))):
+        task, round_, begin = tasks[number % len(tasks)], number // len(tasks), number * _SPECIMEN_ITEMS
+        shown = [titles[index % len(titles)] for index in range(begin, begin + _SPECIMEN_ITEMS)]
+        category = categories[round_ % len(categories)]
+        texts.append(
+            prompt(
+                task,
+                1 + number % 10,
+                shown,
+                category,
+                10 * (round_ % 10) if task in PROPORTION_TASKS else None,
+                negative=bool(round_ % 2),
+                phrasing=round_ % INTENTIONS,
+                candidates=shown if has_selection_form(task) and round_ % 4 == 3 else None,
+            )
+        )
+        texts.append(answer(shown))
     return texts
 
 

@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from ctrlrec.config import ModelConfig
 from ctrlrec.lm.adapters import ACTOR, merge
-from ctrlrec.lm.backbone import load_model, resolve_dtype
+from ctrlrec.lm.backbone import load_model, loading_options
 
 
 def load_policy(
@@ -29,7 +29,7 @@ def load_policy(
     """
     model: PreTrainedModel
     if sl is not None and (sl / "model").exists():
-        model = AutoModelForCausalLM.from_pretrained(sl / "model", dtype=resolve_dtype(config))
+        model = AutoModelForCausalLM.from_pretrained(sl / "model", **loading_options(config))
     else:
         model = load_model(config, cache, tokenizer, seed)
         if sl is not None:

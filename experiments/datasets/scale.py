@@ -147,7 +147,7 @@ def again(name: str, folder: Path) -> dict[str, Any]:
 
 
 def counts(name: str, folder: Path, cache: Path) -> dict[str, Any]:
-    report = prepare(settings(name, folder), cache, lambda titles: [title[:200] for title in titles]).report
+    report = prepare(settings(name, folder), cache, lambda titles, _: [title[:200] for title in titles]).report
     return {key: report["kept"][key] for key in ("users", "items", "interactions")}
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from dataset_files import config, uncut
 
-from ctrlrec.data.prepare import Prepared, prepare
+from ctrlrec.data.prepare import Cut, Prepared, prepare
 
 
 @pytest.fixture
 def load(tmp_path: Path) -> Callable[..., Prepared]:
     """Prepare the folder ``tmp_path / "in"`` (or ``path=``) as some source, with thresholds of 1."""
 
-    def run(source: str, cut: Callable[[list[str]], list[str]] = uncut, **settings: Any) -> Prepared:
+    def run(source: str, cut: Cut = uncut, **settings: Any) -> Prepared:
         return prepare(config(source, tmp_path / "in", **settings), tmp_path / "cache", cut)
 
     (tmp_path / "in").mkdir()

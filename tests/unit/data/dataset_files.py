@@ -10,7 +10,7 @@ from ctrlrec.config import CategoryKind, DatasetConfig
 from ctrlrec.data.prepare import Prepared
 
 
-def uncut(titles: list[str]) -> list[str]:
+def uncut(titles: list[str], categories: list[str]) -> list[str]:
     return titles
 
 

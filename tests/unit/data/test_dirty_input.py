@@ -170,7 +170,7 @@ def test_titles_that_collide_after_cutting_are_merged(load, tmp_path):
     records(tmp_path / "in", [*ROWS, ("a", "x", 9), ("a", "y", 10)],
             metadata({"item": "x", "title": "The same " * 40 + "one", "categories": ["C"]},
                      {"item": "y", "title": "The same " * 40 + "two", "categories": ["D"]}))  # fmt: skip
-    prepared = load("records", cut=lambda names: [" ".join(name.split()[:64]) for name in names])
+    prepared = load("records", cut=lambda names, _: [" ".join(name.split()[:64]) for name in names])
     assert prepared.catalogue.items == ("i0", "i1", "i2", "x")
     assert prepared.catalogue.categories[-1] == ("C", "D")
     assert prepared.report["titles"]["merged"] == 1

@@ -59,7 +59,7 @@ def test_items_that_share_a_title_after_cutting_are_one_with_the_first_id_and_al
         *items(2),
     ]
     records(tmp_path / "in", [("a", "y", 1), ("a", "i0", 2), ("a", "x", 3), ("a", "i1", 4)], metadata)
-    prepared = load("records", cut=lambda names: [name[:5] if name.startswith("Alien") else name for name in names])
+    prepared = load("records", cut=lambda names, _: [name[:5] if name.startswith("Alien") else name for name in names])
     assert prepared.catalogue.items == ("x", "i0", "i1")
     assert prepared.catalogue.titles == ("Alien", "Title 0", "Title 1")
     assert prepared.catalogue.categories[0] == ("Horror", "Space", "Crew")

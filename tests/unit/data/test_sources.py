@@ -6,7 +6,7 @@ import zipfile
 
 import polars as pl
 import pytest
-from dataset_files import config, items, records, skipped, titles, write
+from dataset_files import config, items, records, skipped, titles, uncut, write
 
 from ctrlrec.data.prepare import prepare, read_raw
 from ctrlrec.data.sources import SOURCES
@@ -157,10 +157,7 @@ def test_movielens_100k_as_the_wheel_and_as_grouplens_publish_it(tmp_path):
         for key, name in names.items()
     ]
     (published / "u.item").write_bytes("\n".join(rows).encode("latin-1"))
-    one, other = (
-        prepare(config("movielens_100k", path), tmp_path / "cache", lambda titles: titles)
-        for path in (wheel, published)
-    )
+    one, other = (prepare(config("movielens_100k", path), tmp_path / "cache", uncut) for path in (wheel, published))
     assert one.catalogue == other.catalogue
     assert one.catalogue.titles == ("Toy Story (1995)", "Wizard of Oz, The (1939)", "Land Before Time III (1995)")
     assert one.catalogue.categories[0] == ("Animation", "Children's")

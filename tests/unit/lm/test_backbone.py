@@ -1,6 +1,7 @@
 """The backbone from scratch and its tokenizer."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,39 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ctrlrec.config import ModelConfig
+from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.instructions import templates
+from ctrlrec.instructions.controls import Task
 from ctrlrec.lm.backbone import load_model, load_tokenizer, make_tokenizer, resolve_dtype, train_tokenizer
 
 
 @pytest.mark.parametrize("text", ["12 Angry Men (1957)", "千と千尋の神隠し", "Stalker 🎬", " a  b,\n\n1. ", "Ω≠ñ", ""])
 def test_any_text_survives_the_tokenizer(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+
+
+def test_a_title_has_the_same_tokens_in_a_history_and_in_an_answer(
+    tokenizer: PreTrainedTokenizerFast, catalogue: Catalogue
+) -> None:
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def holds(text: str, title: str) -> bool:
+        whole, part = ids(text), ids(title)
+        return any(whole[begin : begin + len(part)] == part for begin in range(len(whole)))
+
+    for title, other in pairwise(catalogue.titles):
+        for task in (Task.SEQUENTIAL, Task.PROPORTION_ABOUT):
+            shown = templates.prompt(task, 3, [other, title, other], catalogue.category_names[0], 30)
+            assert holds(shown, title)
+        assert holds(templates.answer([other, title, other]), title)
+
+
+def test_specimens_hold_every_title_and_every_category(catalogue: Catalogue) -> None:
+    text = "\n".join(templates.specimens(catalogue.titles, catalogue.category_names))
+    assert all(f"'{title}'" in text and f". {title}" in text for title in catalogue.titles)
+    assert all(f"'{name}'" in text for name in catalogue.category_names)
 
 
 def test_a_saved_tokenizer_is_the_same(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
