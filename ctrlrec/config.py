@@ -188,9 +188,10 @@ class VariantConfig:
 
 @dataclass
 class GenerationConfig:
-    """Decoding at evaluation time."""
+    """Decoding at evaluation time; the engine samples for RL too."""
 
     name: str = MISSING
+    engine: str = MISSING
     batch_size: int = MISSING
     max_new_tokens: int = MISSING
 
@@ -352,6 +353,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model.dtype": ("auto", "float32", "bfloat16"),
     "variant.answers_with": ("model", "teacher"),
     "reward.name": ("paper", "paper_literal", "released"),
+    "generation.engine": ("auto", "native", "hf"),
     "trainer.precision": ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"),
     "trainer.matmul_precision": ("highest", "high", "medium"),
     "logger.wandb": ("auto", "online", "offline", "disabled"),

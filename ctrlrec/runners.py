@@ -162,9 +162,9 @@ def evaluate(config: Config, inputs: Inputs, directory: Path) -> None:
 
 
 def _model_answers(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:
-    from ctrlrec.lm.generation import generate_many
+    from ctrlrec.lm.generation import generate
     from ctrlrec.lm.policy import load_policy
-    from ctrlrec.tracking import device, progress
+    from ctrlrec.tracking import autocast, device, progress
 
     model = load_policy(
         config.model, _cache(config), chat_format.tokenizer, config.seed, inputs.get("sl"), inputs.get("rl")
@@ -174,8 +174,11 @@ def _model_answers(config: Config, inputs: Inputs, chat_format: "ChatFormat") ->
 
     def answer(asked: Sequence[Any]) -> list[str]:
         prompts = chat_format.prompts([instruction.messages for instruction in asked])
-        with progress(config.trainer, asked[0].task.value, len(asked)) as advance:
-            tokens = generate_many(model, chat_format, prompts, limit, config.generation.batch_size, advance)
-        return [chat_format.decode(row) for row in tokens]
+        settings = config.generation
+        with progress(config.trainer, asked[0].task.value, len(asked)) as advance, autocast(config.trainer):
+            answers = generate(
+                model, chat_format, prompts, limit, settings.engine, batch_size=settings.batch_size, progress=advance
+            )
+        return [chat_format.decode(answer.tokens) for answer in answers]
 
     return answer

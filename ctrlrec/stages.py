@@ -147,6 +147,7 @@ STAGES: Mapping[str, Stage] = {
                 "rl": _without(c.rl, "micro_batch_size", "checkpoint_every"),
                 "reward": plain(c.reward),
                 "item_rewards": c.variant.item_rewards,
+                "engine": c.generation.engine,
                 "model": plain(c.model),
                 "seed": c.seed,
                 "precision": c.trainer.precision,

@@ -109,6 +109,13 @@ def device(config: TrainerConfig) -> torch.device:
     return torch.device("cuda")
 
 
+def autocast(config: TrainerConfig) -> torch.autocast:
+    """The trainer's precision outside a trainer: evaluation multiplies as training does."""
+    settled = precision(config)
+    dtype = torch.float16 if settled.startswith("16") else torch.bfloat16
+    return torch.autocast(device(config).type, dtype, enabled=not settled.startswith("32"))
+
+
 class ProgressLines(Callback):
     """Progress for logs and pipes, where a bar would leave thousands of lines: one line every 20 seconds."""
 

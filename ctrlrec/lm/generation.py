@@ -7,30 +7,70 @@ import torch
 from peft import PeftModel
 from transformers import GenerationConfig, PreTrainedModel
 
+from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.lm.decoding import Sample, decode, unsupported
+from ctrlrec.lm.kernels import selective_log_softmax
 from ctrlrec.lm.scoring import pad
 
 
-@torch.inference_mode()
 def generate(
     model: PreTrainedModel | PeftModel,
     chat_format: ChatFormat,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
+    engine: str,
     temperature: float | None = None,
-) -> list[list[int]]:
-    """Answer a batch of prompts in one call.
+    samples: int = 1,
+    batch_size: int | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[Sample]:
+    """Answer prompts, batched by length so that little is spent on padding.
 
     Args:
         model: in evaluation mode, with the adapter to use active.
         chat_format: padding and end-of-sequence tokens.
         prompts: B rows of ids.
         max_new_tokens: longest answer.
+        engine: ``generation.engine``: native (:mod:`ctrlrec.lm.decoding`), hf (transformers), or auto: native where it
+            knows the model.
         temperature: None decodes greedily; a number samples from the full distribution at it.
+        samples: answers to each prompt.
+        batch_size: most answers in the making at a time; None for all.
+        progress: called with the number of answers that were just finished.
 
     Returns:
-        B rows of generated ids, the end-of-sequence token included where it was reached.
+        B x samples answers; those of one prompt side by side.
+
+    Raises:
+        CtrlRecError: where the native engine is asked for and does not know the model.
     """
+    reason = unsupported(model)
+    if engine == "native" and reason is not None:
+        raise CtrlRecError(f"generation.engine=native: {reason}; set generation.engine=auto")
+    if engine != "hf" and reason is None:
+        return decode(model, prompts, chat_format.end, max_new_tokens, temperature, samples, batch_size, progress)
+    repeated = [prompt for prompt in prompts for _ in range(samples)]
+    answers: dict[int, Sample] = {}
+    order = sorted(range(len(repeated)), key=lambda index: len(repeated[index]))
+    size = batch_size or max(1, len(order))
+    for begin in range(0, len(order), size):
+        rows = order[begin : begin + size]
+        batch = [repeated[row] for row in rows]
+        answers |= zip(rows, _transformers(model, chat_format, batch, max_new_tokens, temperature), strict=True)
+        progress(len(rows))
+    return [answers[index] for index in range(len(repeated))]
+
+
+@torch.inference_mode()
+def _transformers(
+    model: PreTrainedModel | PeftModel,
+    chat_format: ChatFormat,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    temperature: float | None,
+) -> list[Sample]:
+    """One answer to each prompt of a batch, by transformers."""
     ids, mask = pad(prompts, chat_format.pad, left=True)
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -40,6 +80,8 @@ def generate(
         top_p=1.0,
         eos_token_id=chat_format.end,
         pad_token_id=chat_format.pad,
+        return_dict_in_generate=True,
+        output_scores=temperature is not None,
     )
     # What the settings leave open would come from the checkpoint's own (a repetition penalty, min-p, forbidden tokens)
     # and bend the distribution away from the one that log-probabilities are taken over.
@@ -51,29 +93,12 @@ def generate(
         )
     finally:
         base.generation_config = own
+    tokens = generated.sequences[:, ids.shape[1] :]
+    log_probs = torch.zeros(tokens.shape)
+    for step, scores in enumerate(generated.scores or ()):
+        log_probs[:, step] = selective_log_softmax(scores.float(), tokens[:, step])
     answers = []
-    for row in generated[:, ids.shape[1] :].tolist():
-        end = row.index(chat_format.end) + 1 if chat_format.end in row else len(row)
-        answers.append(row[:end])
-    return answers
-
-
-def generate_many(
-    model: PreTrainedModel | PeftModel,
-    chat_format: ChatFormat,
-    prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
-    batch_size: int,
-    progress: Callable[[int], None] = lambda _: None,
-) -> list[list[int]]:
-    """Greedy answers to any number of prompts, batched by length so that little is spent on padding."""
-    answers: list[list[int]] = [[] for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    for begin in range(0, len(order), batch_size):
-        rows = order[begin : begin + batch_size]
-        for row, answer in zip(
-            rows, generate(model, chat_format, [prompts[row] for row in rows], max_new_tokens), strict=True
-        ):
-            answers[row] = answer
-        progress(len(rows))
+    for row, scores in zip(tokens.tolist(), log_probs.tolist(), strict=True):
+        size = row.index(chat_format.end) + 1 if chat_format.end in row else len(row)
+        answers.append(Sample(row[:size], scores[:size]))
     return answers

@@ -34,6 +34,7 @@ class Experience:
         attention: (B, P + T) 1 on real tokens.
         actions: (B, T) generated ids.
         mask: (B, T) 1 on generated tokens.
+        sampled: (B, T) log-probabilities as the decoder computed them.
         log_probs: (B, T) of the policy that sampled; likewise ``values``, ``advantages`` and ``returns``.
     """
 
@@ -43,6 +44,10 @@ class Experience:
         self.ids = torch.cat([prompts, actions], dim=1).to(device)
         self.attention = torch.cat([prompt_mask, mask], dim=1).to(device)
         self.actions, self.mask = actions.to(device), mask.float().to(device)
+        self.sampled = torch.zeros_like(self.mask)
+        self.sampled[self.mask.bool()] = torch.tensor([value for answer in answers for value in answer.log_probs]).to(
+            device
+        )
         self.log_probs = self.reference = self.values = torch.zeros_like(self.mask)
         self.advantages = self.returns = torch.zeros_like(self.mask)
 
@@ -59,6 +64,7 @@ class PPOModule(pl.LightningModule):
         config: RLConfig,
         item_rewards: bool,
         max_new_tokens: int,
+        engine: str,
         directory: Path,
     ):
         super().__init__()
@@ -66,7 +72,8 @@ class PPOModule(pl.LightningModule):
         self.strict_loading = False  # checkpoints hold the trainable tensors alone; on_load_checkpoint compares names
         self.model, self.chat_format, self.builder = model, chat_format, builder
         self.scheme, self.config, self.item_rewards = scheme, config, item_rewards
-        self.max_new_tokens, self.rollouts = max_new_tokens, directory / "rollouts.jsonl"
+        self.max_new_tokens, self.engine = max_new_tokens, engine
+        self.rollouts = directory / "rollouts.jsonl"
         width = int(model.get_base_model().config.hidden_size)  # type: ignore[union-attr,arg-type]
         self.value_head = torch.nn.Linear(width, 1)
         torch.nn.init.normal_(self.value_head.weight, std=1 / (width + 1))
@@ -155,19 +162,20 @@ class PPOModule(pl.LightningModule):
                 iteration, self.config.prompts, (self.config.item_count_min, self.config.item_count_max)
             )
             prompts = self.chat_format.prompts([instruction.messages for instruction in instructions])
-        repeats = self.config.samples_per_prompt
         self.eval()
         with self._phase("rollout"), using(self.model, ACTOR):
             return sample_answers(
                 self.model,
                 self.chat_format,
-                [instruction for instruction in instructions for _ in range(repeats)],
-                [prompt for prompt in prompts for _ in range(repeats)],
+                instructions,
+                prompts,
+                self.config.samples_per_prompt,
                 self.builder.catalogue,
                 self.builder.ranker,
                 self.scheme,
                 self.max_new_tokens,
                 self.config.temperature,
+                self.engine,
             )
 
     @torch.no_grad()
@@ -208,6 +216,9 @@ class PPOModule(pl.LightningModule):
         log: dict[str, list[float]] = defaultdict(list)
         log["kl/reference"] = [
             float(ppo.masked_mean(ppo.kl_estimate(experience.log_probs, experience.reference), experience.mask))
+        ]
+        log["policy/decoder_gap"] = [
+            float(ppo.masked_mean((experience.log_probs - experience.sampled).abs(), experience.mask))
         ]
         log["value/explained_variance"] = [
             float(ppo.explained_variance(experience.values, experience.returns, experience.mask))

@@ -26,6 +26,7 @@ class Answer:
     Attributes:
         prompt: prompt ids.
         tokens: generated ids, the end-of-sequence token included.
+        log_probs: of each token, as the decoder computed it.
         text: their decoding.
         titles: items as written.
         judgement: the verdict on each.
@@ -36,6 +37,7 @@ class Answer:
 
     prompt: list[int]
     tokens: list[int]
+    log_probs: list[float]
     text: str
     titles: tuple[str, ...]
     judgement: Judgement
@@ -69,36 +71,44 @@ def sample_answers(
     chat_format: ChatFormat,
     instructions: Sequence[Instruction],
     prompts: Sequence[list[int]],
+    samples: int,
     catalogue: Catalogue,
     ranker: Ranker,
     scheme: RewardScheme,
     max_new_tokens: int,
     temperature: float,
+    engine: str,
 ) -> list[Answer]:
-    """Sample one answer per prompt in one call, judge and reward it.
+    """Sample answers in one call, judge and reward them; those to one prompt stand side by side.
 
     Args:
         model: in evaluation mode, the actor active.
         chat_format: of the model.
-        instructions: B instructions (the same one several times for several samples).
-        prompts: B rows of prompt ids.
+        instructions: B instructions.
+        prompts: their B rows of prompt ids.
+        samples: answers to each.
         catalogue: titles and categories.
         ranker: the teacher.
         scheme: the reading of the reward.
         max_new_tokens: longest answer.
         temperature: of sampling.
+        engine: ``generation.engine``.
     """
-    sampled = generate(model, chat_format, prompts, max_new_tokens, temperature)
-    texts = [chat_format.decode(tokens) for tokens in sampled]
+    sampled = generate(model, chat_format, prompts, max_new_tokens, engine, temperature, samples)
+    instructions = [instruction for instruction in instructions for _ in range(samples)]
+    prompts = [prompt for prompt in prompts for _ in range(samples)]
+    texts = [chat_format.decode(sample.tokens) for sample in sampled]
     written = [written_items(text) for text in texts]
     judgements = judge(instructions, [[item.title for item in items] for items in written], catalogue, ranker)
     answers = []
-    for prompt, tokens, text, items, judgement in zip(prompts, sampled, texts, written, judgements, strict=True):
+    for prompt, sample, text, items, judgement in zip(prompts, sampled, texts, written, judgements, strict=True):
+        tokens = sample.tokens
         ends = last_tokens(chat_format.tokenizer, tokens, text, [item.end for item in items])
         answers.append(
             Answer(
                 prompt,
                 tokens,
+                sample.log_probs,
                 text,
                 tuple(item.title for item in items),
                 judgement,

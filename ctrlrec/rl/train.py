@@ -49,6 +49,7 @@ def align(
             config.rl,
             config.variant.item_rewards,
             config.model.max_response_length,
+            config.generation.engine,
             directory,
         )
     checkpoints = directory / "checkpoints"

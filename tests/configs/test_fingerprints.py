@@ -84,6 +84,7 @@ def test_what_cannot_change_a_result_changes_no_fingerprint(row, override: str) 
         ("evaluation.users=7", {"evaluate"}),
         ("evaluation.match_max_edits=0", {"evaluate"}),
         ("generation.max_new_tokens=9", {"evaluate"}),
+        ("generation.engine=hf", {"rl", "evaluate"}),
         ("dataset.history_length=5", {"data", "teacher", "instructions", "sl", "rl", "evaluate"}),
         ("model.vocabulary=999", {"data", "teacher", "instructions", "sl", "rl", "evaluate"}),
         ("trainer.precision=bf16-mixed", {"sl", "rl", "evaluate"}),

@@ -17,6 +17,7 @@ from ctrlrec.evaluation.answering import predictions
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.backbone import load_tokenizer
 from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.lm.decoding import Sample
 from ctrlrec.rewards.scheme import SCHEMES
 from ctrlrec.rl import rollout
 from ctrlrec.teacher.ranker import Ranker
@@ -210,10 +211,10 @@ def test_rewards_of_answers_good_and_bad(parts, catalogue, reading: str, monkeyp
             asked.append(instruction)
             end = [chat_format.tokenizer.eos_token_id] if rng.random() < 0.8 else []
             tokens.append(chat_format.tokenizer(text, add_special_tokens=False)["input_ids"] + end)
-    monkeypatch.setattr(rollout, "generate", lambda *_, **__: tokens)
+    monkeypatch.setattr(rollout, "generate", lambda *_, **__: [Sample(row, [0.0] * len(row)) for row in tokens])
     prompts = [[0]] * len(asked)
     answers = rollout.sample_answers(
-        None, chat_format, asked, prompts, builder.catalogue, builder.ranker, SCHEMES[reading], 160, 0.7
+        None, chat_format, asked, prompts, 1, builder.catalogue, builder.ranker, SCHEMES[reading], 160, 0.7, "auto"
     )
     rows = [answer.record(0, 0, builder.catalogue) for answer in answers]
     check_rewards(rows, catalogue, reading)

@@ -39,7 +39,7 @@ def make_module(
                     parameter.normal_(std=moved)
         module = PPOModule(
             model, chat_format, builder, SCHEMES["paper"], make_rl_config(**changes), item_rewards, max_new_tokens,
-            tmp_path,
+            "auto", tmp_path,
         )  # fmt: skip
         (optimizer,), _ = module.configure_optimizers()
         module.optimizers = lambda: optimizer  # type: ignore[method-assign]
@@ -69,6 +69,7 @@ def answers(builder: InstructionBuilder, chat_format: ChatFormat) -> list[Answer
             Answer(
                 prompt,
                 tokens,
+                [-1.0] * len(tokens),
                 text,
                 tuple(item.title for item in items),
                 judgement,
