@@ -30,8 +30,9 @@ class Experience:
     """The tensors of one iteration; rows are answers, columns generated tokens.
 
     Attributes:
-        ids: (B, P + T) prompts padded on the left, answers on the right.
-        attention: (B, P + T) 1 on real tokens.
+        ids: (B, L) prompts with their answers right behind, padded on the right.
+        attention: (B, L) 1 on real tokens; ``lengths`` (B,) counts them.
+        before: (B, T) place in ``ids`` of the token before each generated one, which predicts it.
         actions: (B, T) generated ids.
         mask: (B, T) 1 on generated tokens.
         sampled: (B, T) log-probabilities as the decoder computed them.
@@ -39,17 +40,23 @@ class Experience:
     """
 
     def __init__(self, answers: list[Answer], padding: int, device: torch.device):
-        prompts, prompt_mask = pad([answer.prompt for answer in answers], padding, left=True)
+        ids, attention = pad([answer.prompt + answer.tokens for answer in answers], padding)
         actions, mask = pad([answer.tokens for answer in answers], padding)
-        self.ids = torch.cat([prompts, actions], dim=1).to(device)
-        self.attention = torch.cat([prompt_mask, mask], dim=1).to(device)
+        starts = torch.tensor([len(answer.prompt) for answer in answers])
+        self.ids, self.attention, self.lengths = ids.to(device), attention.to(device), attention.sum(1).to(device)
+        self.before = (starts[:, None] - 1 + torch.arange(mask.shape[1])).to(device)
         self.actions, self.mask = actions.to(device), mask.float().to(device)
         self.sampled = torch.zeros_like(self.mask)
         self.sampled[self.mask.bool()] = torch.tensor([value for answer in answers for value in answer.log_probs]).to(
             device
         )
-        self.log_probs = self.reference = self.values = torch.zeros_like(self.mask)
-        self.advantages = self.returns = torch.zeros_like(self.mask)
+        self.log_probs, self.reference, self.values, self.advantages, self.returns = torch.zeros(
+            5, *self.mask.shape, device=device
+        )
+
+    def micro_batches(self, rows: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
+        """Row numbers in groups of similar length, so that hardly anything is padded."""
+        return rows[self.lengths[rows].argsort(stable=True)].split(size)
 
 
 class PPOModule(pl.LightningModule):
@@ -184,14 +191,11 @@ class PPOModule(pl.LightningModule):
         settings = self.config
         with self._phase("score"):
             experience = Experience(answers, self.chat_format.pad, self.device)
-            columns: dict[str, list[torch.Tensor]] = defaultdict(list)
-            for rows in torch.arange(len(answers), device=self.device).split(settings.micro_batch_size):
-                columns["log_probs"].append(self._log_probs(experience, rows, ACTOR)[0])
-                columns["reference"].append(self._log_probs(experience, rows, None)[0])
-                columns["values"].append(self._values(experience, rows))
-            experience.log_probs, experience.reference, experience.values = (
-                torch.cat(columns[name]) for name in ("log_probs", "reference", "values")
-            )
+            everyone = torch.arange(len(answers), device=self.device)
+            for rows in experience.micro_batches(everyone, settings.micro_batch_size):
+                experience.log_probs[rows] = self._log_probs(experience, rows, ACTOR)[0]
+                experience.reference[rows] = self._log_probs(experience, rows, None)[0]
+                experience.values[rows] = self._values(experience, rows)
             placed = placed_rewards(answers, self.item_rewards, settings.list_weight).to(self.device)
             rewards = ppo.penalised_rewards(
                 placed, experience.log_probs, experience.reference, experience.mask, settings.kl_coefficient
@@ -246,7 +250,7 @@ class PPOModule(pl.LightningModule):
         self.optimizers().zero_grad()  # type: ignore[union-attr]
         tokens = experience.mask[minibatch].sum()
         sums: dict[str, float] = defaultdict(float)
-        for rows in minibatch.split(settings.micro_batch_size):
+        for rows in experience.micro_batches(minibatch, settings.micro_batch_size):
             mask = experience.mask[rows]
             log_probs, entropy = self._log_probs(experience, rows, ACTOR)
             policy, ratio, clipped = ppo.policy_loss(
@@ -311,8 +315,10 @@ class PPOModule(pl.LightningModule):
 
     def _states(self, experience: Experience, rows: torch.Tensor) -> torch.Tensor:
         """Hidden states that predict the generated tokens, (b, T, H): those one place before them."""
-        hidden = hidden_states(self.model, experience.ids[rows], experience.attention[rows])
-        return hidden[:, -experience.actions.shape[1] - 1 : -1]
+        longest = int(experience.lengths[rows].max())
+        hidden = hidden_states(self.model, experience.ids[rows, :longest], experience.attention[rows, :longest])
+        before = experience.before[rows].clamp(max=longest - 1)  # what lies behind an answer is masked
+        return hidden.take_along_dim(before[..., None], dim=1)
 
 
 def _whole_rows(path: Path) -> list[dict[str, Any]]:

@@ -175,7 +175,7 @@ def test_the_order_of_answers_changes_nothing(make_module: Make, answers: list[A
     same(gradients(module), gradients(other))
 
 
-def test_padding_on_the_left_changes_nothing(make_module: Make, answers: list[Answer]) -> None:
+def test_padding_changes_nothing(make_module: Make, answers: list[Answer]) -> None:
     """Two answers scored beside a much longer prompt, and beside each other alone."""
     module = make_module(whiten_rewards=False)
     pair = sorted(answers, key=lambda answer: len(answer.prompt))[:2]
