@@ -190,7 +190,7 @@ class _Network:
         for number, layer in enumerate(self.layers):
             states = functional.linear(self._normed(hidden, layer.attention_norm), *layer.qkv)
             states = states.unflatten(-1, (-1, self.width))
-            turned = states[..., : self.heads + self.kv_heads, :]
+            turned = states[..., : self.heads + self.kv_heads, :].to(cos.dtype)
             turned = torch.addcmul(turned * cos, turned.roll(self.width // 2, -1), sin).to(self.dtype)
             queries, keys = turned.split((self.heads, self.kv_heads), dim=-2)
             mixed = attend(number, queries, keys, states[..., self.heads + self.kv_heads :, :])
@@ -218,13 +218,28 @@ def _choose(logits: torch.Tensor, temperature: float | None) -> tuple[torch.Tens
     """
     if temperature is None:
         return logits.argmax(-1), torch.zeros(len(logits), device=logits.device)
-    scaled = logits / temperature
-    scaled -= scaled.amax(-1, keepdim=True)
-    cumulated = scaled.exp().cumsum(-1, dtype=torch.float64)
-    total = cumulated[:, -1:]
-    drawn = torch.rand(len(logits), 1, dtype=torch.float64, device=logits.device) * total
+    probabilities = torch.softmax(logits / temperature, -1)
+    cumulated = probabilities.cumsum(-1, dtype=torch.float64)
+    drawn = torch.rand(len(logits), 1, dtype=torch.float64, device=logits.device) * cumulated[:, -1:]
     tokens = torch.searchsorted(cumulated, drawn, right=True).clamp_(max=logits.shape[1] - 1)
-    return tokens[:, 0], (scaled.gather(1, tokens) - total.log())[:, 0].float()
+    return tokens[:, 0], probabilities.gather(1, tokens)[:, 0].log()
+
+
+def _attention(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Plain attention, (B, kv_heads, Q, D): on a CPU far ahead of the fused kernel for one query and for short prompts.
+
+    Args:
+        queries: (B, kv_heads, Q, D); those of all heads that share keys in one dimension.
+        keys: (B, kv_heads, D, K), which makes them the right factor as they lie.
+        values: (B, kv_heads, K, D).
+        mask: added to scaled scores, broadcasts to (B * kv_heads, Q, K).
+        scale: of scores.
+    """
+    flat = queries.reshape(-1, *queries.shape[2:])
+    scores = torch.baddbmm(mask.expand(len(flat), *flat.shape[1:-1], -1), flat, keys.flatten(0, 1), alpha=scale)
+    return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view_as(queries)
 
 
 class _Batch:
@@ -289,24 +304,23 @@ class _Batch:
         Prompts are padded on the right: causal attention keeps padding out, and answers overwrite it.
         """
         network = self.network
-        ids, mask = (tensor.to(network.device) for tensor in pad(prompts, 0))
+        ids, real = (tensor.to(network.device) for tensor in pad(prompts, 0))
         length = ids.shape[1]
 
+        group = network.heads // network.kv_heads
+        causal = torch.full((length, length), -torch.inf, dtype=network.dtype, device=network.device).triu(1)
+        mask = causal.repeat(group, 1)
+
         def attend(number: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-            self.keys[number][rows, ..., :length] = keys.permute(0, 2, 3, 1)[owners]
-            self.values[number][rows, :, :length] = values.transpose(1, 2)[owners]
-            mixed = functional.scaled_dot_product_attention(
-                queries.transpose(1, 2),
-                keys.transpose(1, 2),
-                values.transpose(1, 2),
-                is_causal=True,
-                scale=network.scale,
-                enable_gqa=network.heads != network.kv_heads,
-            )
-            return mixed.transpose(1, 2).flatten(-2)
+            keys, values = keys.permute(0, 2, 3, 1).contiguous(), values.transpose(1, 2).contiguous()
+            self.keys[number][rows, ..., :length] = keys[owners]
+            self.values[number][rows, :, :length] = values[owners]
+            grouped = queries.unflatten(2, (-1, group)).permute(0, 2, 3, 1, 4).flatten(2, 3)
+            mixed = _attention(grouped, keys, values, mask, network.scale)
+            return mixed.unflatten(2, (group, -1)).permute(0, 3, 1, 2, 4).flatten(2)
 
         hidden = network.forward(ids, torch.arange(length, device=network.device), attend)
-        return hidden[torch.arange(len(prompts), device=network.device), mask.sum(1) - 1]
+        return hidden[torch.arange(len(prompts), device=network.device), real.sum(1) - 1]
 
     def step(self) -> None:
         """Write the last token of every answer and give it the next one."""
@@ -318,18 +332,14 @@ class _Batch:
         self.mask[rows, :, :, position] = 0
         group = network.heads // network.kv_heads
         # Whole rows, what is not written included: a product over a part of each would copy it first.
-        mask = self.mask[:active].flatten(0, 1).expand(-1, group, -1)
+        mask = self.mask[:active].flatten(0, 1)
 
         def attend(number: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
             self.keys[number][rows, :, :, position] = keys
             self.values[number][rows, :, position] = values
-            scores = torch.baddbmm(
-                mask,
-                queries.reshape(-1, group, network.width),
-                self.keys[number][:active].flatten(0, 1),
-                alpha=network.scale,
-            )
-            return torch.bmm(scores.softmax(-1), self.values[number][:active].flatten(0, 1)).view(active, -1)
+            grouped = queries.unflatten(1, (-1, group))
+            mixed = _attention(grouped, self.keys[number][:active], self.values[number][:active], mask, network.scale)
+            return mixed.flatten(1)
 
         states = network.forward(self.tokens[rows, self.count[:active] - 1], position, attend)
         self.length[:active] += 1
