@@ -116,12 +116,10 @@ _Affine = tuple[torch.Tensor, torch.Tensor | None]
 
 def _folded(linear: Any, dtype: torch.dtype) -> torch.Tensor:
     """A linear layer's weight with its active adapters; folded in float32, for bfloat16 would round them away."""
-    if not isinstance(linear, LoraLayer):
-        return linear.weight.to(dtype)
-    weight = linear.get_base_layer().weight
-    if not linear.disable_adapters and not linear.merged:
-        for adapter in linear.active_adapters:
-            weight = weight.float() + linear.get_delta_weight(adapter)
+    adapted = isinstance(linear, LoraLayer) and not linear.disable_adapters and not linear.merged
+    weight: torch.Tensor = linear.weight  # of a layer with adapters: its own, without them
+    for adapter in linear.active_adapters if adapted else ():
+        weight = weight.float() + linear.get_delta_weight(adapter)
     return weight.to(dtype)
 
 
