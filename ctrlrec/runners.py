@@ -62,7 +62,12 @@ def cut_titles(tokenizer: Any, titles: Sequence[str], limit: int) -> list[str]:
     if not titles:
         return []
     offsets = tokenizer(
-        list(titles), add_special_tokens=False, return_offsets_mapping=True, truncation=True, max_length=limit
+        list(titles),
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_offsets_mapping=True,
+        truncation=True,
+        max_length=limit,
     )["offset_mapping"]
     return [title[: spans[-1][1]].rstrip() if spans else title for title, spans in zip(titles, offsets, strict=True)]
 

@@ -8,13 +8,15 @@ from ctrlrec.config import ModelConfig
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import PromptLimit
 from ctrlrec.instructions.controls import Messages
+from ctrlrec.lm.inert_text import InertText
 
 
 class ChatFormat:
     """Renders and tokenizes prompts and responses.
 
     A response is tokenized apart from its prompt, because generation continues exactly there: what is learnt and what
-    is sampled then meet at the same token boundary.
+    is sampled then meet at the same token boundary. What users, catalogues and dialogues say stays text, whatever it
+    looks like (:class:`InertText`).
 
     Raises:
         CtrlRecError: for a tokenizer without a chat template or without an end-of-sequence token.
@@ -28,25 +30,28 @@ class ChatFormat:
         if tokenizer.eos_token_id is None:
             raise CtrlRecError(f"model {config.path or config.name}: its tokenizer has no end-of-sequence token")
         self.tokenizer, self.config = tokenizer, config
+        self.inert = InertText(tokenizer)
         self.end = int(tokenizer.eos_token_id)
         self.pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
     def text(self, messages: Messages) -> str:
-        """A conversation under the chat template, ending where the assistant's answer begins."""
-        turns = [{"role": role, "content": content} for role, content in messages]
+        """A conversation under the chat template, its contents guarded, ending where the assistant's answer begins."""
+        turns = [{"role": role, "content": self.inert.guard(content)} for role, content in messages]
         rendered = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         assert isinstance(rendered, str)
         return rendered
 
     def prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
         """Token ids of many prompts."""
-        texts = [self.text(messages) for messages in conversations]
-        return self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []  # type: ignore[return-value]
+        return self.inert.encode([self.text(messages) for messages in conversations])
+
+    def contents(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of many texts outside any template."""
+        return self.inert.encode([self.inert.guard(text) for text in texts])
 
     def responses(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of many responses with the end-of-sequence token; cut to ``model.max_response_length``."""
-        rows = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-        return [[*row, self.end][: self.config.max_response_length] for row in rows]
+        return [[*row, self.end][: self.config.max_response_length] for row in self.contents(texts)]
 
     def decode(self, tokens: list[int]) -> str:
         """The text of an answer, special tokens left out."""
@@ -56,9 +61,7 @@ class ChatFormat:
         """What the instruction builder needs to know to keep prompts within their length."""
         return PromptLimit(
             prompt_tokens=lambda messages: len(self.prompts([messages])[0]),
-            text_tokens=lambda texts: [
-                len(row) for row in self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-            ],
+            text_tokens=lambda texts: [len(row) for row in self.contents(texts)],
             max_prompt=self.config.max_length - self.config.max_response_length,
             max_response=self.config.max_response_length,
             system_prompt=self.config.system_prompt,
