@@ -11,6 +11,7 @@ from rich.markdown import Markdown
 
 from ctrlrec.data.catalogue import MIN_CATEGORY_ITEMS
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.inert import inert, markdown_text
 
 # Table 1 of the paper: users, items, interactions, sparsity.
 TABLE_1 = {"amazon_movie": (13218, 18744, 744313, 0.9970), "steam": (12658, 8572, 632900, 0.9942)}
@@ -104,7 +105,7 @@ def markdown(report: dict[str, Any]) -> str:
     """The card as Markdown."""
     read = report["read"]
     parts = [
-        f"# {report['dataset']}",
+        f"# {markdown_text(report['dataset'])}",
         _grid(("", *_COLUMNS), _table_1(report)),
         "## What is in it",
         _grid(("", ""), facts(report)),
@@ -118,8 +119,9 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def _grid(head: tuple[str, ...], rows: list[Any]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    lines = [" | ".join(map(markdown_text, line)) for line in (head, *rows)]
+    lines.insert(1, " | ".join("---" for _ in head))
+    return "\n".join(f"| {line} |" for line in lines)
 
 
 def figure(report: dict[str, Any]) -> Figure:
@@ -135,5 +137,5 @@ def figure(report: dict[str, Any]) -> Figure:
         axes.bar(names, counts, color="#4c72b0")
         axes.set(xlabel=across, ylabel=up)
         axes.tick_params(axis="x", rotation=45)
-    drawing.suptitle(report["dataset"])
+    drawing.suptitle(inert(report["dataset"]), parse_math=False)
     return drawing

@@ -1,7 +1,6 @@
 """One grid of cells as Markdown, LaTeX, HTML or for the terminal; text is made inert in each."""
 
 import html
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,9 +10,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from ctrlrec.inert import inert, markdown_text
+
 Mark = Literal["", "best", "second"]
 
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$#]|:(?=//))")
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
@@ -57,11 +57,6 @@ class Grid:
         return [f"{title} {head}".strip() for title, head in zip(titles, self.heads, strict=True)]
 
 
-def inert(text: str) -> str:
-    """One line of printable characters: no line breaks, terminal controls or changes of writing direction."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
-
-
 def _cell(cell: Cell, bold: Callable[[str], str], underlined: Callable[[str], str], small: Callable[[str], str]) -> str:
     if not cell.value:
         return "-"
@@ -72,9 +67,6 @@ def _cell(cell: Cell, bold: Callable[[str], str], underlined: Callable[[str], st
 def markdown(grid: Grid) -> str:
     """A GitHub-flavoured table with its caption above."""
 
-    def text(raw: str) -> str:
-        return _MARKDOWN.sub(r"\\\1", inert(raw))
-
     def line(parts: Sequence[str]) -> str:
         return f"| {' | '.join(parts)} |"
 
@@ -83,8 +75,9 @@ def markdown(grid: Grid) -> str:
 
     heads = [*grid.labels, *grid.full_heads()]
     aligned = [*["---"] * len(grid.labels), *["---:"] * len(grid.heads)]
-    body = [line([*map(text, labels), *map(number, cells)]) for labels, cells in grid.rows]
-    return "\n".join([text(grid.caption), "", line([text(head) for head in heads]), line(aligned), *body]) + "\n"
+    body = [line([*map(markdown_text, labels), *map(number, cells)]) for labels, cells in grid.rows]
+    top = [markdown_text(grid.caption), "", line([markdown_text(head) for head in heads]), line(aligned)]
+    return "\n".join([*top, *body]) + "\n"
 
 
 def latex(grid: Grid) -> str:

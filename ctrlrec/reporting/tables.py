@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.inert import inert
 from ctrlrec.provenance import write_text
 from ctrlrec.reporting import render
 from ctrlrec.reporting.render import Cell, Grid, Mark
@@ -220,7 +221,7 @@ def comma_separated(number: int, rows: Sequence[Row]) -> str:
     writer.writerow(["row", *(f"{column.setting}/{metric}/{part}" for column, metric in columns for part in parts)])
     for row in _with_numbers(number, rows):
         cells = [column.cell(row[1], metric) or {} for column, metric in columns]
-        name = render.inert(label(row))
+        name = inert(label(row))
         # A spreadsheet takes a leading sign for a formula.
         name = f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
         writer.writerow([name, *(cell.get(part, "") for cell in cells for part in parts)])

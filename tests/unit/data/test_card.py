@@ -45,6 +45,18 @@ def test_the_card_is_written_as_json_markdown_and_picture(report, tmp_path, caps
     assert "users with fewer than 3 interactions left" in " ".join(capsys.readouterr().out.split())
 
 
+def test_names_from_the_data_stay_text(report, tmp_path, capsys):
+    hostile = "<svg onload=x>|*b* [a](http://b) \x1b[31m$x_1$"
+    report["dataset"] = hostile
+    report["kept"]["categories"]["largest"] = {hostile: 4}
+    card.save(report, tmp_path)  # the picture's title, too: a stray $ is no formula
+    text = card.markdown(report)
+    assert "<svg" not in text.replace(r"\<svg", "") and "\x1b" not in text
+    assert r"\<svg onload=x\>\|\*b\* \[a\](http\://b)" in text
+    card.show(report)
+    assert "\x1b[31m" not in capsys.readouterr().out
+
+
 def test_the_papers_datasets_show_table_1_and_the_difference(report):
     report["dataset"] = "steam"
     text = card.markdown(report)

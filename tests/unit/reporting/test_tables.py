@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.inert import inert
 from ctrlrec.reporting import render, tables
 from ctrlrec.reporting.summary import summary
 
@@ -117,7 +118,7 @@ def test_csv_holds_the_numbers_in_full(tmp_path):
     assert rows[0]["row"] == "full"
     assert rows[0]["category_positive/TCP@10_free/value"] == "0.1"
     assert rows[0]["category_positive/TCP@10/n"] == "7"
-    assert rows[1]["row"] == render.inert(HOSTILE)
+    assert rows[1]["row"] == inert(HOSTILE)
     assert rows[2]["row"] == "'=cmd()"
     assert not list((tmp_path / "new").glob("*.tmp"))
 
@@ -141,7 +142,7 @@ class TagCollector(html.parser.HTMLParser):
 
 def test_hostile_names_stay_text():
     grid = tables.build(2, [(HOSTILE, metrics()), ("v2", metrics(0.1))])
-    shown = render.inert(HOSTILE)
+    shown = inert(HOSTILE)
     assert shown.isprintable() and "\x1b" not in shown
 
     row = render.markdown(grid).splitlines()[-1]
