@@ -5,8 +5,9 @@ import functools
 import gzip
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -14,6 +15,40 @@ from typing import BinaryIO, cast
 from ctrlrec.errors import CtrlRecError
 
 _GZIP = b"\x1f\x8b"
+_UNPACKED_BYTES = 256 << 20  # an archive may unpack to so much whatever its size, ...
+_UNPACKED_TIMES = 200  # ... and to so many times its size: text packs to a tenth, a bomb to a thousandth
+
+
+def _most_unpacked(packed: int) -> int:
+    return max(_UNPACKED_BYTES, _UNPACKED_TIMES * packed)
+
+
+class BoundedGzip(gzip.GzipFile):
+    """A gzip stream that refuses to unpack without end.
+
+    Args:
+        stream: the packed bytes.
+        name: for the message.
+        packed: their number.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str, packed: int):
+        super().__init__(fileobj=stream)
+        self._shown, self._most = name, _most_unpacked(packed)
+
+    def read(self, size: int | None = -1) -> bytes:
+        """As usual.
+
+        Raises:
+            CtrlRecError: where more comes out than any file of text packs into so little.
+        """
+        data = super().read(self._most + 1 if size is None or size < 0 else size)
+        if self.tell() > self._most:
+            raise CtrlRecError(
+                f"{self._shown}: unpacks to more than {self._most >> 20} MiB, {_UNPACKED_TIMES} times its size or "
+                "more; no file of interactions does, check where it comes from"
+            )
+        return data
 
 
 @dataclass(frozen=True)
@@ -36,29 +71,44 @@ class SourceFile:
         """Its bytes as stored.
 
         Raises:
-            CtrlRecError: where the archive is broken.
+            CtrlRecError: where it cannot be opened, or the archive is broken, locked or a bomb.
         """
-        try:
-            if self.member is None:
-                with self.path.open("rb") as file:
-                    yield file
-            else:
-                with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as part:
-                    yield cast(BinaryIO, part)
-        except zipfile.BadZipFile as error:
-            raise CtrlRecError(f"{self.path}: not a whole zip archive ({error}); download it again") from None
+        with ExitStack() as stack:
+            try:
+                if self.member is None:
+                    stream: BinaryIO = stack.enter_context(self.path.open("rb"))
+                else:
+                    archive = stack.enter_context(zipfile.ZipFile(self.path))
+                    part = archive.getinfo(self.member)
+                    if part.file_size > _most_unpacked(part.compress_size):
+                        raise CtrlRecError(f"{self}: claims to unpack to {part.file_size >> 20} MiB; it is no text")
+                    stream = cast(BinaryIO, stack.enter_context(archive.open(part)))
+            except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # the last: it has a password
+                raise CtrlRecError(f"{self.path}: not a whole plain zip archive ({error}); download it again") from None
+            except OSError as error:
+                raise CtrlRecError(f"{self}: cannot be read ({error.strerror or error})") from None
+            yield stream
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """Its bytes, unpacked where they start like gzip, whatever the name says."""
         with self.stored() as head:
-            packed = head.read(2) == _GZIP
+            packed = read_bytes(head, self, 2) == _GZIP
         with self.stored() as file:
-            yield cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
+            yield cast(BinaryIO, BoundedGzip(file, str(self), self._size())) if packed else file
+
+    def _size(self) -> int:
+        if self.member is None:
+            return self.path.stat().st_size
+        with zipfile.ZipFile(self.path) as archive:
+            return archive.getinfo(self.member).file_size
 
     def sha256(self) -> str:
         """Of its bytes as stored, in hexadecimal."""
-        status = self.path.stat()
+        try:
+            status = self.path.stat()
+        except OSError as error:
+            raise CtrlRecError(f"{self.path}: cannot be read ({error.strerror})") from None
         return _sha256(self, status.st_size, status.st_mtime_ns)
 
 
@@ -67,9 +117,21 @@ def _sha256(file: SourceFile, size: int, modified: int) -> str:
     """Size and time of change only make a changed file a new question to the cache."""
     digest = hashlib.sha256()
     with file.stored() as stream:
-        while chunk := stream.read(1 << 20):
+        while chunk := read_bytes(stream, file, 1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def read_bytes(stream: BinaryIO, file: SourceFile, size: int) -> bytes:
+    """The next bytes of an opened file.
+
+    Raises:
+        CtrlRecError: where it is damaged.
+    """
+    try:
+        return stream.read(size)
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise CtrlRecError(f"{file}: damaged ({error}); download it again") from None
 
 
 def find(place: Path, names: Sequence[str]) -> SourceFile:
@@ -82,6 +144,13 @@ def find(place: Path, names: Sequence[str]) -> SourceFile:
     Raises:
         CtrlRecError: where the place or every one of the names is missing.
     """
+    try:
+        return _find(place, names)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise CtrlRecError(f"{place}: cannot be read ({error})") from None
+
+
+def _find(place: Path, names: Sequence[str]) -> SourceFile:
     wanted = [f"{name}{ending}" for name in names for ending in ("", ".gz")]
     if place.is_dir():
         there = sorted(file.name for file in place.iterdir())

@@ -1,5 +1,6 @@
 """Text files as blocks of whole lines: bounded memory, and every problem with its file and line."""
 
+import zipfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -79,7 +80,7 @@ def _read(stream: BinaryIO, file: SourceFile, line: int) -> bytes:
         return stream.read(BLOCK_BYTES)
     except EOFError:
         raise CtrlRecError(f"{file}: the gzip archive ends too early, behind line {line}; download it again") from None
-    except (OSError, zlib.error) as error:
+    except (OSError, zlib.error, zipfile.BadZipFile) as error:
         raise CtrlRecError(f"{file}: damaged behind line {line} ({error}); download it again") from None
 
 

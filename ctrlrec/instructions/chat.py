@@ -3,8 +3,8 @@
 A broken dialogue is left out and counted; text is never altered. What cannot be read at all is an error.
 """
 
-import gzip
 import hashlib
+import io
 import json
 import re
 import zlib
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrlrec.data.files import BoundedGzip
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.controls import Messages
 
@@ -175,7 +176,7 @@ def _records(content: bytes, name: str) -> Iterator[Any]:
     """Yields the JSON values of a list or of JSON Lines; both gzip and format are told by content, not by name."""
     if content.startswith(b"\x1f\x8b"):
         try:
-            content = gzip.decompress(content)
+            content = BoundedGzip(io.BytesIO(content), name, len(content)).read()
         except (OSError, EOFError, zlib.error) as error:
             raise CtrlRecError(f"{name}: damaged gzip file ({error}); fetch it again") from None
     try:

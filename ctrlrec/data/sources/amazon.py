@@ -8,7 +8,7 @@ import polars as pl
 from ctrlrec.config import CategoryKind, DatasetConfig
 from ctrlrec.data.delimited import read_table
 from ctrlrec.data.downloads import fetch
-from ctrlrec.data.files import SourceFile, find
+from ctrlrec.data.files import SourceFile, find, read_bytes
 from ctrlrec.data.jsonlines import read_json_lines
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.literals import read_literals
@@ -53,7 +53,7 @@ def _items(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
     path = pl.List(pl.String)
     schema = {"asin": pl.String, "title": pl.String, "category": path, "categories": pl.List(path)}
     with file.open() as stream:
-        literals = stream.read(3).startswith((b"{'", b"{u'"))
+        literals = read_bytes(stream, file, 3).startswith((b"{'", b"{u'"))
     read = read_literals if literals else read_json_lines
     for rows in read(file, schema, ledger):
         one, many = rows["category"].to_list(), rows["categories"].to_list()

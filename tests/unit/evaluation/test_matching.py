@@ -52,3 +52,9 @@ def test_agrees_with_a_search_through_all_titles(titles, written, max_edits):
     distances = [Levenshtein.distance(written, title) for title in titles]
     expected = distances.index(min(distances)) if min(distances) <= max_edits else None
     assert TitleMatcher(titles, max_edits)(written) == expected
+
+
+@given(st.text(max_size=200) | st.sampled_from(TITLES).flatmap(lambda title: st.text(max_size=3).map(title.__add__)))
+def test_any_text_is_an_item_near_by_or_none(written):
+    item = TitleMatcher(TITLES, 3)(written)
+    assert item is None or Levenshtein.distance(written, TITLES[item]) <= 3

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctrlrec.instructions import templates
-from ctrlrec.lm.parsing import bare_title, written_items
+from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.lm.parsing import bare_title, last_tokens, written_items
 
 
 def titles(text: str) -> list[str]:
@@ -71,6 +72,25 @@ def test_any_text_is_read(text: str) -> None:
 @settings(max_examples=200, deadline=None)
 def test_answers_in_our_form_are_read_back(listed: list[str]) -> None:
     assert titles(templates.answer(listed)) == listed
+
+
+@given(st.lists(st.integers(0, 511), max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_any_tokens_give_places_within_the_answer(chat_format: ChatFormat, tokens: list[int]) -> None:
+    """What an untrained model samples: special tokens anywhere, characters cut in half."""
+    text = chat_format.decode(tokens)
+    items = written_items(text)
+    found = last_tokens(chat_format.tokenizer, tokens, text, [item.end for item in items])
+    assert len(found) == len(items)
+    assert found == sorted(found)
+    assert all(0 <= place < len(tokens) for place in found)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("unit", ["1", " ", "1.", "\n", "\n1. '", "'", "9999 ", "1 .", "\u3000", "1\u2028", "\u0661. "])
+def test_monstrous_answers_take_no_time(unit: str) -> None:
+    text = unit * 200_000
+    assert len(written_items(text)) <= text.count("\n") + 1
 
 
 def test_catalogue_titles_survive_quoting_and_numbering(catalogue) -> None:
