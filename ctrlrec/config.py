@@ -4,6 +4,7 @@ Defaults live in ``conf/`` only: a field here says its name, type and meaning, n
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
@@ -370,6 +371,13 @@ _LIST_CHOICES: dict[str, tuple[str, ...]] = {
         "formatting",
     ),
 }
+# Keys as the services in use issue them, and credentials inside an address.
+SECRET = re.compile(
+    r"://[^/\s@]+:[^/\s@]+@"
+    r"|(?<![A-Za-z0-9])(?:hf_|sk[-_]|gh[opsu]_|github_pat_|glpat-|xox[abp]-|AKIA|AIza|wandb_v)[A-Za-z0-9_-]{16,}"
+    r"|(?<![A-Za-z0-9_./-])[0-9a-f]{40}(?![A-Za-z0-9_./-])"
+)
+_COMMITS = ("model.revision",)  # also forty hexadecimal digits
 
 
 def known_keys(schema: type = Config, prefix: str = "") -> list[str]:
@@ -421,6 +429,7 @@ def validate(composed: DictConfig) -> Config:
         raise CtrlRecError(f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}") from None
     if missing:
         raise CtrlRecError(f"no value for {', '.join(sorted(missing))}: choose a group or set key=value")
+    _check_secrets(config)  # type: ignore[arg-type]  # first: later messages repeat values
     for key, low, high in _BOUNDS:
         value = OmegaConf.select(config, key)
         if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
@@ -439,6 +448,21 @@ def validate(composed: DictConfig) -> Config:
     return config  # type: ignore[return-value]
 
 
+def _check_secrets(config: Config) -> None:
+    """Refuse keys and passwords: a configuration is written into results, logs and W&B.
+
+    Raises:
+        CtrlRecError: naming the key of the configuration, never its value.
+    """
+    for key in known_keys():
+        value = OmegaConf.select(config, key)  # type: ignore[arg-type]
+        if isinstance(value, str) and key not in _COMMITS and SECRET.search(value):
+            raise CtrlRecError(
+                f"{key} holds what looks like a key or a password, and a configuration is written into every result: "
+                "give it through the environment instead (WANDB_API_KEY, HF_TOKEN, ...)"
+            )
+
+
 def _check_pairs(config: Config) -> None:
     """Refuse combinations whose parts are valid alone.
 
@@ -446,6 +470,8 @@ def _check_pairs(config: Config) -> None:
         CtrlRecError: naming both keys and what to change.
     """
     variant, stage = config.variant, config.stage.name
+    if config.trainer.devices > 1:
+        raise CtrlRecError(f"trainer.devices={config.trainer.devices}: a run uses one device; set trainer.devices=1")
     if stage == StageName.rl and not variant.rl:
         raise CtrlRecError(f"stage=rl variant={variant.name}: {variant.name} has no RL stage; use variant=v3 or full")
     if stage == StageName.sl and not variant.tasks:

@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import json
 import logging
+import os
 import shlex
 import shutil
 import sys
@@ -22,7 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ctrlrec import provenance
-from ctrlrec.config import Config, StageName, plain
+from ctrlrec.config import SECRET, Config, StageName, plain
 from ctrlrec.errors import CtrlRecError
 
 log = logging.getLogger(__name__)
@@ -191,6 +192,12 @@ def run(config: Config) -> dict[str, Result]:
     Raises:
         CtrlRecError: where a stage cannot be done; what finished before it stays.
     """
+    processes = max(int(os.environ.get(name) or 1) for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+    if processes > 1:
+        raise CtrlRecError(
+            f"started as one of {processes} processes (WORLD_SIZE or SLURM_NTASKS): a run is one process; start it "
+            "without a launcher, and rows of a sweep side by side as separate runs"
+        )
     results: dict[str, Result] = {}
     for name in requested(config):
         _ensure(name, config, results)
@@ -266,7 +273,7 @@ def _make(
     getattr(importlib.import_module(module), function)(config, inputs, partial)
     provenance.write(
         partial,
-        command=shlex.join(["python", "-m", "ctrlrec", *sys.argv[1:]]),
+        command=SECRET.sub("...", shlex.join(["python", "-m", "ctrlrec", *sys.argv[1:]])),
         config=plain(config),
         seconds=time.monotonic() - started,
         resumed=resumed,

@@ -89,7 +89,7 @@ def make_tokenizer(config: ModelConfig, cache: Path, texts: Callable[[], Sequenc
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """The tokenizer that the data stage kept."""
-    return AutoTokenizer.from_pretrained(directory)
+    return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
 
 
 def load_model(config: ModelConfig, cache: Path, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:

@@ -29,7 +29,9 @@ def load_policy(
     """
     model: PreTrainedModel
     if sl is not None and (sl / "model").exists():
-        model = AutoModelForCausalLM.from_pretrained(sl / "model", **loading_options(config))
+        model = AutoModelForCausalLM.from_pretrained(
+            sl / "model", trust_remote_code=False, use_safetensors=True, **loading_options(config)
+        )
     else:
         model = load_model(config, cache, tokenizer, seed)
         if sl is not None:

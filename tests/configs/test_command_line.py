@@ -47,6 +47,8 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
         (["model.hidden_size=250"], "model.hidden_size"),
         (["evaluation.settings=[sequental]"], "sequential"),
         (["modl=llama_mini"], "model"),
+        (["trainer.devices=2"], "trainer.devices"),
+        (["logger.entity=hf_abcdefghijklmnopqrstuvwx"], "HF_TOKEN"),
         (["sl.learning_rate"], "sl.learning_rate"),
         (["-m", "variant=v2,ful"], "full"),
         (["-m", "variant=v2,v1", "stage=rl"], "variant=v3"),
@@ -79,3 +81,13 @@ def test_info_and_cfg_answer_without_running_anything(tmp_path: Path) -> None:
         assert done.returncode == 0
         assert word in done.stdout
     assert not list(tmp_path.glob("runs/data/*"))
+
+
+@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_NTASKS"])
+def test_a_launcher_of_many_processes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "2")
+    done = call(tmp_path, "stage=data")
+    assert done.returncode == 1
+    assert "one of 2 processes" in done.stderr and "Traceback" not in done.stderr
