@@ -6,9 +6,11 @@
 import logging
 import os
 import re
+import signal
 import sys
 from importlib import resources
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ctrlrec.config import known_keys, nearest, validate
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.faults import storage_fault
 
 log = logging.getLogger("ctrlrec")
 
@@ -56,11 +59,22 @@ def run(composed: DictConfig) -> None:
         raise
 
 
+class Terminated(SystemExit):
+    """SIGTERM arrived: unwinds like Ctrl-C, so that files are whole, locks free and loggers closed."""
+
+
+def _terminate(signal_number: int, frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # leaving takes a moment; a second one must not cut it short
+    raise Terminated(143)
+
+
 def main() -> int:
-    """Run the command line; the exit status is 0, 1 after an error, 130 after Ctrl-C."""
+    """Run the command line; the exit status is 0, 1 after an error, 130 after Ctrl-C, 143 after SIGTERM."""
     # argparse takes a flag behind overrides for an error
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach the handlers below instead of Hydra's own printer
+    logging.raiseExceptions = False  # a log file on a full disk must not bury the error in tracebacks of its own
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         run()
     except CtrlRecError as error:
@@ -69,9 +83,12 @@ def main() -> int:
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except OSError as error:  # Hydra's own folders and log file
+        print(f"error: {storage_fault(error) or error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, Terminated) as stop:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, Terminated) else 130
     finally:
         logging.shutdown()
     return 0

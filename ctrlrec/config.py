@@ -164,7 +164,6 @@ class RLConfig:
     gae_lambda: float = MISSING
     list_weight: float = MISSING
     whiten_rewards: bool = MISSING
-    checkpoint_every: int = MISSING
 
 
 @dataclass
@@ -337,7 +336,6 @@ _BOUNDS: tuple[tuple[str, float | None, float | None], ...] = (
     ("rl.gamma", 0, 1),
     ("rl.gae_lambda", 0, 1),
     ("rl.list_weight", 0, None),
-    ("rl.checkpoint_every", 1, None),
     ("generation.batch_size", 1, None),
     ("generation.max_new_tokens", 1, None),
     ("evaluation.users", 1, None),

@@ -1,46 +1,120 @@
 """How a result was made (``provenance.json``), and files that are whole or not there."""
 
+import functools
+import hashlib
 import json
+import logging
 import os
 import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from ctrlrec.errors import CtrlRecError
+
+log = logging.getLogger(__name__)
+
+_FILES = "files.json"
+_UNRECORDED = ("checkpoints", "logs", "wandb")
 _PACKAGES = (
     "torch", "transformers", "peft", "trl", "pytorch-lightning", "datasets", "wandb", "hydra-core", "omegaconf",
     "numpy", "polars", "pyarrow", "rapidfuzz", "scipy", "tokenizers",
 )  # fmt: skip
 
 
+@contextmanager
+def _whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes its place only once it is written: a reader finds the old one or the new one, never half."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:  # also of a full disk, which the half would keep full
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Write a file, whole or not at all."""
+    with _whole(path) as file:
+        file.write(data)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file so that a reader finds the old one or the new one, never half of either."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Write a UTF-8 file, whole or not at all."""
+    write_bytes(path, text.encode())
 
 
-def write_jsonl(path: Path, rows: Any) -> None:
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write dictionaries as JSON Lines, one object a line, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    with _whole(path) as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read a JSON Lines file that this package wrote."""
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+def record_files(directory: Path) -> None:
+    """Write ``files.json``: size and sha256 of every file of a result, by which :func:`check_files` knows it again.
+
+    Logs are left out: Weights & Biases goes on writing there when it sends an offline run.
+    """
+    files = {
+        path.relative_to(directory).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path.relative_to(directory).parts[0] not in (*_UNRECORDED, _FILES)
+    }
+    write_text(directory / _FILES, json.dumps(files, indent=2, ensure_ascii=False))
+
+
+def check_files(directory: Path) -> None:
+    """Make sure that a finished result is what its stage left: no file missing, cut off or altered.
+
+    Raises:
+        CtrlRecError: naming the first file that is not.
+    """
+    advice = f"; delete {directory} and run again to make it anew"
+    record = directory / _FILES
+    if not record.exists():
+        log.warning("%s: no %s, so its files are taken as they are; it is of an earlier version", directory, _FILES)
+        return
+    try:
+        files = json.loads(record.read_text(encoding="utf-8"))
+        expected = {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise CtrlRecError(f"{record}: not a list of files with size and sha256{advice}") from None
+    for name, (size, digest) in expected.items():
+        path = directory / name
+        if not path.is_file():
+            raise CtrlRecError(f"{path}: missing{advice}")
+        if path.stat().st_size != size:
+            raise CtrlRecError(f"{path}: {path.stat().st_size} bytes instead of {size}{advice}")
+        if _sha256(path) != digest:
+            raise CtrlRecError(f"{path}: altered since it was made, its sha256 is another{advice}")
+
+
+def _sha256(path: Path) -> str:
+    status = path.stat()
+    return _digest(path, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@functools.cache
+def _digest(path: Path, size: int, modified: int, inode: int) -> str:
+    """The rows of a sweep share results: within one process a file is read again only where it looks changed."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git_commit() -> str | None:

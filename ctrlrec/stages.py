@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from ctrlrec import provenance
 from ctrlrec.config import SECRET, Config, StageName, plain
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.faults import explained
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Stage:
         label: the readable part of the directory's name.
         runner: ``module:function``, imported when the stage really runs; called as ``function(config, inputs,
             directory)`` with the finished upstream directories and the partial directory to fill or to go on with.
+        memory: what to do where memory runs out.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Stage:
     settings: Callable[[Config], dict[str, Any]]
     label: Callable[[Config], str]
     runner: str
+    memory: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ STAGES: Mapping[str, Stage] = {
             lambda c: {"teacher": plain(c.teacher), "seed": c.seed},
             lambda c: f"{c.dataset.name}-{c.teacher.name}",
             "ctrlrec.runners:teacher",
+            "lower teacher.batch_size",
         ),
         Stage(
             "instructions",
@@ -140,12 +144,13 @@ STAGES: Mapping[str, Stage] = {
             },
             lambda c: f"{c.dataset.name}-{c.model.name}-{'-'.join(task[:4] for task in c.variant.tasks)}",
             "ctrlrec.runners:sl",
+            "lower sl.micro_batch_size, which changes no result",
         ),
         Stage(
             "rl",
             lambda _: ("data", "teacher", "instructions", "sl"),
             lambda c: {
-                "rl": _without(c.rl, "micro_batch_size", "checkpoint_every"),
+                "rl": _without(c.rl, "micro_batch_size"),
                 "reward": plain(c.reward),
                 "item_rewards": c.variant.item_rewards,
                 "engine": c.generation.engine,
@@ -157,6 +162,7 @@ STAGES: Mapping[str, Stage] = {
                 f"{c.dataset.name}-{c.model.name}-{c.reward.name}-{'item-list' if c.variant.item_rewards else 'list'}"
             ),
             "ctrlrec.runners:rl",
+            "lower rl.micro_batch_size, which changes no result",
         ),
         Stage(
             "evaluate",
@@ -171,6 +177,7 @@ STAGES: Mapping[str, Stage] = {
             },
             lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}",
             "ctrlrec.runners:evaluate",
+            "lower generation.batch_size",
         ),
     )
 }
@@ -199,12 +206,13 @@ def run(config: Config) -> dict[str, Result]:
             "without a launcher, and rows of a sweep side by side as separate runs"
         )
     results: dict[str, Result] = {}
-    for name in requested(config):
-        _ensure(name, config, results)
-    if "evaluate" in results:
-        from ctrlrec.reporting.report import report
+    with explained(Path(config.output)):
+        for name in requested(config):
+            _ensure(name, config, results)
+        if "evaluate" in results:
+            from ctrlrec.reporting.report import report
 
-        report(config, results["evaluate"].directory)
+            report(config, results["evaluate"].directory)
     return results
 
 
@@ -248,6 +256,8 @@ def _reuse(name: str, directory: Path, determined_by: dict[str, Any]) -> bool:
             f"{directory}: its stage.json does not record the configuration that its name stands for; "
             "move the directory away and run again"
         )
+    provenance.check_files(directory)
+    _drop_checkpoints(directory)
     log.info("%-12s reuse  %s", name, directory)
     return True
 
@@ -266,11 +276,14 @@ def _make(
     partial = directory.with_name(directory.name + ".partial")
     resumed = _recorded(partial) == determined_by
     log.info("%-12s %s %s", stage.name, "resume" if resumed else "run   ", directory)
+    if partial.exists() and not resumed:  # nobody knows what it was made from
+        shutil.rmtree(partial)
     partial.mkdir(exist_ok=True)
     provenance.write_text(partial / "stage.json", json.dumps(determined_by, indent=2, ensure_ascii=False))
     module, function = stage.runner.split(":")
     started = time.monotonic()
-    getattr(importlib.import_module(module), function)(config, inputs, partial)
+    with explained(partial, stage.memory):
+        getattr(importlib.import_module(module), function)(config, inputs, partial)
     provenance.write(
         partial,
         command=SECRET.sub("...", shlex.join(["python", "-m", "ctrlrec", *sys.argv[1:]])),
@@ -279,8 +292,12 @@ def _make(
         resumed=resumed,
         upstream={need: {"directory": str(path), "fingerprint": path.name[-12:]} for need, path in inputs.items()},
     )
+    provenance.record_files(partial)
     partial.rename(directory)
-    shutil.rmtree(
-        directory / "checkpoints", ignore_errors=True
-    )  # only after publishing: a kill before goes on from them
+    _drop_checkpoints(directory)
     log.info("%-12s done   in %.0f s", stage.name, time.monotonic() - started)
+
+
+def _drop_checkpoints(directory: Path) -> None:
+    """Only after publishing: a kill before goes on from them, and a kill in between leaves them to the next reuse."""
+    shutil.rmtree(directory / "checkpoints", ignore_errors=True)

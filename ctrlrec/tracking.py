@@ -1,5 +1,6 @@
 """Trainers and loggers: Lightning's trainer, CSV always, Weights & Biases as configured, progress with rates."""
 
+import io
 import json
 import logging
 import math
@@ -17,10 +18,12 @@ import torch
 import transformers
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.plugins import TorchCheckpointIO
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ctrlrec.config import Config, TrainerConfig, plain
-from ctrlrec.provenance import native_bfloat16
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.provenance import native_bfloat16, write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +149,21 @@ class ProgressLines(Callback):
         log.info("%-12s %s, %.2f steps/s, %s", "", place, rate, shown)
 
 
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there.
+
+    Lightning's own are written to the system's temporary folder and moved: a kill during a move between two file
+    systems leaves half a file.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write beside the old file, then take its place."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(Path(path), buffer.getbuffer())
+
+
 def trainer(
     config: TrainerConfig,
     directory: Path,
@@ -164,6 +182,7 @@ def trainer(
         strategy=config.strategy,
         precision=precision(config),  # type: ignore[arg-type]
         default_root_dir=directory,
+        plugins=[WholeCheckpoints()],
         logger=list(made),
         callbacks=[*callbacks, *shown],
         max_epochs=max_epochs,
@@ -172,6 +191,35 @@ def trainer(
         use_distributed_sampler=False,
         **options,
     )
+
+
+def train(fit: pl.Trainer, module: pl.LightningModule, checkpoints: Path) -> None:
+    """Train from the last checkpoint on, or from the start where there is none.
+
+    Args:
+        fit: of :func:`trainer`.
+        module: what to train.
+        checkpoints: folder that may hold ``last.ckpt``.
+
+    Raises:
+        CtrlRecError: where the checkpoint cannot be read.
+        KeyboardInterrupt: after Ctrl-C, which Lightning turns into an exit of its own.
+    """
+    last = checkpoints / "last.ckpt"
+    if last.exists():
+        try:
+            torch.load(last, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:  # a damaged file can fail at any point of the reader
+            raise CtrlRecError(
+                f"{last}: cannot be read ({str(error).splitlines()[0]}); delete {checkpoints.parent} to start this "
+                "stage over"
+            ) from None
+    try:
+        fit.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+    except SystemExit as stop:
+        if fit.interrupted and stop.code == 1:
+            raise KeyboardInterrupt from None
+        raise
 
 
 @contextmanager

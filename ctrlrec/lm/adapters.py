@@ -1,14 +1,25 @@
 """LoRA adapters: one for SL; an actor and a critic on the merged model for RL (spec section 6)."""
 
+import hashlib
+import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from transformers import PreTrainedModel
+from safetensors import safe_open
+from safetensors.torch import save
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.provenance import write_bytes
+
+log = logging.getLogger(__name__)
 
 ACTOR, CRITIC = "actor", "critic"
+_BASE, _SAMPLE = "base.safetensors", 64  # values kept of each weight
 
 
 def lora(rank: int, alpha: int) -> LoraConfig:
@@ -64,15 +75,72 @@ def load_trainable_state(module: torch.nn.Module, state: dict[str, torch.Tensor]
     """Load what :func:`trainable_state` gave.
 
     Raises:
-        KeyError: where the names are not exactly those of the module's trainable tensors.
+        CtrlRecError: where the names are not exactly those of the module's trainable tensors.
     """
     parameters = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     if parameters.keys() != state.keys():
         different = sorted(parameters.keys() ^ state.keys())
-        raise KeyError(f"the checkpoint belongs to another model: {len(different)} names differ, first {different[0]}")
+        raise CtrlRecError(
+            f"the checkpoint belongs to another model: {len(different)} names differ, first {different[0]}"
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(state[name])
+
+
+def sample_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Some values of every weight by name, float32: tells two models of one architecture apart."""
+    sample = {}
+    for name, tensor in model.state_dict().items():
+        values = tensor.detach().reshape(-1)
+        places = torch.linspace(0, len(values) - 1, min(_SAMPLE, len(values)), device=values.device).long()
+        sample[name] = values[places].float().cpu()
+    return sample
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What a model learns of a tokenizer: which token has which number, and how turns are written."""
+    learnt = [sorted(tokenizer.get_vocab().items()), tokenizer.chat_template]
+    return hashlib.sha256(json.dumps(learnt, sort_keys=True).encode()).hexdigest()
+
+
+def record_base(directory: Path, sample: dict[str, torch.Tensor], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write ``base.safetensors``: which model and tokenizer the adapters of a directory were made for.
+
+    Args:
+        directory: of the adapters.
+        sample: of :func:`sample_weights` before they were added.
+        tokenizer: that they were trained with.
+    """
+    write_bytes(directory / _BASE, save(sample, metadata={"tokenizer": tokenizer_digest(tokenizer)}))
+
+
+def check_base(directory: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make sure that adapters meet the model and the tokenizer they were made for.
+
+    Raises:
+        CtrlRecError: where they do not; the differences that another precision or machine makes are allowed.
+    """
+    path = directory / _BASE
+    if not path.exists():
+        log.warning("%s: does not say which model it was made for; it is of an earlier version", directory)
+        return
+    with safe_open(path, "pt") as file:
+        recorded = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        digest = file.metadata()["tokenizer"]
+    if digest != tokenizer_digest(tokenizer):
+        raise CtrlRecError(f"{directory}: these adapters were trained with another tokenizer or chat template")
+    sample = sample_weights(model)
+    other = sample.keys() ^ recorded.keys() or {
+        name
+        for name, values in sample.items()
+        if values.shape != recorded[name].shape or not torch.allclose(values, recorded[name], rtol=0.01, atol=1e-4)
+    }
+    if other:
+        raise CtrlRecError(
+            f"{directory}: these adapters were made for another model: {len(other)} of {len(sample)} weights differ, "
+            f"first {min(other)}; check model.path and model.revision"
+        )
 
 
 def merge(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:

@@ -8,6 +8,7 @@ from peft import PeftModel
 from transformers import GenerationConfig, PreTrainedModel
 
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.faults import halving
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.decoding import Sample, decode, unsupported
 from ctrlrec.lm.kernels import selective_log_softmax
@@ -36,7 +37,7 @@ def generate(
             knows the model.
         temperature: None decodes greedily; a number samples from the full distribution at it.
         samples: answers to each prompt.
-        batch_size: most answers in the making at a time; None for all.
+        batch_size: most answers in the making at a time; None for all. Where memory does not do, half as many.
         progress: called with the number of answers that were just finished.
 
     Returns:
@@ -48,18 +49,21 @@ def generate(
     reason = unsupported(model)
     if engine == "native" and reason is not None:
         raise CtrlRecError(f"generation.engine=native: {reason}; set generation.engine=auto")
-    if engine != "hf" and reason is None:
-        return decode(model, prompts, chat_format.end, max_new_tokens, temperature, samples, batch_size, progress)
     repeated = [prompt for prompt in prompts for _ in range(samples)]
-    answers: dict[int, Sample] = {}
     order = sorted(range(len(repeated)), key=lambda index: len(repeated[index]))
-    size = batch_size or max(1, len(order))
-    for begin in range(0, len(order), size):
-        rows = order[begin : begin + size]
-        batch = [repeated[row] for row in rows]
-        answers |= zip(rows, _transformers(model, chat_format, batch, max_new_tokens, temperature), strict=True)
-        progress(len(rows))
-    return [answers[index] for index in range(len(repeated))]
+
+    def answer(size: int) -> list[Sample]:
+        if engine != "hf" and reason is None:
+            return decode(model, prompts, chat_format.end, max_new_tokens, temperature, samples, size, progress)
+        answers: dict[int, Sample] = {}
+        for begin in range(0, len(order), size):
+            rows = order[begin : begin + size]
+            batch = [repeated[row] for row in rows]
+            answers |= zip(rows, _transformers(model, chat_format, batch, max_new_tokens, temperature), strict=True)
+            progress(len(rows))
+        return [answers[index] for index in range(len(repeated))]
+
+    return halving(answer, batch_size or max(1, len(repeated)))
 
 
 @torch.inference_mode()

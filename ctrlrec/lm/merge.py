@@ -9,8 +9,10 @@ from omegaconf import OmegaConf
 
 from ctrlrec.config import validate
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.faults import explained
 from ctrlrec.lm.backbone import load_tokenizer
 from ctrlrec.lm.policy import load_policy
+from ctrlrec.provenance import check_files
 
 
 def merge_stage(directory: Path, out: Path) -> None:
@@ -21,7 +23,8 @@ def merge_stage(directory: Path, out: Path) -> None:
         out: folder to write, which must not exist.
 
     Raises:
-        CtrlRecError: where the directory is no such stage or ``out`` exists.
+        CtrlRecError: where the directory is no such stage, it or what it was made from is not as its stage left it, or
+            ``out`` exists.
     """
     record = directory / "provenance.json"
     if not record.exists():
@@ -35,6 +38,8 @@ def merge_stage(directory: Path, out: Path) -> None:
         raise CtrlRecError(f"{directory}: not an sl or rl stage")
     tokenizer = load_tokenizer(upstream["data"] / "tokenizer")
     sl, rl = (upstream["sl"], directory) if "sl" in upstream else (directory, None)
+    for result in (*upstream.values(), directory):
+        check_files(result)
     model = load_policy(config.model, Path(config.cache).expanduser(), tokenizer, config.seed, sl, rl)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
@@ -47,7 +52,8 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="folder for the whole model")
     arguments = parser.parse_args()
     try:
-        merge_stage(arguments.directory, arguments.out)
+        with explained(arguments.out):
+            merge_stage(arguments.directory, arguments.out)
     except CtrlRecError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -5,7 +5,7 @@ from pathlib import Path
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from ctrlrec.config import ModelConfig
-from ctrlrec.lm.adapters import ACTOR, merge
+from ctrlrec.lm.adapters import ACTOR, check_base, merge
 from ctrlrec.lm.backbone import load_model, loading_options
 
 
@@ -26,6 +26,9 @@ def load_policy(
         seed: initial weights of a backbone from scratch.
         sl: directory of a finished SL stage; None for the backbone untouched.
         rl: directory of a finished RL stage; its actor is folded in.
+
+    Raises:
+        CtrlRecError: where an adapter was made for another model or tokenizer.
     """
     model: PreTrainedModel
     if sl is not None and (sl / "model").exists():
@@ -35,7 +38,11 @@ def load_policy(
     else:
         model = load_model(config, cache, tokenizer, seed)
         if sl is not None:
+            check_base(sl / "adapter", model, tokenizer)
             model = merge(model, sl / "adapter")
+    if sl is not None:  # adapters made for it would carry the path of this machine
+        model.name_or_path = model.config.name_or_path = ""
     if rl is not None:
+        check_base(rl / "adapter", model, tokenizer)
         model = merge(model, rl / "adapter" / ACTOR)
     return model

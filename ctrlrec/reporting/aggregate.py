@@ -11,9 +11,10 @@ from typing import Any
 from scipy.stats import t as student
 
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.provenance import check_files
 from ctrlrec.reporting.tables import Row
 
-_SPEED_ONLY = ("micro_batch_size", "checkpoint_every", "batch_size")
+_SPEED_ONLY = ("micro_batch_size", "batch_size", "checkpoint_every")  # the last: of earlier results
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,12 @@ def read_results(directories: Iterable[Path]) -> list[Result]:
     """Read evaluations.
 
     Raises:
-        CtrlRecError: where a directory does not hold a finished one.
+        CtrlRecError: where a directory does not hold a finished one as it was left.
     """
     results = []
     for directory in directories:
         files = directory / "metrics.json", directory / "provenance.json"
+        check_files(directory)
         try:
             metrics, provenance = (json.loads(file.read_text(encoding="utf-8")) for file in files)
             finished = files[1].stat().st_mtime

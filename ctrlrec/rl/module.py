@@ -1,12 +1,13 @@
 """The Lightning module of RL: one training step is one PPO iteration, rollout and inner epochs included."""
 
 import json
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -14,6 +15,8 @@ from peft import PeftModel
 from torch.utils.data import DataLoader
 
 from ctrlrec.config import RLConfig
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.faults import refuse
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import ACTOR, CRITIC, load_trainable_state, trainable_state, using
 from ctrlrec.lm.chat_format import ChatFormat
@@ -23,7 +26,11 @@ from ctrlrec.provenance import write_jsonl
 from ctrlrec.rewards.scheme import RewardScheme
 from ctrlrec.rl import ppo
 from ctrlrec.rl.rollout import Answer, placed_rewards, sample_answers, summary
-from ctrlrec.sl.module import clip_gradient, polynomial_decay
+from ctrlrec.sl.module import polynomial_decay
+
+log = logging.getLogger(__name__)
+
+_COLLAPSED = 5  # iterations of nothing but empty answers
 
 
 class Experience:
@@ -86,19 +93,13 @@ class PPOModule(pl.LightningModule):
         torch.nn.init.normal_(self.value_head.weight, std=1 / (width + 1))
         torch.nn.init.zeros_(self.value_head.bias)
         self._seconds: dict[str, float] = defaultdict(float)
+        self._degenerate, self._all_empty = False, 0
 
     # ------------------------------------------------------------------ Lightning
 
-    @property
-    def intervals(self) -> int:
-        """Lightning epochs: one per checkpoint."""
-        return -(-self.config.iterations // self.config.checkpoint_every)
-
     def train_dataloader(self) -> DataLoader:
-        """The numbers of the iterations until the next checkpoint."""
-        begin = self.current_epoch * self.config.checkpoint_every
-        numbers = range(begin, min(begin + self.config.checkpoint_every, self.config.iterations))
-        return DataLoader(numbers, batch_size=None, num_workers=0)  # type: ignore[arg-type]
+        """The number of the next iteration: a Lightning epoch, with its checkpoint, is one iteration."""
+        return DataLoader([self.current_epoch], batch_size=None, num_workers=0)  # type: ignore[arg-type]
 
     def configure_optimizers(self) -> Any:
         """One Adam, two groups: the actor; the critic with its value head."""
@@ -120,16 +121,23 @@ class PPOModule(pl.LightningModule):
         return [optimizer], [scheduler]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep adapters and value head alone."""
+        """Keep adapters and value head alone, and how many iterations they have behind them."""
         checkpoint["state_dict"] = trainable_state(self)
+        checkpoint["iterations"] = self.current_epoch + 1
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Load by name and forget rollouts that came after the checkpoint."""
+        """Load by name and forget rollouts that came after the checkpoint.
+
+        Raises:
+            CtrlRecError: for a checkpoint that does not say how many iterations it stands for.
+        """
+        if "iterations" not in checkpoint:
+            folder = self.rollouts.parent
+            raise CtrlRecError(f"{folder}: its checkpoint is of an earlier version; delete the folder and run again")
         load_trainable_state(self, checkpoint["state_dict"])
-        done = checkpoint["epoch"] + 1 if "epoch" in checkpoint else 0
-        kept = done * self.config.checkpoint_every
         if self.rollouts.exists():
-            write_jsonl(self.rollouts, [row for row in _whole_rows(self.rollouts) if row["iteration"] < kept])
+            rows = _whole_rows(self.rollouts)
+            write_jsonl(self.rollouts, [row for row in rows if row["iteration"] < checkpoint["iterations"]])
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Sample, judge, score, learn, log: one iteration."""
@@ -138,6 +146,7 @@ class PPOModule(pl.LightningModule):
         torch.manual_seed((self.builder.seed << 24) + iteration)
         self._seconds.clear()
         answers = self.collect(iteration)
+        unended = self._watch(iteration, answers)
         experience = self.score(answers)
         learnt = self.learn(experience)
         self.lr_schedulers().step()  # type: ignore[union-attr,call-arg]
@@ -147,6 +156,7 @@ class PPOModule(pl.LightningModule):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         tokens = float(experience.mask.sum())
         metrics = summary(answers, self.config.list_weight) | learnt
+        metrics["answer/unended"] = unended / len(answers)
         metrics |= {f"seconds/{phase}": seconds for phase, seconds in self._seconds.items()}
         metrics["tokens_per_second/rollout"] = tokens / max(self._seconds["rollout"], 1e-9)
         metrics["tokens_per_second/iteration"] = tokens / max(sum(self._seconds.values()), 1e-9)
@@ -185,6 +195,29 @@ class PPOModule(pl.LightningModule):
                 self.engine,
             )
 
+    def _watch(self, iteration: int, answers: list[Answer]) -> int:
+        """The number of answers without an end; says so where most are empty or endless.
+
+        Raises:
+            CtrlRecError: where every answer of the last iterations is empty: there is nothing left to learn from.
+        """
+        empty = sum(not answer.titles for answer in answers)
+        unended = sum(answer.tokens[-1] != self.chat_format.end for answer in answers)
+        degenerate = 2 * max(empty, unended) > len(answers)
+        if degenerate and not self._degenerate:
+            log.warning(
+                "%-12s iteration %d: of %d answers %d are empty and %d have no end", "rl", iteration, len(answers),
+                empty, unended,
+            )  # fmt: skip
+        self._degenerate = degenerate
+        self._all_empty = self._all_empty + 1 if empty == len(answers) else 0
+        if self._all_empty == _COLLAPSED:
+            raise CtrlRecError(
+                f"the policy has collapsed: all {len(answers)} answers of each of the last {_COLLAPSED} iterations are "
+                f"empty; lower rl.learning_rate or raise rl.kl_coefficient, and see {self.rollouts}"
+            )
+        return unended
+
     @torch.no_grad()
     def score(self, answers: list[Answer]) -> Experience:
         """Log-probabilities of actor and reference, values, penalised rewards, advantages."""
@@ -197,6 +230,10 @@ class PPOModule(pl.LightningModule):
                 experience.reference[rows] = self._log_probs(experience, rows, None)[0]
                 experience.values[rows] = self._values(experience, rows)
             placed = placed_rewards(answers, self.item_rewards, settings.list_weight).to(self.device)
+            scored = {"reward": placed, "value": experience.values, "log-probability": experience.log_probs}
+            for what, numbers in scored.items():
+                if not torch.isfinite(numbers).all():
+                    self._refuse(what, experience)
             rewards = ppo.penalised_rewards(
                 placed, experience.log_probs, experience.reference, experience.mask, settings.kl_coefficient
             )
@@ -235,7 +272,7 @@ class PPOModule(pl.LightningModule):
                     if settings.kl_stop is not None and parts["kl/policy"] > settings.kl_stop:
                         stopped = True
                         break
-                    parts |= self._step(optimizer)
+                    parts |= self._step(optimizer, experience)
                     for name, value in parts.items():
                         log[name].append(value)
                 if stopped:
@@ -257,12 +294,17 @@ class PPOModule(pl.LightningModule):
                 log_probs, experience.log_probs[rows], experience.advantages[rows], settings.clip
             )
             actor_loss = ((policy - settings.entropy_coefficient * entropy) * mask).sum() / tokens
+            if not torch.isfinite(actor_loss):
+                self._refuse("policy loss", experience)
             self.manual_backward(actor_loss)
             values = self._values(experience, rows)
             error, value_clipped = ppo.value_loss(
                 values, experience.values[rows], experience.returns[rows], settings.value_clip
             )
-            self.manual_backward(settings.value_coefficient * (error * mask).sum() / tokens)
+            critic_loss = settings.value_coefficient * (error * mask).sum() / tokens
+            if not torch.isfinite(critic_loss):
+                self._refuse("value loss", experience)
+            self.manual_backward(critic_loss)
             with torch.no_grad():
                 kl = ppo.kl_estimate(experience.log_probs[rows], log_probs)
                 for name, tensor in (
@@ -278,7 +320,7 @@ class PPOModule(pl.LightningModule):
                 sums["policy/ratio_max"] = max(sums["policy/ratio_max"], float((ratio * mask).max()))
         return dict(sums)
 
-    def _step(self, optimizer: Any) -> dict[str, float]:
+    def _step(self, optimizer: Any, experience: Experience) -> dict[str, float]:
         """Clip the gradient of actor and critic together, then step."""
         groups = optimizer.param_groups
         norms = [
@@ -286,9 +328,18 @@ class PPOModule(pl.LightningModule):
             for group in groups
         ]
         everything = [tensor for group in groups for tensor in group["params"]]
-        clip_gradient(everything, self.config.gradient_clip, "rl.learning_rate or rl.critic_learning_rate")
+        norm = torch.nn.utils.clip_grad_norm_(everything, self.config.gradient_clip)
+        if not torch.isfinite(norm):
+            self._refuse("gradient", experience)
         optimizer.step()
         return {"gradient/actor": float(norms[0]), "gradient/critic": float(norms[1])}
+
+    def _refuse(self, what: str, experience: Experience) -> NoReturn:
+        """Stop before the step; see :func:`refuse`."""
+        tensors = {f"batch/{name}": tensor for name, tensor in vars(experience).items()}
+        weights = {f"weights/{name}": tensor for name, tensor in trainable_state(self).items()}
+        advice = "lower rl.learning_rate or rl.critic_learning_rate, or set trainer.precision=32-true"
+        refuse(what, advice, self.rollouts.parent, tensors | weights)
 
     # ------------------------------------------------------------------ forward passes
 

@@ -149,6 +149,7 @@ def summary(answers: Sequence[Answer], list_weight: float) -> dict[str, float]:
     for reason in ("nonexistent", "repeat", "history", "excess"):
         means[f"illegal/{reason}"] = kinds[reason] / written
     means["illegal/any"] = 1 - kinds[None] / written
+    means["answer/empty"] = sum(not answer.titles for answer in answers) / len(answers)
     means["answer/tokens"] = sum(len(answer.tokens) for answer in answers) / len(answers)
     means["answer/right_count"] = sum(
         len(answer.titles) == answer.judgement.instruction.item_count for answer in answers

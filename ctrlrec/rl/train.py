@@ -10,13 +10,13 @@ from transformers import PreTrainedModel
 
 from ctrlrec.config import Config
 from ctrlrec.instructions.builder import InstructionBuilder
-from ctrlrec.lm.adapters import with_actor_and_critic
+from ctrlrec.lm.adapters import record_base, sample_weights, with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.scoring import check_head
 from ctrlrec.provenance import read_jsonl
 from ctrlrec.rewards.scheme import SCHEMES
 from ctrlrec.rl.module import PPOModule
-from ctrlrec.tracking import log_answers, trainer
+from ctrlrec.tracking import log_answers, train, trainer
 
 
 def align(
@@ -38,6 +38,7 @@ def align(
         loggers: of this stage.
     """
     check_head(model)
+    base = sample_weights(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         adapted = with_actor_and_critic(model, config.rl.lora_rank, config.rl.lora_alpha)
@@ -59,18 +60,18 @@ def align(
         directory,
         loggers,
         [last],
-        max_epochs=module.intervals,
+        max_epochs=config.rl.iterations,
         reload_dataloaders_every_n_epochs=1,
         log_every_n_steps=1,
     )
-    resumed = checkpoints / "last.ckpt"
-    if not resumed.exists():
+    if not (checkpoints / "last.ckpt").exists():
         module.rollouts.unlink(missing_ok=True)  # rows of an attempt that never reached a checkpoint
-    fit.fit(module, ckpt_path=resumed if resumed.exists() else None, weights_only=True)
+    train(fit, module, checkpoints)
     module.cpu()
     columns = ("iteration", "task", "user", "category", "response", "illegal", "item_reward", "list_reward")
     log_answers(loggers, read_jsonl(module.rollouts), columns)
     adapted.save_pretrained(str(directory / "adapter"))
+    record_base(directory / "adapter", base, chat_format.tokenizer)
     save_file(
         {"weight": module.value_head.weight.data, "bias": module.value_head.bias.data},
         directory / "value_head.safetensors",

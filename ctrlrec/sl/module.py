@@ -1,8 +1,9 @@
 """The Lightning module of SL: response-only loss averaged over all response tokens of a global batch."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from ctrlrec.config import SLConfig
-from ctrlrec.errors import CtrlRecError
+from ctrlrec.faults import refuse
 from ctrlrec.instructions.controls import Task
 from ctrlrec.lm.adapters import load_trainable_state, trainable_state
 from ctrlrec.lm.scoring import hidden_states, logits
@@ -27,18 +28,6 @@ def response_loss(model: torch.nn.Module, batch: MicroBatch) -> tuple[torch.Tens
     predicted = targets != IGNORED
     loss = functional.cross_entropy(logits(model, hidden[predicted]), targets[predicted], reduction="sum")  # type: ignore[arg-type]
     return loss, int(predicted.sum())
-
-
-def clip_gradient(parameters: Iterable[torch.nn.Parameter], limit: float, key: str) -> torch.Tensor:
-    """Scale gradients together to a norm of at most ``limit``; their norm before.
-
-    Raises:
-        CtrlRecError: where the norm is not finite; ``key`` is the setting it advises to lower.
-    """
-    norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
-    if not torch.isfinite(norm):
-        raise CtrlRecError(f"the gradient is not finite: lower {key}")
-    return norm
 
 
 def polynomial_decay(step: int, total: int, warmup: int, power: float) -> float:
@@ -99,10 +88,14 @@ class SupervisedModule(pl.LightningModule):
         optimizer.zero_grad()  # type: ignore[union-attr]
         for micro in batch:
             loss, _ = response_loss(self.model, micro)
+            if not torch.isfinite(loss):
+                self._refuse("loss", [micro])
             self.manual_backward(loss / tokens)
             total += float(loss.detach())
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        norm = clip_gradient(trained, self.config.gradient_clip, "sl.learning_rate")
+        norm = torch.nn.utils.clip_grad_norm_(trained, self.config.gradient_clip)
+        if not torch.isfinite(norm):
+            self._refuse("gradient", batch)
         optimizer.step()  # type: ignore[union-attr]
         scheduler.step()  # type: ignore[union-attr,call-arg]
         self.log("train/loss", total / tokens, prog_bar=True)
@@ -114,6 +107,17 @@ class SupervisedModule(pl.LightningModule):
                 "train/all_tokens": float(sum(int(micro.mask.sum()) for micro in batch)),
             }
         )
+
+    def _refuse(self, what: str, batch: Sequence[MicroBatch]) -> NoReturn:
+        """Stop before the step; see :func:`refuse`."""
+        tensors = {
+            f"batch/{index}/{name}": getattr(micro, name)
+            for index, micro in enumerate(batch)
+            for name in ("ids", "mask", "labels")
+        }
+        weights = {f"weights/{name}": tensor for name, tensor in trainable_state(self).items()}
+        directory = Path(self.trainer.default_root_dir)
+        refuse(what, "lower sl.learning_rate or set trainer.precision=32-true", directory, tensors | weights)
 
     def validation_step(self, batch: tuple[Task, MicroBatch], batch_idx: int) -> None:
         """Collect the loss of one micro-batch under its kind of instruction."""

@@ -13,12 +13,12 @@ from ctrlrec.config import Config, Trainable
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.instructions.controls import Task
-from ctrlrec.lm.adapters import load_trainable_state, with_adapter
+from ctrlrec.lm.adapters import load_trainable_state, record_base, sample_weights, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.scoring import check_head
 from ctrlrec.sl.module import SupervisedModule
 from ctrlrec.sl.stream import TrainingStream, by_length, encode
-from ctrlrec.tracking import trainer
+from ctrlrec.tracking import train, trainer
 
 
 def fine_tune(
@@ -41,6 +41,7 @@ def fine_tune(
     """
     settings = config.sl
     check_head(model)
+    base = sample_weights(model)
     trained: PreTrainedModel | PeftModel = model
     if settings.trainable == Trainable.lora:
         with torch.random.fork_rng(devices=[]):
@@ -76,8 +77,7 @@ def fine_tune(
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
-    resumed = checkpoints / "last.ckpt"
-    fit.fit(module, ckpt_path=resumed if resumed.exists() else None, weights_only=True)
+    train(fit, module, checkpoints)
     if not math.isfinite(float(fit.callback_metrics.get("validation/loss", math.nan))):
         raise CtrlRecError("the validation loss is not finite: lower sl.learning_rate")
     state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
@@ -85,5 +85,6 @@ def fine_tune(
     load_trainable_state(module, state)
     if isinstance(trained, PeftModel):
         trained.save_pretrained(str(directory / "adapter"))
+        record_base(directory / "adapter", base, chat_format.tokenizer)
     else:
         trained.save_pretrained(directory / "model")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytorch_lightning as pl
@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, IterableDataset
 from ctrlrec.config import TeacherConfig, TrainerConfig
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
+from ctrlrec.faults import refuse
 from ctrlrec.teacher.ranker import Ranker
 from ctrlrec.teacher.sasrec import SASRec
-from ctrlrec.tracking import trainer
+from ctrlrec.tracking import train, trainer
 
 CUTOFFS = (5, 10)
 VALIDATION_BATCH = 1024  # users ranked at once; bounds memory, changes no number
@@ -125,8 +126,22 @@ class TeacherModule(pl.LightningModule):
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
         """Full softmax loss of one batch of windows."""
         loss = self.model.loss(*batch)
+        if not torch.isfinite(loss):
+            self._refuse("loss", batch)
+        self._batch = batch
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]))
         return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Look at the gradient before it is followed."""
+        gradients = [tensor.grad for tensor in self.parameters() if tensor.grad is not None]
+        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            self._refuse("gradient", self._batch)
+
+    def _refuse(self, what: str, batch: tuple[torch.Tensor, torch.Tensor]) -> NoReturn:
+        """Stop before the step; see :func:`refuse`."""
+        tensors = {"batch/histories": batch[0], "batch/targets": batch[1], **self.model.state_dict(prefix="weights/")}
+        refuse(what, "lower teacher.learning_rate", Path(self.trainer.default_root_dir), tensors)
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """Accuracy on the validation items."""
@@ -190,8 +205,7 @@ def train_teacher(
         num_sanity_val_steps=0,
     )
     module = TeacherModule(model, config, sequences, seed)
-    resumed = checkpoints / "last.ckpt"
-    fit.fit(module, ckpt_path=resumed if resumed.exists() else None, weights_only=True)
+    train(fit, module, checkpoints)
     chosen = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
     module.load_state_dict(chosen["state_dict"])
     module.cpu()

@@ -71,7 +71,6 @@ def test_a_budget_changes_sizes_and_no_method(budget: str) -> None:
         "sl.validation_answers",
         "rl.iterations",
         "rl.warmup_iterations",
-        "rl.checkpoint_every",
         "instructions.validation_size",
         "evaluation.users",
         "generation.max_new_tokens",

@@ -1,17 +1,22 @@
 """Adapters: their size, their gradients, their merging and their state."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.adapters import (
     ACTOR,
     CRITIC,
+    check_base,
     load_trainable_state,
     merge,
+    record_base,
+    sample_weights,
     trainable_state,
     using,
     with_actor_and_critic,
@@ -130,8 +135,42 @@ def test_state_goes_back_by_name_and_never_in_part(make_model: Make) -> None:
     other = with_actor_and_critic(make_model(), 2, 2)
     load_trainable_state(other, state)
     assert all(torch.equal(tensor, state[name]) for name, tensor in trainable_state(other).items())
-    with pytest.raises(KeyError, match="another model"):
+    with pytest.raises(CtrlRecError, match="another model"):
         load_trainable_state(with_adapter(make_model(), 2, 2), state)
     state.popitem()
-    with pytest.raises(KeyError, match="1 names differ"):
+    with pytest.raises(CtrlRecError, match="1 names differ"):
         load_trainable_state(other, state)
+
+
+def test_an_adapter_meets_only_the_model_and_tokenizer_it_was_made_for(
+    make_model: Make, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    record_base(tmp_path, sample_weights(make_model()), tokenizer)
+    check_base(tmp_path, make_model(), tokenizer)
+    check_base(tmp_path, make_model().to(torch.bfloat16), tokenizer)  # another precision is the same model
+    with pytest.raises(CtrlRecError, match=r"made for another model: .* check model\.path and model.revision"):
+        check_base(tmp_path, make_model(seed=1), tokenizer)
+    touched = make_model()
+    with torch.no_grad():
+        touched.model.layers[1].mlp.up_proj.weight.mul_(1.1)
+    with pytest.raises(CtrlRecError, match=r"1 of \d+ weights differ, first model.layers.1.mlp.up_proj.weight"):
+        check_base(tmp_path, touched, tokenizer)
+    larger = make_model()
+    larger.resize_token_embeddings(600)
+    with pytest.raises(CtrlRecError, match="made for another model"):
+        check_base(tmp_path, larger, tokenizer)
+    for change in ("chat_template", "vocabulary"):
+        other = copy.deepcopy(tokenizer)
+        if change == "chat_template":
+            other.chat_template = "{{ messages }}"
+        else:
+            other.add_tokens(["<|new|>"])
+        with pytest.raises(CtrlRecError, match="another tokenizer or chat template"):
+            check_base(tmp_path, make_model(), other)
+
+
+def test_an_adapter_of_an_earlier_version_is_taken_with_a_warning(
+    make_model: Make, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    check_base(tmp_path, make_model(), tokenizer)
+    assert "does not say which model it was made for" in caplog.text

@@ -220,7 +220,7 @@ def trained(module: PPOModule) -> dict[str, float]:
     for name in ("optimizers", "manual_backward"):
         delattr(module, name)
     fit = pl.Trainer(
-        accelerator="cpu", max_epochs=module.intervals, logger=False, enable_checkpointing=False,
+        accelerator="cpu", max_epochs=module.config.iterations, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, reload_dataloaders_every_n_epochs=1,
         default_root_dir=module.rollouts.parent,
     )  # fmt: skip
@@ -229,7 +229,7 @@ def trained(module: PPOModule) -> dict[str, float]:
 
 
 def test_iterations_through_lightning_write_their_rollouts(make_module: Make) -> None:
-    module = make_module(iterations=3, checkpoint_every=2)
+    module = make_module(iterations=3)
     metrics = trained(module)
     rows = [line for line in module.rollouts.read_text(encoding="utf-8").splitlines() if line]
     assert len(rows) == 3 * 6
@@ -243,7 +243,7 @@ def test_an_easy_reward_rises(make_module: Make) -> None:
     module = make_module(
         iterations=40, prompts=4, samples_per_prompt=4, micro_batch_size=16,
         learning_rate=3e-2, critic_learning_rate=5e-3, kl_coefficient=0.0, entropy_coefficient=0.0, ppo_epochs=4,
-        checkpoint_every=10, temperature=1.0, list_weight=0.0, max_new_tokens=12, gamma=0.0, moved=0.001, scale=12.0,
+        temperature=1.0, list_weight=0.0, max_new_tokens=12, gamma=0.0, moved=0.001, scale=12.0,
     )  # fmt: skip
     collected = module.collect
     means: list[float] = []
