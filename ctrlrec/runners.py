@@ -6,12 +6,13 @@ directory to fill. Imports are local, so that a run loads only the libraries of 
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctrlrec.config import Config
-from ctrlrec.provenance import write_jsonl, write_text
+from ctrlrec.provenance import read_jsonl, write_jsonl, write_text
 
 if TYPE_CHECKING:
     from ctrlrec.data.catalogue import Catalogue
@@ -147,7 +148,7 @@ def rl(config: Config, inputs: Inputs, directory: Path) -> None:
 
 def evaluate(config: Config, inputs: Inputs, directory: Path) -> None:
     """Answers of all settings and their metrics."""
-    from ctrlrec.evaluation.answering import predictions, teacher_answers
+    from ctrlrec.evaluation.answering import predictions, teacher_answers, warn_of_empty
     from ctrlrec.evaluation.metrics import score
     from ctrlrec.tracking import log_answers, log_summary, loggers
 
@@ -157,13 +158,21 @@ def evaluate(config: Config, inputs: Inputs, directory: Path) -> None:
     else:
         answerer = _model_answers(config, inputs, chat_format)
     with loggers(config, "evaluate", directory) as made:
-        rows = list(predictions(config, builder, answerer))
+        rows: list[dict[str, Any]] = []
+        for setting in config.evaluation.settings:
+            answered = directory / "answered" / f"{setting}.jsonl"  # kept, should the run be killed in a later one
+            if not answered.exists():
+                answered.parent.mkdir(exist_ok=True)
+                write_jsonl(answered, predictions(setting, config, builder, answerer))
+            rows += read_jsonl(answered)
+            warn_of_empty(rows, setting)
         write_jsonl(directory / "predictions.jsonl", rows)
         settings = config.evaluation
         metrics = score(rows, builder.catalogue, settings.bootstrap_resamples, settings.confidence, config.seed)
         write_text(directory / "metrics.json", json.dumps(metrics, indent=2))
         log_summary(made, metrics)
         log_answers(made, rows, ("setting", "user", "category", "item_count", "prompt", "response"))
+    shutil.rmtree(directory / "answered")
 
 
 def _model_answers(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:

@@ -1,5 +1,6 @@
 """Asks every question of every setting and writes ``predictions.jsonl``."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.instructions.controls import Instruction
 from ctrlrec.lm.parsing import written_items
+
+log = logging.getLogger(__name__)
 
 Answerer = Callable[[Sequence[Instruction]], list[str]]
 
@@ -29,35 +32,45 @@ def teacher_answers(builder: InstructionBuilder) -> Answerer:
     return answer
 
 
-def predictions(config: Config, builder: InstructionBuilder, answerer: Answerer) -> Iterator[dict[str, Any]]:
-    """Lines of ``predictions.jsonl`` (spec section 9), setting by setting.
+def predictions(
+    setting: str, config: Config, builder: InstructionBuilder, answerer: Answerer
+) -> Iterator[dict[str, Any]]:
+    """Lines of ``predictions.jsonl`` (spec section 9) of one setting.
 
     Args:
+        setting: its name.
         config: its ``evaluation`` section and the variant's prompt suffix decide.
         builder: catalogue, sequences and teacher.
         answerer: turns instructions into answer texts.
     """
     catalogue = builder.catalogue
     matcher = TitleMatcher(catalogue.titles, config.evaluation.match_max_edits)
-    for setting in config.evaluation.settings:
-        asked = questions(setting, builder, config.evaluation, config.variant.prompt_suffix)
-        texts = answerer(asked)
-        written = [[item.title for item in written_items(text)] for text in texts]
-        items = [[matcher(title) for title in titles] for titles in written]
-        ranks = builder.ranker.ranks([instruction.history for instruction in asked], items)
-        for instruction, text, titles, matched, places in zip(asked, texts, written, items, ranks, strict=True):
-            shown = instruction.record(catalogue)
-            yield {
-                "setting": setting,
-                "user": shown["user"],
-                "history": shown["history"],
-                "target": shown["target"],
-                "item_count": shown["item_count"],
-                "category": shown["category"],
-                "proportion": shown["proportion"],
-                "prompt": shown["prompt"],
-                "response": text,
-                "titles": titles,
-                "items": [None if item is None else catalogue.titles[item] for item in matched],
-                "teacher_rank": places,
-            }
+    asked = questions(setting, builder, config.evaluation, config.variant.prompt_suffix)
+    texts = answerer(asked)
+    written = [[item.title for item in written_items(text)] for text in texts]
+    items = [[matcher(title) for title in titles] for titles in written]
+    ranks = builder.ranker.ranks([instruction.history for instruction in asked], items)
+    for instruction, text, titles, matched, places in zip(asked, texts, written, items, ranks, strict=True):
+        shown = instruction.record(catalogue)
+        yield {
+            "setting": setting,
+            "user": shown["user"],
+            "history": shown["history"],
+            "target": shown["target"],
+            "item_count": shown["item_count"],
+            "category": shown["category"],
+            "proportion": shown["proportion"],
+            "prompt": shown["prompt"],
+            "response": text,
+            "titles": titles,
+            "items": [None if item is None else catalogue.titles[item] for item in matched],
+            "teacher_rank": places,
+        }
+
+
+def warn_of_empty(rows: Sequence[dict[str, Any]], setting: str) -> None:
+    """Say so where most answers of a setting hold no item at all: their metrics are those of silence."""
+    answers = [row["titles"] for row in rows if row["setting"] == setting]
+    empty = sum(not titles for titles in answers)
+    if 2 * empty > len(answers):
+        log.warning("%-12s %s: %d of %d answers are empty", "", setting, empty, len(answers))

@@ -310,7 +310,7 @@ def test_metrics_of_answers_good_and_bad(parts, catalogue, users, sweep) -> None
             texts.append(answer_of(rng, wanted[: instruction.item_count], shown, titles))
         return texts
 
-    rows = list(predictions(config, builder, answer))
+    rows = [row for setting in evaluation.settings for row in predictions(setting, config, builder, answer)]
     check_questions(rows, catalogue, users)
     check_matches(rows, catalogue)
     written = product_metrics.score(rows, builder.catalogue, 200, evaluation.confidence, 0)
