@@ -65,7 +65,6 @@ def settings(folder: Path, output: Path, **changed: object) -> list[str]:
         "sl.validations": 3,
         "sl.learning_rate": 0.003,
         "rl.iterations": 4,
-        "rl.checkpoint_every": 2,
         "rl.prompts": 3,
         "evaluation.users": 8,
         "evaluation.bootstrap_resamples": 100,

@@ -1,0 +1,122 @@
+"""Kills tiny runs at random moments of every stage, runs them again, and compares what they leave bit by bit."""
+
+import json
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import tiny_run
+
+STAGES = ("data", "teacher", "instructions", "sl", "rl", "evaluate")
+_UNCOMPARED = ("logs", "wandb")  # of every attempt, with their times
+_DEADLINE = 600  # seconds that a starved machine may take for one step
+
+
+def results(output: Path) -> dict[str, bytes]:
+    """Content of every file of every result and table, as far as it does not tell of time and place."""
+    found = {}
+    for path in sorted(output.rglob("*")):
+        name = path.relative_to(output)
+        if path.is_dir() or path.suffix == ".lock" or set(name.parts) & set(_UNCOMPARED):
+            continue
+        if path.name == "provenance.json" or path.name.startswith("curves-"):  # seconds; attempts of the logs
+            continue
+        content = path.read_bytes()
+        if path.name == "files.json":
+            content = json.dumps({k: v for k, v in json.loads(content).items() if k != "provenance.json"}).encode()
+        found[name.as_posix()] = content
+    return found
+
+
+def differing(left: Path, right: Path) -> list[str]:
+    """Names of files that only one of two outputs has, or that differ."""
+    ours, theirs = results(left), results(right)
+    return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+
+
+def wait_for_stage(process, log: Path, stage: str) -> bool:
+    """Whether the run came to the stage; False where it ended before."""
+    deadline = time.monotonic() + _DEADLINE
+    while not any(line.split()[1:2] == [stage] and {"run", "resume"} & set(line.split()) for line in _lines(log)):
+        if process.poll() is not None:
+            return False
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+    return True
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+def wait_for_publishing(process, output: Path, stage: str) -> bool:
+    """Whether the stage is about to be published, or was a moment ago; False where the run ended before."""
+    before = set((output / stage).glob("*/files.json"))
+    deadline = time.monotonic() + _DEADLINE
+    while set((output / stage).glob("*/files.json")) == before:
+        if process.poll() is not None:
+            return False
+        assert time.monotonic() < deadline
+    return True
+
+
+def lost_work(output: Path) -> None:
+    """What a killed RL or SL stage has done and not saved is less than one iteration or validation interval."""
+    import torch
+
+    for rollouts in output.glob("rl/*.partial/rollouts.jsonl"):
+        rows = [json.loads(line) for line in rollouts.read_text(encoding="utf-8").split("\n")[:-1]]
+        done = sum(count == 6 for count in Counter(row["iteration"] for row in rows).values())
+        checkpoint = rollouts.parent / "checkpoints" / "last.ckpt"
+        saved = torch.load(checkpoint, weights_only=True)["iterations"] if checkpoint.exists() else 0
+        assert done - saved <= 1, f"{done} iterations were done and {saved} saved"
+    for logs in output.glob("sl/*.partial/logs"):
+        attempts = [path.read_text().splitlines()[1:] for path in logs.glob("attempt_*/metrics.csv")]
+        done = max(
+            (int(float(row.split(",")[1])) + 1 for rows in attempts for row in rows if row.split(",")[1]), default=0
+        )
+        checkpoint = logs.parent / "checkpoints" / "last.ckpt"
+        saved = torch.load(checkpoint, weights_only=True)["global_step"] if checkpoint.exists() else 0
+        assert done - saved <= 2, f"{done} steps were done and {saved} saved; an interval has 2"
+
+
+def kills(arguments: list[str], output: Path, folder: Path, targets: list[str], seed: int) -> Iterator[dict]:
+    """Kill a run once per target, each time going on with what the last kill left; then let it end.
+
+    Args:
+        arguments: of the command line.
+        output: of the run.
+        folder: for logs.
+        targets: a stage, or ``stage!`` for the moment of its publishing; in the order in which stages run.
+        seed: of the random moments.
+
+    Yields:
+        What each kill met, and last what the undisturbed rest of the run did.
+    """
+    rng = random.Random(seed)
+    for number, target in enumerate(targets):
+        stage = target.rstrip("!")
+        log = folder / f"log{number}"
+        process = tiny_run.start(arguments, log)
+        try:
+            reached = (
+                wait_for_publishing(process, output, stage)
+                if target.endswith("!")
+                else wait_for_stage(process, log, stage)
+            )
+            # Some moments at the very start or behind publishing, most in the middle of the work.
+            pause = rng.uniform(0, 0.004) if target.endswith("!") else rng.choice((0.0, 1.0)) * rng.uniform(0, 4)
+            with suppress(Exception):
+                process.wait(timeout=pause)
+        finally:
+            killed = process.poll() is None
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        lost_work(output)
+        yield {"target": target, "killed": killed and reached, "pause": round(pause, 4)}
+    log = folder / "log"
+    yield {"target": "", "killed": False, "printed": tiny_run.run(arguments, log)}
