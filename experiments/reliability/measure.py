@@ -46,16 +46,14 @@ def survived(folder: Path, wanted: int, seed: int) -> dict:
         logs = folder / f"logs{runs}"
         logs.mkdir()
         arguments = ["variant=full", *tiny_run.settings(folder / "records", output)]
-        for kill in killing.kills(arguments, output, logs, targets, seed + runs):
-            hit[kill["target"]] += kill["killed"]
+        hit.update(killing.kills(arguments, output, logs, targets, killing.seconds(quiet), seed + runs))
         different += killing.differing(output, quiet)
         files += len(killing.results(output))
         runs += 1
         print(f"{sum(hit.values())} kills in {runs} runs, {len(different)} files differ", flush=True)
-    by_target = {target: hit[target] for target in targets}
     return {
         "kills": sum(hit.values()),
-        "by_target": by_target,
+        "by_stage": dict(sorted(hit.items())),
         "runs": runs,
         "files_compared": files,
         "different": different,

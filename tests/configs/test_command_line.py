@@ -91,3 +91,23 @@ def test_a_launcher_of_many_processes_is_refused(
     done = call(tmp_path, "stage=data")
     assert done.returncode == 1
     assert "one of 2 processes" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    done = call(tmp_path, "stage=data")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1 and "Not a directory" in done.stderr, done.stderr
+
+
+def test_a_read_only_output_folder_is_one_line(tmp_path: Path) -> None:
+    place = tmp_path / "runs"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(place)], capture_output=True).returncode:
+        pytest.skip("mounting a file system needs root")
+    try:
+        done = call(tmp_path, "stage=data")
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1 and "Read-only file system" in done.stderr, done.stderr

@@ -1,8 +1,11 @@
 """Kills tiny runs at random moments of every stage, runs them again, and compares what they leave bit by bit."""
 
+import csv
 import json
 import random
+import re
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -38,19 +41,29 @@ def differing(left: Path, right: Path) -> list[str]:
     return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
 
 
+def seconds(output: Path) -> dict[str, float]:
+    """How long each stage of a finished run took."""
+    found: dict[str, float] = {}
+    for path in output.glob("*/*/provenance.json"):
+        found[path.parts[-3]] = json.loads(path.read_text(encoding="utf-8"))["wall_seconds"]
+    return found
+
+
+def stages_made(log: Path) -> list[str]:
+    """The stages that a run has begun to make, the one at work last."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    return re.findall(r"^[\d:]{8}  (\w+) +(?:run|resume) ", text, re.MULTILINE)
+
+
 def wait_for_stage(process, log: Path, stage: str) -> bool:
     """Whether the run came to the stage; False where it ended before."""
     deadline = time.monotonic() + _DEADLINE
-    while not any(line.split()[1:2] == [stage] and {"run", "resume"} & set(line.split()) for line in _lines(log)):
+    while stage not in stages_made(log):
         if process.poll() is not None:
             return False
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.02)
     return True
-
-
-def _lines(log: Path) -> list[str]:
-    return log.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def wait_for_publishing(process, output: Path, stage: str) -> bool:
@@ -61,6 +74,7 @@ def wait_for_publishing(process, output: Path, stage: str) -> bool:
         if process.poll() is not None:
             return False
         assert time.monotonic() < deadline
+        time.sleep(0.0005)
     return True
 
 
@@ -75,16 +89,16 @@ def lost_work(output: Path) -> None:
         saved = torch.load(checkpoint, weights_only=True)["iterations"] if checkpoint.exists() else 0
         assert done - saved <= 1, f"{done} iterations were done and {saved} saved"
     for logs in output.glob("sl/*.partial/logs"):
-        attempts = [path.read_text().splitlines()[1:] for path in logs.glob("attempt_*/metrics.csv")]
-        done = max(
-            (int(float(row.split(",")[1])) + 1 for rows in attempts for row in rows if row.split(",")[1]), default=0
-        )
+        steps = [row["step"] for path in logs.glob("attempt_*/metrics.csv") for row in csv.DictReader(path.open())]
+        done = max((int(step) + 1 for step in steps if step), default=0)
         checkpoint = logs.parent / "checkpoints" / "last.ckpt"
         saved = torch.load(checkpoint, weights_only=True)["global_step"] if checkpoint.exists() else 0
         assert done - saved <= 2, f"{done} steps were done and {saved} saved; an interval has 2"
 
 
-def kills(arguments: list[str], output: Path, folder: Path, targets: list[str], seed: int) -> Iterator[dict]:
+def kills(
+    arguments: list[str], output: Path, folder: Path, targets: list[str], duration: dict[str, float], seed: int
+) -> Iterator[str]:
     """Kill a run once per target, each time going on with what the last kill left; then let it end.
 
     Args:
@@ -92,10 +106,11 @@ def kills(arguments: list[str], output: Path, folder: Path, targets: list[str], 
         output: of the run.
         folder: for logs.
         targets: a stage, or ``stage!`` for the moment of its publishing; in the order in which stages run.
+        duration: seconds that each stage takes.
         seed: of the random moments.
 
     Yields:
-        What each kill met, and last what the undisturbed rest of the run did.
+        For every kill that hit, the stage that was at work, with ``!`` where it was being published.
     """
     rng = random.Random(seed)
     for number, target in enumerate(targets):
@@ -108,15 +123,13 @@ def kills(arguments: list[str], output: Path, folder: Path, targets: list[str], 
                 if target.endswith("!")
                 else wait_for_stage(process, log, stage)
             )
-            # Some moments at the very start or behind publishing, most in the middle of the work.
-            pause = rng.uniform(0, 0.004) if target.endswith("!") else rng.choice((0.0, 1.0)) * rng.uniform(0, 4)
-            with suppress(Exception):
-                process.wait(timeout=pause)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(rng.uniform(0, 0.004 if target.endswith("!") else duration[stage]))
         finally:
             killed = process.poll() is None
             process.send_signal(signal.SIGKILL)
             process.wait()
         lost_work(output)
-        yield {"target": target, "killed": killed and reached, "pause": round(pause, 4)}
-    log = folder / "log"
-    yield {"target": "", "killed": False, "printed": tiny_run.run(arguments, log)}
+        if killed and reached:
+            yield target if target.endswith("!") else stages_made(log)[-1]
+    tiny_run.run(arguments, folder / "log")
