@@ -104,14 +104,20 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(learnt, sort_keys=True).encode()).hexdigest()
 
 
-def record_base(directory: Path, sample: dict[str, torch.Tensor], tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write ``base.safetensors``: which model and tokenizer the adapters of a directory were made for.
+def save_adapters(
+    model: PeftModel, directory: Path, sample: dict[str, torch.Tensor], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Write the adapters in PEFT format and ``base.safetensors``: which model and tokenizer they were made for.
 
     Args:
-        directory: of the adapters.
+        model: with one or more adapters.
+        directory: to write to.
         sample: of :func:`sample_weights` before they were added.
         tokenizer: that they were trained with.
     """
+    for settings in model.peft_config.values():
+        settings.target_modules = sorted(settings.target_modules)  # type: ignore[attr-defined]  # a set has no order
+    model.save_pretrained(str(directory))
     write_bytes(directory / _BASE, save(sample, metadata={"tokenizer": tokenizer_digest(tokenizer)}))
 
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from ctrlrec.config import Config
 from ctrlrec.instructions.builder import InstructionBuilder
-from ctrlrec.lm.adapters import record_base, sample_weights, with_actor_and_critic
+from ctrlrec.lm.adapters import sample_weights, save_adapters, with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.scoring import check_head
 from ctrlrec.provenance import read_jsonl
@@ -70,8 +70,7 @@ def align(
     module.cpu()
     columns = ("iteration", "task", "user", "category", "response", "illegal", "item_reward", "list_reward")
     log_answers(loggers, read_jsonl(module.rollouts), columns)
-    adapted.save_pretrained(str(directory / "adapter"))
-    record_base(directory / "adapter", base, chat_format.tokenizer)
+    save_adapters(adapted, directory / "adapter", base, chat_format.tokenizer)
     save_file(
         {"weight": module.value_head.weight.data, "bias": module.value_head.bias.data},
         directory / "value_head.safetensors",

@@ -13,7 +13,7 @@ from ctrlrec.config import Config, Trainable
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.instructions.controls import Task
-from ctrlrec.lm.adapters import load_trainable_state, record_base, sample_weights, with_adapter
+from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapters, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.scoring import check_head
 from ctrlrec.sl.module import SupervisedModule
@@ -84,7 +84,6 @@ def fine_tune(
     module.cpu()
     load_trainable_state(module, state)
     if isinstance(trained, PeftModel):
-        trained.save_pretrained(str(directory / "adapter"))
-        record_base(directory / "adapter", base, chat_format.tokenizer)
+        save_adapters(trained, directory / "adapter", base, chat_format.tokenizer)
     else:
         trained.save_pretrained(directory / "model")

@@ -1,6 +1,7 @@
 """Adapters: their size, their gradients, their merging and their state."""
 
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from ctrlrec.lm.adapters import (
     check_base,
     load_trainable_state,
     merge,
-    record_base,
     sample_weights,
+    save_adapters,
     trainable_state,
     using,
     with_actor_and_critic,
@@ -145,7 +146,11 @@ def test_state_goes_back_by_name_and_never_in_part(make_model: Make) -> None:
 def test_an_adapter_meets_only_the_model_and_tokenizer_it_was_made_for(
     make_model: Make, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    record_base(tmp_path, sample_weights(make_model()), tokenizer)
+    base = sample_weights(make_model())
+    save_adapters(with_actor_and_critic(make_model(), 2, 2), tmp_path, base, tokenizer)
+    for adapter in (ACTOR, CRITIC):  # the same file whatever order the process gives its sets
+        targets = json.loads((tmp_path / adapter / "adapter_config.json").read_text())["target_modules"]
+        assert targets == sorted(targets) and len(targets) == 14
     check_base(tmp_path, make_model(), tokenizer)
     check_base(tmp_path, make_model().to(torch.bfloat16), tokenizer)  # another precision is the same model
     with pytest.raises(CtrlRecError, match=r"made for another model: .* check model\.path and model.revision"):
