@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,8 @@ def start(arguments: list[str], log: Path) -> subprocess.Popen:
             stderr=subprocess.STDOUT,
             env=environment(),
             cwd=log.parent,
+            # Where the tests run in a shell's background, Ctrl-C is ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
 
