@@ -88,7 +88,8 @@ def chat(
     catalogue: Catalogue,
     make_model_config: Callable[..., ModelConfig],
 ) -> ChatFormat:
-    texts = [*catalogue.titles, *templates.all_wording()]
+    asked = (templates.prompt(Task.SEQUENTIAL, count, catalogue.titles[:count]) for count in range(1, 10))
+    texts = [*catalogue.titles, *asked]
     made = {"llama_mini": lambda _: tokenizer, "chatml": chatml, "llama2": llama2}[request.param](texts)
     return ChatFormat(made, make_model_config())
 
