@@ -63,7 +63,7 @@ def test_a_gradient_that_is_not_finite_is_not_followed(make_module: Make, answer
 
 def silent(answer: Answer, end: int) -> Answer:
     judged = dataclasses.replace(answer.judgement, items=(), illegal=(), inside=(), ranks=())
-    return Answer(answer.prompt, [end], "", (), judged, (), 0.0, (0,))
+    return dataclasses.replace(answer, tokens=[end], text="", titles=(), judgement=judged)
 
 
 def test_a_policy_that_falls_silent_is_warned_of_and_stopped(
