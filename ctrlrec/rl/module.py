@@ -53,10 +53,8 @@ class Experience:
         self.ids, self.attention, self.lengths = ids.to(device), attention.to(device), attention.sum(1).to(device)
         self.before = (starts[:, None] - 1 + torch.arange(mask.shape[1])).to(device)
         self.actions, self.mask = actions.to(device), mask.float().to(device)
-        self.sampled = torch.zeros_like(self.mask)
-        self.sampled[self.mask.bool()] = torch.tensor([value for answer in answers for value in answer.log_probs]).to(
-            device
-        )
+        sampled = torch.tensor([value for answer in answers for value in answer.log_probs], device=device)
+        self.sampled = torch.zeros_like(self.mask).masked_scatter(self.mask.bool(), sampled)
         self.log_probs, self.reference, self.values, self.advantages, self.returns = torch.zeros(
             5, *self.mask.shape, device=device
         )
