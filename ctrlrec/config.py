@@ -502,7 +502,7 @@ def _check_pairs(config: Config) -> None:
             raise CtrlRecError(
                 "model.kind=llama_mini has random weights an adapter cannot lean on: set sl.trainable=full"
             )
-    if config.model.kind == "pretrained" and not config.model.path:
+    if config.model.kind in ("pretrained", "encoder_decoder") and not config.model.path:
         raise CtrlRecError("model.path is empty: give a local folder or a hub id, model.path=...")
     for value in config.instructions.proportions:
         if not 0 <= value <= 100:

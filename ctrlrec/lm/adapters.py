@@ -22,16 +22,15 @@ ACTOR, CRITIC = "actor", "critic"
 _BASE, _SAMPLE = "base.safetensors", 64  # values kept of each weight
 
 
-def lora(rank: int, alpha: int) -> LoraConfig:
+def lora(rank: int, alpha: int, task: TaskType = TaskType.CAUSAL_LM) -> LoraConfig:
     """LoRA on all linear layers but the head (Section 3.1.2)."""
-    return LoraConfig(
-        task_type=TaskType.CAUSAL_LM, r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear"
-    )
+    return LoraConfig(task_type=task, r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear")
 
 
 def with_adapter(model: PreTrainedModel, rank: int, alpha: int) -> PeftModel:
     """The model with one trainable adapter, its own weights frozen."""
-    return get_peft_model(model, lora(rank, alpha))  # type: ignore[return-value]
+    task = TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else TaskType.CAUSAL_LM
+    return get_peft_model(model, lora(rank, alpha, task))  # type: ignore[return-value]
 
 
 def with_actor_and_critic(model: PreTrainedModel, rank: int, alpha: int) -> PeftModel:

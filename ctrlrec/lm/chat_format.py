@@ -34,6 +34,11 @@ class ChatFormat:
         self.end = int(tokenizer.eos_token_id)
         self.pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
+    @property
+    def encoder_decoder(self) -> bool:
+        """Whether prompt and response are two sequences instead of one that goes on."""
+        return self.config.kind == "encoder_decoder"
+
     def text(self, messages: Messages) -> str:
         """A conversation under the chat template, its contents guarded, ending where the assistant's answer begins."""
         turns = [{"role": role, "content": self.inert.guard(content)} for role, content in messages]

@@ -75,7 +75,7 @@ def _transformers(
     temperature: float | None,
 ) -> list[Sample]:
     """One answer to each prompt of a batch, by transformers."""
-    ids, mask = pad(prompts, chat_format.pad, left=True)
+    ids, mask = pad(prompts, chat_format.pad, left=not chat_format.encoder_decoder)
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=temperature is not None,
@@ -91,13 +91,16 @@ def _transformers(
     # and bend the distribution away from the one that log-probabilities are taken over.
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     own, base.generation_config = base.generation_config, GenerationConfig()
+    start = ids.shape[1]
+    if chat_format.encoder_decoder:  # the answer is a sequence of its own, behind one token that opens it
+        start, settings.decoder_start_token_id = 1, base.config.decoder_start_token_id
     try:
         generated = base.generate(
             input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=settings
         )
     finally:
         base.generation_config = own
-    tokens = generated.sequences[:, ids.shape[1] :]
+    tokens = generated.sequences[:, start:]
     log_probs = torch.zeros(tokens.shape)
     for step, scores in enumerate(generated.scores or ()):
         log_probs[:, step] = selective_log_softmax(scores.float(), tokens[:, step])

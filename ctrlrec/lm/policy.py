@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctrlrec.config import ModelConfig
 from ctrlrec.lm.adapters import ACTOR, check_base, merge
-from ctrlrec.lm.backbone import load_model, loading_options
+from ctrlrec.lm.backbone import load_model, loading_options, model_class
 
 
 def load_policy(
@@ -32,7 +32,7 @@ def load_policy(
     """
     model: PreTrainedModel
     if sl is not None and (sl / "model").exists():
-        model = AutoModelForCausalLM.from_pretrained(
+        model = model_class(config).from_pretrained(
             sl / "model", trust_remote_code=False, use_safetensors=True, **loading_options(config)
         )
     else:

@@ -21,8 +21,13 @@ from ctrlrec.sl.stream import IGNORED, MicroBatch, Steps, TrainingStream
 def response_loss(model: torch.nn.Module, batch: MicroBatch) -> tuple[torch.Tensor, int]:
     """Summed cross-entropy of the response tokens and their number.
 
-    The head runs on the positions that predict a response token and on no other.
+    The head runs on the positions that predict a response token and on no other; the decoder of an encoder-decoder
+    has no others.
     """
+    if model.config.is_encoder_decoder:  # type: ignore[union-attr]
+        predicted = batch.labels != IGNORED
+        scores = model(input_ids=batch.ids, attention_mask=batch.mask, labels=batch.labels).logits[predicted].float()
+        return functional.cross_entropy(scores, batch.labels[predicted], reduction="sum"), int(predicted.sum())
     hidden = hidden_states(model, batch.ids, batch.mask)[:, :-1]  # type: ignore[arg-type]
     targets = batch.labels[:, 1:]
     predicted = targets != IGNORED
@@ -38,7 +43,7 @@ def polynomial_decay(step: int, total: int, warmup: int, power: float) -> float:
 
 
 class SupervisedModule(pl.LightningModule):
-    """Trains a causal language model on a stream of instructions.
+    """Trains a language model on a stream of instructions.
 
     One training step is one optimiser step over a whole batch; one Lightning epoch is one validation interval, so that
     checkpoints and validations fall together.
@@ -83,7 +88,7 @@ class SupervisedModule(pl.LightningModule):
     def training_step(self, batch: list[MicroBatch], batch_idx: int) -> None:
         """Accumulate the gradient of the mean over all response tokens of the batch, clip, step."""
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
-        tokens = sum(int((micro.labels[:, 1:] != IGNORED).sum()) for micro in batch)
+        tokens = sum(int((micro.labels != IGNORED).sum()) for micro in batch)
         total = 0.0
         optimizer.zero_grad()  # type: ignore[union-attr]
         for micro in batch:

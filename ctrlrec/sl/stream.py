@@ -19,9 +19,9 @@ class MicroBatch:
     """Rows of similar length.
 
     Attributes:
-        ids: (B, L) prompt and response, padded on the right.
+        ids: (B, L) prompt and response, of an encoder-decoder the prompt alone; padded on the right.
         mask: (B, L) 1 on real tokens.
-        labels: (B, L) the id on response tokens, ``IGNORED`` elsewhere.
+        labels: (B, L) the id on response tokens, ``IGNORED`` elsewhere; of an encoder-decoder (B, T), its response.
     """
 
     ids: torch.Tensor
@@ -39,17 +39,21 @@ def encode(examples: Sequence[Example], chat_format: ChatFormat) -> list[tuple[l
     return list(zip(prompts, chat_format.responses([example.response for example in examples]), strict=True))
 
 
-def collate(rows: Sequence[tuple[list[int], list[int]]], padding: int) -> MicroBatch:
+def collate(rows: Sequence[tuple[list[int], list[int]]], padding: int, encoder_decoder: bool = False) -> MicroBatch:
     """One micro-batch; loss on response tokens only."""
+    if encoder_decoder:
+        return MicroBatch(*pad([prompt for prompt, _ in rows], padding), pad([row for _, row in rows], IGNORED)[0])
     ids, mask = pad([prompt + response for prompt, response in rows], padding)
     labels, _ = pad([[IGNORED] * len(prompt) + response for prompt, response in rows], IGNORED)
     return MicroBatch(ids, mask, labels)
 
 
-def by_length(rows: Sequence[tuple[list[int], list[int]]], size: int, padding: int) -> list[MicroBatch]:
+def by_length(
+    rows: Sequence[tuple[list[int], list[int]]], size: int, padding: int, encoder_decoder: bool = False
+) -> list[MicroBatch]:
     """Rows sorted by length and cut into micro-batches, so that hardly anything is padded."""
     ordered = sorted(rows, key=lambda row: len(row[0]) + len(row[1]))
-    return [collate(ordered[begin : begin + size], padding) for begin in range(0, len(ordered), size)]
+    return [collate(ordered[begin : begin + size], padding, encoder_decoder) for begin in range(0, len(ordered), size)]
 
 
 class TrainingStream:
@@ -85,7 +89,8 @@ class TrainingStream:
         self._load(epoch)
         begin = position * self.batch_size
         rows = [self._rows[index % len(self._rows)] for index in range(begin, begin + self.batch_size)]
-        return by_length(rows[: len(self._rows)], self.micro_batch_size, self.chat_format.pad)
+        chat_format = self.chat_format
+        return by_length(rows[: len(self._rows)], self.micro_batch_size, chat_format.pad, chat_format.encoder_decoder)
 
 
 class Steps(torch.utils.data.Dataset):

@@ -40,7 +40,8 @@ def fine_tune(
         loggers: of this stage.
     """
     settings = config.sl
-    check_head(model)
+    if not chat_format.encoder_decoder:
+        check_head(model)
     base = sample_weights(model)
     trained: PreTrainedModel | PeftModel = model
     if settings.trainable == Trainable.lora:
@@ -51,9 +52,9 @@ def fine_tune(
     by_task: dict[Task, list] = {}
     for example in builder.validation():
         by_task.setdefault(example.instruction.task, []).append(example)
+    size, padding, two = settings.micro_batch_size, chat_format.pad, chat_format.encoder_decoder
     validation = [
-        (task, by_length(encode(examples, chat_format), settings.micro_batch_size, chat_format.pad))
-        for task, examples in by_task.items()
+        (task, by_length(encode(examples, chat_format), size, padding, two)) for task, examples in by_task.items()
     ]
     total_steps = settings.max_steps or settings.epochs * stream.steps_per_epoch
     module = SupervisedModule(trained, stream, validation, settings, total_steps)
