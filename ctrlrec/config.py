@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
@@ -175,15 +176,18 @@ class RewardConfig:
 
 @dataclass
 class VariantConfig:
-    """What a table row is: which instructions SL sees, whether RL follows, and with which rewards."""
+    """What a table row is: which instructions SL sees, whether RL follows with which rewards, who answers and how."""
 
     name: str = MISSING
     description: str = MISSING
     answers_with: str = MISSING
+    first_users: int | None = MISSING
+    instructions: str = MISSING
     tasks: list[str] = MISSING
     rl: bool = MISSING
     item_rewards: bool = MISSING
     prompt_suffix: str | None = MISSING
+    beam_search: bool = MISSING
 
 
 @dataclass
@@ -197,16 +201,57 @@ class GenerationConfig:
 
 
 @dataclass
+class APIConfig:
+    """A server that speaks chat completions; its key comes from the environment and is no part of a configuration."""
+
+    name: str = MISSING
+    url: str = MISSING
+    model: str = MISSING
+    key_variable: str | None = MISSING
+    concurrency: int = MISSING
+    timeout: float = MISSING
+    attempts: int = MISSING
+    backoff: float = MISSING
+    longest_wait: float = MISSING
+    price_prompt: float | None = MISSING
+    price_completion: float | None = MISSING
+
+
+@dataclass
 class EvaluationConfig:
     """Which users and settings are asked, and how answers are scored (spec section 7)."""
 
     settings: list[str] = MISSING
     users: int | None = MISSING
     item_count: int = MISSING
+    selection: bool = MISSING
     formatting_item_counts: list[int] = MISSING
     match_max_edits: int = MISSING
     bootstrap_resamples: int = MISSING
     confidence: float = MISSING
+
+
+@dataclass
+class GeneralConfig:
+    """General ability: MMLU and GSM8K (Section 3.3); what has no source is not asked."""
+
+    name: str = MISSING
+    mmlu: str | None = MISSING
+    gsm8k: str | None = MISSING
+    mmlu_shots: int = MISSING
+    gsm8k_shots: int = MISSING
+    limit: int | None = MISSING
+    batch_size: int = MISSING
+
+
+@dataclass
+class CasesConfig:
+    """Whose answers the case-study page shows (Table 6)."""
+
+    name: str = MISSING
+    users: list[str] = MISSING
+    count: int = MISSING
+    settings: list[str] = MISSING
 
 
 @dataclass
@@ -265,7 +310,10 @@ class Config:
     reward: RewardConfig = MISSING
     variant: VariantConfig = MISSING
     generation: GenerationConfig = MISSING
+    api: APIConfig = MISSING
     evaluation: EvaluationConfig = MISSING
+    general: GeneralConfig = MISSING
+    cases: CasesConfig = MISSING
     trainer: TrainerConfig = MISSING
     logger: LoggerConfig = MISSING
     budget: BudgetConfig = MISSING
@@ -336,38 +384,54 @@ _BOUNDS: tuple[tuple[str, float | None, float | None], ...] = (
     ("rl.gamma", 0, 1),
     ("rl.gae_lambda", 0, 1),
     ("rl.list_weight", 0, None),
+    ("variant.first_users", 1, None),
     ("generation.batch_size", 1, None),
     ("generation.max_new_tokens", 1, None),
+    ("api.concurrency", 1, 256),
+    ("api.timeout", 0.01, None),
+    ("api.attempts", 1, None),
+    ("api.backoff", 0, None),
+    ("api.longest_wait", 0, None),
+    ("api.price_prompt", 0, None),
+    ("api.price_completion", 0, None),
     ("evaluation.users", 1, None),
     ("evaluation.item_count", 1, 100),
     ("evaluation.match_max_edits", 0, None),
     ("evaluation.bootstrap_resamples", 1, None),
     ("evaluation.confidence", 0.5, 0.999),
+    ("general.mmlu_shots", 0, None),
+    ("general.gsm8k_shots", 0, None),
+    ("general.limit", 1, None),
+    ("general.batch_size", 1, None),
+    ("cases.count", 0, None),
     ("trainer.devices", 1, None),
     ("trainer.threads", 1, None),
 )
 _CHOICES: dict[str, tuple[str, ...]] = {
     "dataset.source": ("amazon", "movielens_100k", "movielens_1m", "movielens_csv", "records", "steam"),
-    "model.kind": ("llama_mini", "smollm2_wheel", "pretrained"),
+    "model.kind": ("llama_mini", "smollm2_wheel", "pretrained", "encoder_decoder"),
     "model.dtype": ("auto", "float32", "bfloat16"),
-    "variant.answers_with": ("model", "teacher"),
+    "variant.answers_with": ("model", "teacher", "api"),
+    "variant.instructions": ("paper", "palr", "instructrec"),
     "reward.name": ("paper", "paper_literal", "released"),
-    "generation.engine": ("auto", "native", "hf"),
+    "generation.engine": ("auto", "native", "hf", "vllm", "api"),
     "trainer.precision": ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"),
     "trainer.matmul_precision": ("highest", "high", "medium"),
     "logger.wandb": ("auto", "online", "offline", "disabled"),
 }
+_SETTINGS = (
+    "sequential",
+    "category_positive",
+    "category_negative",
+    "at_most_20",
+    "about_30",
+    "at_least_30",
+    "formatting",
+)
 _LIST_CHOICES: dict[str, tuple[str, ...]] = {
     "variant.tasks": ("sequential", "category", "proportion", "search", "chat"),
-    "evaluation.settings": (
-        "sequential",
-        "category_positive",
-        "category_negative",
-        "at_most_20",
-        "about_30",
-        "at_least_30",
-        "formatting",
-    ),
+    "evaluation.settings": _SETTINGS,
+    "cases.settings": _SETTINGS,
 }
 # Keys as the services in use issue them, and credentials inside an address.
 SECRET = re.compile(
@@ -478,8 +542,28 @@ def _check_pairs(config: Config) -> None:
         )
     if variant.rl and not variant.tasks:
         raise CtrlRecError("variant.rl=true needs variant.tasks: RL starts from the model after SL")
-    if variant.tasks and variant.answers_with == "teacher":
-        raise CtrlRecError("variant.answers_with=teacher trains no language model: variant.tasks must be empty")
+    if variant.tasks and variant.answers_with != "model":
+        raise CtrlRecError(
+            f"variant.answers_with={variant.answers_with} trains no language model: variant.tasks must be empty"
+        )
+    if variant.rl and config.model.kind == "encoder_decoder":
+        raise CtrlRecError(
+            f"variant={variant.name} model={config.model.name}: RL needs a causal language model; use variant=v1, v2, "
+            "palr or instructrec"
+        )
+    if variant.beam_search and config.generation.engine in ("vllm", "api"):
+        raise CtrlRecError(
+            f"variant={variant.name} generation.engine={config.generation.engine}: beams are searched by transformers; "
+            "use generation.engine=auto"
+        )
+    if config.model.kind == "encoder_decoder" and config.generation.engine == "vllm":
+        raise CtrlRecError(f"model={config.model.name} generation.engine=vllm: encoder-decoders need auto or api")
+    address = urlsplit(config.api.url)
+    if address.scheme not in ("http", "https") or not address.hostname or address.username or address.query:
+        raise CtrlRecError(
+            "api.url: expected http(s)://host[:port]/path without a user, a password or a query; a key belongs into "
+            "the environment variable that api.key_variable names"
+        )
     if config.rl.item_count_min > config.rl.item_count_max:
         raise CtrlRecError("rl.item_count_min is larger than rl.item_count_max")
     if config.model.max_response_length >= config.model.max_length:
@@ -509,6 +593,11 @@ def _check_pairs(config: Config) -> None:
             raise CtrlRecError(f"instructions.proportions contains {value}: expected whole percents between 0 and 100")
     if not config.instructions.proportions:
         raise CtrlRecError("instructions.proportions is empty: list at least one whole percent, such as [50]")
+
+
+def sampling_engine(config: Config) -> str:
+    """``generation.engine`` for RL, which samples in its own process: vllm and api answer in evaluation alone."""
+    return "auto" if config.generation.engine in ("vllm", "api") else config.generation.engine
 
 
 def plain(config: Any) -> Any:

@@ -6,6 +6,7 @@ directory to fill. Imports are local, so that a run loads only the libraries of 
 
 import dataclasses
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ctrlrec.data.sequences import Sequences
     from ctrlrec.instructions.builder import InstructionBuilder
     from ctrlrec.lm.chat_format import ChatFormat
+
+log = logging.getLogger(__name__)
 
 Inputs = dict[str, Path]
 
@@ -82,18 +85,21 @@ def _dataset(config: Config, inputs: Inputs) -> tuple["Catalogue", "Sequences"]:
 
 
 def _load(config: Config, inputs: Inputs) -> tuple["InstructionBuilder", "ChatFormat"]:
+    from ctrlrec.baselines.instructrec import InstructRecInstructions
+    from ctrlrec.baselines.palr import PALRInstructions
     from ctrlrec.instructions.builder import InstructionBuilder
     from ctrlrec.lm.backbone import load_tokenizer
     from ctrlrec.lm.chat_format import ChatFormat
     from ctrlrec.teacher.ranker import Ranker
     from ctrlrec.tracking import prepare_hardware
 
+    builders = {"paper": InstructionBuilder, "palr": PALRInstructions, "instructrec": InstructRecInstructions}
     prepare_hardware(config.trainer)
     catalogue, sequences = _dataset(config, inputs)
     chat_format = ChatFormat(load_tokenizer(inputs["data"] / "tokenizer"), config.model)
     ranker = Ranker.load(inputs["teacher"])
-    builder = InstructionBuilder(catalogue, sequences, ranker, config.instructions, chat_format.limit(), config.seed)
-    return builder, chat_format
+    make = builders[config.variant.instructions]
+    return make(catalogue, sequences, ranker, config.instructions, chat_format.limit(), config.seed), chat_format
 
 
 def teacher(config: Config, inputs: Inputs, directory: Path) -> None:
@@ -147,16 +153,29 @@ def rl(config: Config, inputs: Inputs, directory: Path) -> None:
 
 
 def evaluate(config: Config, inputs: Inputs, directory: Path) -> None:
-    """Answers of all settings and their metrics."""
+    """Answers of all settings and their metrics, and general ability where it is asked."""
+    from ctrlrec.evaluation import general
     from ctrlrec.evaluation.answering import predictions, teacher_answers, warn_of_empty
-    from ctrlrec.evaluation.metrics import score
+    from ctrlrec.evaluation.metrics import score, summarise
     from ctrlrec.tracking import log_answers, log_summary, loggers
 
     builder, chat_format = _load(config, inputs)
-    if config.variant.answers_with == "teacher":
+    answers_with, served = config.variant.answers_with, config.generation.engine
+    by_server = answers_with == "api" or (answers_with == "model" and served == "api")
+    exams = general.exams(config.general) if general.asked(config) else []
+    model: Any = None
+    if (answers_with == "model" and not by_server) or exams:
+        model = _whole_model(config, inputs, chat_format)
+    client = _client(config) if by_server else None
+    if answers_with == "teacher":
         answerer = teacher_answers(builder)
+    elif client is not None:
+        from ctrlrec.baselines.api import api_answers
+
+        answerer = api_answers(client, config.trainer)
     else:
-        answerer = _model_answers(config, inputs, chat_format)
+        answerer = (_vllm_answers if served == "vllm" else _model_answers)(config, model, chat_format)
+    settings = config.evaluation
     with loggers(config, "evaluate", directory) as made:
         rows: list[dict[str, Any]] = []
         for setting in config.evaluation.settings:
@@ -167,31 +186,73 @@ def evaluate(config: Config, inputs: Inputs, directory: Path) -> None:
             rows += read_jsonl(answered)
             warn_of_empty(rows, setting)
         write_jsonl(directory / "predictions.jsonl", rows)
-        settings = config.evaluation
+        if client is not None:
+            report = client.report()
+            write_text(directory / "api.json", json.dumps(report, indent=2))
+            log.info("%-12s %s", "api", ", ".join(f"{name} {value}" for name, value in report.items()))
         metrics = score(rows, builder.catalogue, settings.bootstrap_resamples, settings.confidence, config.seed)
+        if exams:
+            limit, size = config.general.limit, config.general.batch_size
+            correct = general.general_scores(model, chat_format.tokenizer, exams, limit, size, str(model.device))
+            parts = [summarise({name: right}, settings.bootstrap_resamples, settings.confidence, config.seed)
+                     for name, right in correct.items()]  # fmt: skip
+            metrics["settings"]["general"] = {name: cell for part in parts for name, cell in part.items()}
+        else:
+            log.info("%-12s %s", "general", general.unasked_because(config))
         write_text(directory / "metrics.json", json.dumps(metrics, indent=2))
         log_summary(made, metrics)
         log_answers(made, rows, ("setting", "user", "category", "item_count", "prompt", "response"))
     shutil.rmtree(directory / "answered")
 
 
-def _model_answers(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:
-    from ctrlrec.lm.generation import generate
+def _client(config: Config) -> Any:
+    from ctrlrec.lm.chat_api import ChatClient
+
+    return ChatClient(config.api, _longest(config), _cache(config) / "answers")
+
+
+def _longest(config: Config) -> int:
+    return min(config.generation.max_new_tokens, config.model.max_response_length)
+
+
+def _whole_model(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:
     from ctrlrec.lm.policy import load_policy
-    from ctrlrec.tracking import autocast, device, progress
+    from ctrlrec.tracking import device
 
     model = load_policy(
         config.model, _cache(config), chat_format.tokenizer, config.seed, inputs.get("sl"), inputs.get("rl")
     )
-    model.to(device(config.trainer)).eval()  # type: ignore[arg-type]
-    limit = min(config.generation.max_new_tokens, config.model.max_response_length)
+    return model.to(device(config.trainer)).eval()  # type: ignore[arg-type]
+
+
+def _vllm_answers(config: Config, model: Any, chat_format: "ChatFormat") -> Any:
+    from ctrlrec.lm.vllm_engine import vllm_generator
+
+    generate = vllm_generator(model, chat_format, config.model.max_length, config.seed)
 
     def answer(asked: Sequence[Any]) -> list[str]:
         prompts = chat_format.prompts([instruction.messages for instruction in asked])
-        settings = config.generation
+        return [chat_format.decode(row) for row in generate(prompts, _longest(config))]
+
+    return answer
+
+
+def _model_answers(config: Config, model: Any, chat_format: "ChatFormat") -> Any:
+    from ctrlrec.baselines.instructrec import beam_lists
+    from ctrlrec.lm.generation import generate
+    from ctrlrec.tracking import autocast, progress
+
+    limit, batch_size = _longest(config), config.generation.batch_size
+
+    def answer(asked: Sequence[Any]) -> list[str]:
+        prompts = chat_format.prompts([instruction.messages for instruction in asked])
         with progress(config.trainer, asked[0].task.value, len(asked)) as advance, autocast(config.trainer):
+            if config.variant.beam_search:
+                counts = [instruction.item_count for instruction in asked]
+                longest = min(limit, config.dataset.title_max_tokens + 1)  # one title and the end
+                return beam_lists(model, chat_format, prompts, counts, longest, batch_size, advance)
             answers = generate(
-                model, chat_format, prompts, limit, settings.engine, batch_size=settings.batch_size, progress=advance
+                model, chat_format, prompts, limit, config.generation.engine, batch_size=batch_size, progress=advance
             )
         return [chat_format.decode(answer.tokens) for answer in answers]
 

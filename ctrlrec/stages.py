@@ -23,7 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ctrlrec import provenance
-from ctrlrec.config import SECRET, Config, StageName, plain
+from ctrlrec.config import SECRET, Config, StageName, plain, sampling_engine
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.faults import explained
 
@@ -100,6 +100,31 @@ def _dialogues(config: Config) -> dict[str, Any]:
     return {"dialogues": [path, source_digest(path)]} if path is not None else {}
 
 
+def _instruction_set(config: Config) -> dict[str, Any]:
+    """A baseline's own instructions; nothing for the paper's, which all other rows share."""
+    name = config.variant.instructions
+    return {"set": name} if name != "paper" else {}
+
+
+def _labelled(config: Config, *parts: str) -> str:
+    return "-".join((config.dataset.name, config.model.name, *_instruction_set(config).values(), *parts))
+
+
+def _server(config: Config) -> dict[str, Any]:
+    """Whose answers they are where a server gives them."""
+    asked = "api" in (config.variant.answers_with, config.generation.engine)
+    return {"api": [config.api.url, config.api.model]} if asked and config.variant.answers_with != "teacher" else {}
+
+
+def _general(config: Config) -> dict[str, Any]:
+    """The questions of general ability; nothing where none are asked."""
+    from ctrlrec.evaluation.general import asked, source_digest
+
+    if not asked(config):
+        return {}
+    return {"general": _without(config.general, "name", "batch_size"), "general_source": source_digest(config.general)}
+
+
 STAGES: Mapping[str, Stage] = {
     stage.name: stage
     for stage in (
@@ -128,8 +153,9 @@ STAGES: Mapping[str, Stage] = {
                     "seed": c.seed,
                 }
                 | _dialogues(c)
+                | _instruction_set(c)
             ),
-            lambda c: f"{c.dataset.name}-{c.model.name}",
+            _labelled,
             "ctrlrec.runners:instructions",
         ),
         Stage(
@@ -142,7 +168,7 @@ STAGES: Mapping[str, Stage] = {
                 "seed": c.seed,
                 "precision": c.trainer.precision,
             },
-            lambda c: f"{c.dataset.name}-{c.model.name}-{'-'.join(task[:4] for task in c.variant.tasks)}",
+            lambda c: _labelled(c, *(task[:4] for task in c.variant.tasks)),
             "ctrlrec.runners:sl",
             "lower sl.micro_batch_size, which changes no result",
         ),
@@ -153,7 +179,7 @@ STAGES: Mapping[str, Stage] = {
                 "rl": _without(c.rl, "micro_batch_size"),
                 "reward": plain(c.reward),
                 "item_rewards": c.variant.item_rewards,
-                "engine": c.generation.engine,
+                "engine": sampling_engine(c),
                 "model": plain(c.model),
                 "seed": c.seed,
                 "precision": c.trainer.precision,
@@ -167,14 +193,17 @@ STAGES: Mapping[str, Stage] = {
         Stage(
             "evaluate",
             _answering_stages,
-            lambda c: {
-                "evaluation": plain(c.evaluation),
-                "model": plain(c.model),
-                "variant": plain(c.variant),
-                "generation": _without(c.generation, "batch_size"),
-                "seed": c.seed,
-                "precision": c.trainer.precision,
-            },
+            lambda c: (
+                {
+                    "evaluation": plain(c.evaluation),
+                    "model": plain(c.model),
+                    "variant": plain(c.variant),
+                    "generation": _without(c.generation, "batch_size"),
+                    "seed": c.seed,
+                    "precision": c.trainer.precision,
+                }
+                | _server(c)
+            ),
             lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}",
             "ctrlrec.runners:evaluate",
             "lower generation.batch_size",

@@ -37,18 +37,24 @@ def predictions(
 ) -> Iterator[dict[str, Any]]:
     """Lines of ``predictions.jsonl`` (spec section 9) of one setting.
 
+    Where candidates were given, the line holds them, and an item that is not among them counts as none.
+
     Args:
         setting: its name.
-        config: its ``evaluation`` section and the variant's prompt suffix decide.
+        config: its ``evaluation`` section, the variant's prompt suffix and its number of users decide.
         builder: catalogue, sequences and teacher.
         answerer: turns instructions into answer texts.
     """
     catalogue = builder.catalogue
     matcher = TitleMatcher(catalogue.titles, config.evaluation.match_max_edits)
-    asked = questions(setting, builder, config.evaluation, config.variant.prompt_suffix)
+    variant = config.variant
+    asked = questions(setting, builder, config.evaluation, variant.prompt_suffix, variant.first_users)
     texts = answerer(asked)
     written = [[item.title for item in written_items(text)] for text in texts]
-    items = [[matcher(title) for title in titles] for titles in written]
+    items = [
+        [item if instruction.candidates is None or item in instruction.candidates else None for item in found]
+        for instruction, found in zip(asked, ([matcher(title) for title in row] for row in written), strict=True)
+    ]
     ranks = builder.ranker.ranks([instruction.history for instruction in asked], items)
     for instruction, text, titles, matched, places in zip(asked, texts, written, items, ranks, strict=True):
         shown = instruction.record(catalogue)
@@ -60,6 +66,7 @@ def predictions(
             "item_count": shown["item_count"],
             "category": shown["category"],
             "proportion": shown["proportion"],
+            **({} if instruction.candidates is None else {"candidates": shown["candidates"]}),
             "prompt": shown["prompt"],
             "response": text,
             "titles": titles,

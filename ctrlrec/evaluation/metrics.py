@@ -174,7 +174,7 @@ def score(predictions: Iterable[Record], catalogue: Catalogue, resamples: int, c
         CtrlRecError: as :func:`per_user`.
     """
     scores = per_user(predictions, catalogue)
-    return {"settings": {name: _summary(found.values, resamples, confidence, seed) for name, found in scores.items()}}
+    return {"settings": {name: summarise(found.values, resamples, confidence, seed) for name, found in scores.items()}}
 
 
 def paired_bootstrap(
@@ -193,6 +193,15 @@ def paired_bootstrap(
     Raises:
         CtrlRecError: where the two were not asked the same.
     """
+    differences = paired_differences(first, second, catalogue)
+    settings = {name: summarise(found.values, resamples, confidence, seed) for name, found in differences.items()}
+    return {"settings": {name: cells for name, cells in settings.items() if cells}}
+
+
+def paired_differences(
+    first: Iterable[Record], second: Iterable[Record], catalogue: Catalogue
+) -> dict[str, UserScores]:
+    """``first`` less ``second`` for each user, setting and metric that both have; see :func:`paired_bootstrap`."""
     left, right = list(first), list(second)
     asked = {(record["setting"], str(record["user"])): _question(record) for record in left}
     for record in right:
@@ -202,13 +211,29 @@ def paired_bootstrap(
                 "compare rows of one data set, teacher and evaluation"
             )
     ours, theirs = per_user(left, catalogue), per_user(right, catalogue)
-    settings = {}
-    for setting in ours.keys() & theirs.keys():
+    differences = {}
+    for setting in (name for name in SETTINGS if name in ours and name in theirs):
         a, b = ours[setting], theirs[setting]
-        _, rows_a, rows_b = np.intersect1d(a.users, b.users, assume_unique=True, return_indices=True)
-        differences = {name: a.values[name][rows_a] - b.values[name][rows_b] for name in a.values if name in b.values}
-        settings[setting] = _summary(differences, resamples, confidence, seed)
-    return {"settings": {setting: settings[setting] for setting in SETTINGS if settings.get(setting)}}
+        users, rows_a, rows_b = np.intersect1d(a.users, b.users, assume_unique=True, return_indices=True)
+        values = {name: a.values[name][rows_a] - b.values[name][rows_b] for name in a.values if name in b.values}
+        differences[setting] = UserScores(tuple(users.tolist()), values)
+    return differences
+
+
+def mean_over_seeds(scores: Sequence[Mapping[str, UserScores]]) -> dict[str, UserScores]:
+    """Each user's mean over several seeds, of the users, settings and metrics that every seed has."""
+    means = {}
+    for setting in (name for name in SETTINGS if all(name in found for found in scores)):
+        parts = [found[setting] for found in scores]
+        users = sorted(set.intersection(*(set(part.users) for part in parts)))
+        rows = [[part.users.index(user) for user in users] for part in parts]
+        shared = [name for name in parts[0].values if all(name in part.values for part in parts)]
+        values = {
+            name: np.mean([part.values[name][row] for part, row in zip(parts, rows, strict=True)], axis=0)
+            for name in shared
+        }
+        means[setting] = UserScores(tuple(users), values)
+    return means
 
 
 def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -234,7 +259,7 @@ def bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray
     return np.concatenate(means)
 
 
-def _summary(values: Mapping[str, np.ndarray], resamples: int, confidence: float, seed: int) -> dict[str, Cell]:
+def summarise(values: Mapping[str, np.ndarray], resamples: int, confidence: float, seed: int) -> dict[str, Cell]:
     """Mean, percentile interval and number of users of each metric; metrics nobody has a value of are left out."""
     by_users: dict[bytes, list[str]] = {}
     for name, column in values.items():

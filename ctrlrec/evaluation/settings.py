@@ -39,7 +39,11 @@ def test_users(count: int | None, total: int) -> list[int]:
 
 
 def questions(
-    name: str, builder: InstructionBuilder, config: EvaluationConfig, suffix: str | None
+    name: str,
+    builder: InstructionBuilder,
+    config: EvaluationConfig,
+    suffix: str | None,
+    first_users: int | None = None,
 ) -> list[Instruction]:
     """The questions of one setting, the same for every row of a table.
 
@@ -50,12 +54,14 @@ def questions(
         builder: catalogue, sequences and teacher.
         config: users and list lengths.
         suffix: appended to every prompt; for models that were not trained to answer with a bare list.
+        first_users: only so many of these users are asked, the first; for models whose answers cost money.
     """
     setting = SETTINGS[name]
     drafts = []
-    for user in test_users(config.users, len(builder.sequences)):
+    for user in test_users(config.users, len(builder.sequences))[:first_users]:
         item_count = config.item_count
         if name == "formatting":
             item_count = int(np.random.default_rng([_SAMPLE_SEED, user]).choice(config.formatting_item_counts))
-        drafts.append(builder.question(setting.task, user, item_count, setting.proportion, suffix or ""))
+        question = (setting.task, user, item_count, setting.proportion, suffix or "", config.selection)
+        drafts.append(builder.question(*question))
     return [example.instruction for example in builder.complete(drafts)]

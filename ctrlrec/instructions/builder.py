@@ -81,7 +81,13 @@ def generator(seed: int, epoch: int, subject: int, task: Task) -> np.random.Gene
 
 
 class InstructionBuilder:
-    """Turns sequences and a teacher into instructions with labels."""
+    """Turns sequences and a teacher into instructions with labels.
+
+    Attributes:
+        wording: as :func:`ctrlrec.instructions.templates.prompt`; a baseline with its own words replaces it.
+    """
+
+    wording: Callable[..., str] = staticmethod(templates.prompt)
 
     def __init__(
         self,
@@ -165,7 +171,7 @@ class InstructionBuilder:
 
         def render(shown: Sequence[int] | None) -> str:
             titles = None if shown is None else [self.catalogue.titles[index] for index in shown]
-            return templates.prompt(
+            return self.wording(
                 Task.SEARCH, len(labels), category=category, negative=negative, phrasing=phrasing, candidates=titles
             )
 
@@ -193,9 +199,12 @@ class InstructionBuilder:
 
     def validation(self) -> list[Example]:
         """I0, I1+, I1- and I2 about 50% (Section 3.1.1), on the validation item of a fixed random sample of users."""
+        kinds = (Task.SEQUENTIAL, Task.CATEGORY_POSITIVE, Task.CATEGORY_NEGATIVE, Task.PROPORTION_ABOUT)
+        return self.complete(self._validation_drafts(kinds))
+
+    def _validation_drafts(self, kinds: Iterable[Task]) -> list[Draft]:
         count = min(self.config.validation_size, len(self.sequences))
         users = np.random.default_rng([self.seed, 1]).permutation(len(self.sequences))[:count]
-        kinds = (Task.SEQUENTIAL, Task.CATEGORY_POSITIVE, Task.CATEGORY_NEGATIVE, Task.PROPORTION_ABOUT)
         drafts = []
         for task in kinds:
             for user in sorted(users.tolist()):
@@ -206,7 +215,7 @@ class InstructionBuilder:
                 drafts.append(
                     Draft(task, user, shown, target, self.config.item_count_max, proportion, False, rng, True)
                 )
-        return self.complete(drafts)
+        return drafts
 
     def rollout_prompts(self, iteration: int, count: int, item_counts: tuple[int, int]) -> list[Instruction]:
         """RL prompts: a third each of I0, I1 and I2, windows as in training.
@@ -228,12 +237,25 @@ class InstructionBuilder:
 
     # ------------------------------------------------------------------ evaluation
 
-    def question(self, task: Task, user: int, item_count: int, proportion: int | None, suffix: str = "") -> Draft:
-        """The test question of one user (spec section 7), to be settled by :meth:`complete`."""
+    def question(
+        self,
+        task: Task,
+        user: int,
+        item_count: int,
+        proportion: int | None,
+        suffix: str = "",
+        selection: bool = False,
+    ) -> Draft:
+        """The test question of one user (spec section 7), to be settled by :meth:`complete`.
+
+        With ``selection`` it gives candidates where the listings have a form that does: the target, the teacher's best
+        that obey, and random items, as in training.
+        """
         history, target = self.sequences.test(user)
         rng = generator(self.seed, _EVALUATION_EPOCH, user, task)
         shown = tuple(history.tolist())
-        return Draft(task, user, shown, target, item_count, proportion, False, rng, True, True, suffix)
+        selects = selection and templates.has_selection_form(task)
+        return Draft(task, user, shown, target, item_count, proportion, selects, rng, True, True, suffix)
 
     # ------------------------------------------------------------------ completion
 
@@ -312,7 +334,7 @@ class InstructionBuilder:
             candidates = self._candidates(labels, outside, draft.rng)
 
         def render(history: Sequence[int], shown: Sequence[int] | None) -> str:
-            text = templates.prompt(
+            text = self.wording(
                 draft.task,
                 demand.item_count,
                 [titles[item] for item in history],
@@ -384,7 +406,7 @@ class InstructionBuilder:
         key = (task, selects, suffix)
         if key not in self._overheads:
             longest = max(self.catalogue.category_names, key=len)
-            text = templates.prompt(
+            text = self.wording(
                 task, 10, [], longest, 100 if task in PROPORTION_TASKS else None, candidates=[] if selects else None
             )
             self._overheads[key] = self.limit.prompt_tokens(self._messages(text + suffix)) + 32

@@ -14,7 +14,8 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.provenance import check_files
 from ctrlrec.reporting.tables import Row
 
-_SPEED_ONLY = ("micro_batch_size", "batch_size", "checkpoint_every")  # the last: of earlier results
+_SPEED_ONLY = ("micro_batch_size", "batch_size", "engine", "checkpoint_every")  # the last: of earlier results
+_OWN_BACKBONE = ("instructrec",)  # rows that their papers give a backbone other than the table's
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,23 @@ class Result:
         """Of the whole run."""
         return self.config["seed"]
 
-    def determined_by(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The sections of a configuration that decide a row of this kind, but for its variant and seed."""
+    def input(self, stage: str) -> Path:
+        """The directory of an upstream stage."""
+        return Path(self.upstream[stage]["directory"])
+
+    def belongs_with(self, config: Mapping[str, Any]) -> bool:
+        """Whether everything that decides a row of this kind, but for its variant and seed, is as ``config`` says."""
         variant = self.config["variant"]
         keys = ["dataset", "teacher", "model", "evaluation", "generation"]
         keys += ["instructions", "sl"] if variant["tasks"] else []
         keys += ["rl", "reward"] if variant["rl"] else []
-        return {key: {k: v for k, v in config.get(key, {}).items() if k not in _SPEED_ONLY} for key in keys}
+        if self.name in _OWN_BACKBONE and self.config["model"]["name"] != config["model"]["name"]:
+            keys = ["dataset", "teacher", "evaluation"]
+        return all(_deciding(self.config, key) == _deciding(config, key) for key in keys)
+
+
+def _deciding(config: Mapping[str, Any], section: str) -> dict[str, Any]:
+    return {key: value for key, value in config.get(section, {}).items() if key not in _SPEED_ONLY}
 
 
 def read_results(directories: Iterable[Path]) -> list[Result]:
@@ -71,11 +82,12 @@ def comparable(results: Sequence[Result], config: Mapping[str, Any], current: Pa
     """The results that belong in one table with a run of ``config``.
 
     They share data, teacher, backbone and questions, and whatever of the training decides their row is as ``config``
-    says. Of several with one row name and seed (another prompt suffix) ``current`` is taken, else the newest.
+    says; a row with a backbone of its own shares data, teacher and questions. Of several with one row name and seed
+    (another prompt suffix) ``current`` is taken, else the newest.
     """
     chosen: dict[tuple[str, int], Result] = {}
     for result in sorted(results, key=lambda result: (result.directory == current, result.finished)):
-        if result.determined_by(result.config) == result.determined_by(config):
+        if result.belongs_with(config):
             chosen[result.name, result.seed] = result
     return list(chosen.values())
 

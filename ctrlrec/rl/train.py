@@ -8,7 +8,7 @@ from pytorch_lightning.loggers import Logger
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from ctrlrec.config import Config
+from ctrlrec.config import Config, sampling_engine
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import sample_weights, save_adapters, with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
@@ -50,7 +50,7 @@ def align(
             config.rl,
             config.variant.item_rewards,
             config.model.max_response_length,
-            config.generation.engine,
+            sampling_engine(config),
             directory,
         )
     checkpoints = directory / "checkpoints"

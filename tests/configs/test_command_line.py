@@ -41,6 +41,8 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
         (["stage=rl", "variant=v2"], "variant=v3"),
         (["stage=sl", "variant=sasrec"], "variant=v1"),
         (["model=hf"], "model.path"),
+        (["model=flan_t5_xl", "variant=v3"], "causal"),
+        (["variant=sasrec", "variant.tasks=[sequential]"], "variant.tasks"),
         (["rl.item_count_min=9", "rl.item_count_max=6"], "rl.item_count_m"),
         (["model.max_response_length=2000"], "model.max_length"),
         (["rl.minibatches=7"], "rl.minibatches"),

@@ -22,8 +22,9 @@ def test_a_file_has_at_most_30_lines(path: Path) -> None:
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_composes_and_validates(group: str, choice: str) -> None:
     needed = ["model.path=folder"] if (group, choice) == ("model", "hf") else []
+    needed += ["variant=v2"] if group == "model" else []  # not every backbone goes through RL
     if group == "experiment":
-        valid(f"+experiment={choice}") if "experiment" not in composed() else valid(f"experiment={choice}")
+        valid(f"experiment={choice}")
         return
     section = getattr(valid(f"{group}={choice}", *needed), group)
     if hasattr(section, "name") and group != "teacher":  # two sizes of one teacher share its name
@@ -40,6 +41,11 @@ def test_every_row_composes_with_backbones_and_budgets(variant: str, model: str,
     assert (config.variant.name, config.model.name, config.budget.name) == (variant, model, budget)
 
 
+def test_flan_t5_is_a_backbone_of_the_rows_without_rl() -> None:
+    for variant in ("zero_shot", "palr", "instructrec", "v1", "v2"):
+        assert valid("model=flan_t5_xl", f"variant={variant}").model.kind == "encoder_decoder"
+
+
 @pytest.mark.parametrize(
     ("parent", "child", "keys"),
     [
@@ -49,6 +55,8 @@ def test_every_row_composes_with_backbones_and_budgets(variant: str, model: str,
         ("v2", "full", {"variant.rl", "variant.item_rewards"}),
         ("zero_shot", "v1", {"variant.tasks", "variant.prompt_suffix"}),
         ("zero_shot", "sasrec", {"variant.answers_with", "variant.prompt_suffix"}),
+        ("v1", "palr", {"variant.instructions"}),
+        ("v1", "instructrec", {"variant.instructions", "variant.tasks", "variant.beam_search"}),
     ],
 )
 def test_a_variant_changes_what_its_row_names_and_nothing_else(parent: str, child: str, keys: set[str]) -> None:

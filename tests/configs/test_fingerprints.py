@@ -47,6 +47,11 @@ def test_v1_shares_data_teacher_and_instructions_but_not_sl(row) -> None:
     assert {name for name in v1 if v1[name] != v2[name]} == {"sl", "evaluate"}
 
 
+def test_a_baseline_with_its_own_instructions_shares_data_and_teacher(row) -> None:
+    v1, palr = determined(row("variant=v1")), determined(row("variant=palr"))
+    assert {name for name in v1 if v1[name] != palr[name]} == {"instructions", "sl", "evaluate"}
+
+
 @pytest.mark.parametrize(
     "override",
     [
@@ -83,6 +88,8 @@ def test_what_cannot_change_a_result_changes_no_fingerprint(row, override: str) 
         ("evaluation.match_max_edits=0", {"evaluate"}),
         ("generation.max_new_tokens=9", {"evaluate"}),
         ("generation.engine=hf", {"rl", "evaluate"}),
+        ("generation.engine=vllm", {"evaluate"}),
+        ("generation.engine=api", {"evaluate"}),
         ("dataset.history_length=5", {"data", "teacher", "instructions", "sl", "rl", "evaluate"}),
         ("model.vocabulary=999", {"data", "teacher", "instructions", "sl", "rl", "evaluate"}),
         ("trainer.precision=bf16-mixed", {"sl", "rl", "evaluate"}),

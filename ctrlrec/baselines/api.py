@@ -1,0 +1,24 @@
+"""The row ``api``: a general chat-completions model that was never trained on the catalogue (GPT-3.5 in the paper).
+
+From the paper: the prompts of Listings 1 to 3, and the first 1,000 test users because answers cost money. What differs:
+the paper's gpt-3.5-turbo-0613 is no longer served, so the model is whatever ``api.model`` names; as for the untouched
+backbone, a sentence asks for the bare list (``variant.prompt_suffix``); answers are greedy as far as the server obeys a
+temperature of 0. Where ``evaluation.users`` takes a sample, the first of the sample are asked.
+"""
+
+from collections.abc import Callable, Sequence
+
+from ctrlrec.config import TrainerConfig
+from ctrlrec.instructions.controls import Instruction
+from ctrlrec.lm.chat_api import ChatClient
+from ctrlrec.tracking import progress
+
+
+def api_answers(client: ChatClient, trainer: TrainerConfig) -> Callable[[Sequence[Instruction]], list[str]]:
+    """Turns instructions into the server's answers."""
+
+    def answer(asked: Sequence[Instruction]) -> list[str]:
+        with progress(trainer, asked[0].task.value, len(asked)) as advance:
+            return client.answers([instruction.messages for instruction in asked], advance)
+
+    return answer

@@ -1,0 +1,247 @@
+"""The row ``instructrec``: *Recommendation as Instruction Following* (Zhang et al., 2023).
+
+From its paper: an instruction is put together from a preference (none, the history, or one in words), an intention
+(none, vague or specific) and a task form (pointwise, pairwise, matching, reranking), some are turned around to ask for
+the intention or the preference; the model writes one item, and beam search gives the top k. Its backbone is Flan-T5-XL:
+``variant=instructrec model=flan_t5_xl``. Any other backbone takes the instructions and the beams too.
+
+What differs from its paper: preferences and intentions in words come from categories, the most frequent ones of the
+history and the broadest and the most specific one of the target, because most datasets have no reviews that a large
+model could put them down from; this gives the 35 :data:`KINDS` instead of 39 templates; there are no instructions with
+reasoning steps; candidates are random items. What the tables ask and its training does not (no items of a category, a
+proportion) is put where the intention stands. The list of k items is never asked for in words.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import yaml
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from ctrlrec.instructions.builder import InstructionBuilder, generator
+from ctrlrec.instructions.controls import Example, Instruction, Task
+from ctrlrec.instructions.templates import answer, quoted
+from ctrlrec.lm.beams import beam_search
+from ctrlrec.lm.chat_format import ChatFormat
+
+_FAVOURITES = 3  # categories that say a preference in words
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of instruction; the names are those of ``instructrec.yaml``."""
+
+    preference: str
+    intention: str
+    form: str
+
+    @property
+    def family(self) -> str:
+        """Sequential recommendation, personalised search (a category is wanted) or search without a user."""
+        if self.preference == "none":
+            return Task.SEARCH.family
+        return Task.SEQUENTIAL.family if self.intention == "none" and self.form != "wish" else "category"
+
+
+KINDS: tuple[Kind, ...] = (
+    *(
+        Kind(preference, intention, form)
+        for preference in ("none", "implicit", "explicit")
+        for intention in ("none", "vague", "specific")
+        for form in ("pointwise", "pairwise", "matching", "reranking")
+        if (preference, intention) != ("none", "none")
+    ),
+    # turned around
+    Kind("none", "none", "wish"),
+    Kind("implicit", "none", "wish"),
+    Kind("implicit", "none", "taste"),
+)
+
+
+@cache
+def _wording() -> dict[str, Any]:
+    text = resources.files("ctrlrec.baselines").joinpath("instructrec.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)
+
+
+def _sentences(parts: Sequence[str], **values: str) -> str:
+    return " ".join(part.format_map(values) for part in parts if part)
+
+
+def prompt(
+    task: Task,
+    item_count: int,
+    history: Sequence[str] = (),
+    category: str | None = None,
+    proportion: int | None = None,
+    negative: bool = False,
+    phrasing: int = 0,
+    candidates: Sequence[str] | None = None,
+) -> str:
+    """What evaluation asks, in this row's words; the arguments are those of the other rows' wording.
+
+    ``item_count``, ``negative`` and ``phrasing`` have no part in it: the number of items is the number of beams.
+    """
+    wording = _wording()
+    if task == Task.SEQUENTIAL:
+        intention = wording["intention"]["none"]
+    elif task == Task.CATEGORY_POSITIVE:
+        intention = wording["intention"]["specific"]
+    else:
+        intention = wording["untrained"][task.value]
+    form = wording["form"]["matching" if candidates is None else "reranking"]
+    return _sentences(
+        (wording["preference"]["implicit"], intention, form),
+        history=quoted(history),
+        category=category or "",
+        proportion=str(proportion),
+        candidates=quoted(candidates or ()),
+    )
+
+
+class InstructRecInstructions(InstructionBuilder):
+    """Instructions whose answer is one title, a yes or no, or categories."""
+
+    wording: Callable[..., str] = staticmethod(prompt)
+
+    def epoch(self, epoch: int, families: Collection[str]) -> list[Example]:
+        """One sample per user and family with a user, one per item of search; the kind is drawn among the family's."""
+        kinds = {family: [kind for kind in KINDS if kind.family == family] for family in families}
+        examples = []
+        for task in (Task.SEQUENTIAL, Task.CATEGORY_POSITIVE):
+            for user in self.users if kinds.get(task.family) else ():
+                draft = self._window(epoch, user, task)
+                kind = kinds[task.family][int(draft.rng.integers(len(kinds[task.family])))]
+                name = self.sequences.users[user]
+                examples.append(self._instruct(kind, task, name, draft.history, draft.target, draft.rng))
+        for item in range(len(self.catalogue)) if kinds.get(Task.SEARCH.family) else ():
+            rng = generator(self.seed, epoch, item, Task.SEARCH)
+            kind = kinds[Task.SEARCH.family][int(rng.integers(len(kinds[Task.SEARCH.family])))]
+            examples.append(self._instruct(kind, Task.SEARCH, None, (), item, rng))
+        return examples
+
+    def validation(self) -> list[Example]:
+        """Matching with and without a wanted category, on the validation item of a fixed random sample of users."""
+        kinds = {
+            Task.SEQUENTIAL: Kind("implicit", "none", "matching"),
+            Task.CATEGORY_POSITIVE: Kind("implicit", "specific", "matching"),
+        }
+        return [
+            self._instruct(
+                kinds[draft.task],
+                draft.task,
+                self.sequences.users[draft.user],
+                draft.history,
+                draft.target,
+                draft.rng,
+            )
+            for draft in self._validation_drafts(kinds)
+        ]
+
+    def _instruct(
+        self,
+        kind: Kind,
+        task: Task,
+        user: str | None,
+        history: tuple[int, ...],
+        target: int,
+        rng: np.random.Generator,
+    ) -> Example:
+        titles, wording = self.catalogue.titles, _wording()
+        parts = tuple(wording[part][getattr(kind, part)] for part in ("preference", "intention", "form"))
+        favourites = quoted(self._favourites(history))
+        category = self._wanted(kind.intention, target)
+        candidates = self._shown(kind.form, history, target, rng)
+
+        def render(kept: Sequence[int], offered: Sequence[int] | None) -> str:
+            return _sentences(
+                parts,
+                history=quoted([titles[item] for item in kept]),
+                favourites=favourites,
+                category=category or "",
+                candidates=quoted([titles[item] for item in offered or ()]),
+            )
+
+        # Only a long list may lose members: what the other forms show is the question.
+        fixed = (target,) if kind.form == "reranking" else (candidates or ())
+        shown = history if kind.preference == "implicit" else ()
+        shown, candidates, messages = self._fit(task, shown, candidates, fixed, render, "")
+        instruction = Instruction(task, user, shown, target, 1, category, None, candidates, messages)
+        if kind.form == "pointwise":
+            return Example(instruction, "yes" if candidates == (target,) else "no", (), ())
+        if kind.form in ("wish", "taste"):
+            wanted = self.catalogue.target_categories[target] if kind.form == "wish" else favourites
+            return Example(instruction, wanted, (), ())
+        return Example(instruction, titles[target], (target,), (None,))
+
+    def _favourites(self, history: Sequence[int]) -> list[str]:
+        """The most frequent target categories of the history; the first by name among equals."""
+        counts = Counter(self.catalogue.target_categories[item] for item in history)
+        return sorted(counts, key=lambda name: (-counts[name], name))[:_FAVOURITES]
+
+    def _wanted(self, intention: str, target: int) -> str | None:
+        """The category an intention speaks of: the target's largest if vague, its target category if specific."""
+        if intention == "none":
+            return None
+        if intention == "specific":
+            return self.catalogue.target_categories[target]
+        index, sizes = self.catalogue.category_index, self.catalogue.membership.sum(axis=1)
+        return max(self.catalogue.categories[target], key=lambda name: (sizes[index[name]], name))
+
+    def _shown(
+        self, form: str, history: Sequence[int], target: int, rng: np.random.Generator
+    ) -> tuple[int, ...] | None:
+        """The items a form puts before the model, the target among them except in half of the pointwise ones."""
+        if form in ("matching", "taste"):
+            return None
+        if form == "wish":
+            return (target,)
+        others = np.setdiff1d(np.arange(len(self.catalogue)), [*history, target])
+        if form == "reranking":
+            return self._candidates([target], others, rng)
+        pair = rng.permutation([target, int(rng.choice(others))]).tolist()
+        return tuple(pair[:1] if form == "pointwise" else pair)
+
+    def _overhead(self, *_: object) -> int:
+        """More than any prompt may have: forms differ too much for a bound, every prompt's tokens are counted."""
+        return self.limit.max_prompt + 1
+
+
+def beam_lists(
+    model: PreTrainedModel | PeftModel,
+    chat_format: ChatFormat,
+    prompts: Sequence[Sequence[int]],
+    item_counts: Sequence[int],
+    max_new_tokens: int,
+    batch_size: int,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[str]:
+    """Answers whose k items are the k best beams of each prompt, one title each, in the form of every other answer.
+
+    Args:
+        model: in evaluation mode.
+        chat_format: of the model.
+        prompts: B rows of ids.
+        item_counts: B numbers of items.
+        max_new_tokens: longest title.
+        batch_size: sequences searched at once, all beams together.
+        progress: called with the number of prompts done.
+    """
+    lists = [""] * len(prompts)
+    for beams in sorted(set(item_counts)):
+        rows = [row for row, count in enumerate(item_counts) if count == beams]
+        rows.sort(key=lambda row: len(prompts[row]))
+        step = max(1, batch_size // beams)
+        for begin in range(0, len(rows), step):
+            chunk = rows[begin : begin + step]
+            found = beam_search(model, chat_format, [prompts[row] for row in chunk], max_new_tokens, beams)
+            for row, answers in zip(chunk, found, strict=True):
+                lists[row] = answer([chat_format.decode(tokens).replace("\n", " ").strip() for tokens in answers])
+            progress(len(chunk))
+    return lists

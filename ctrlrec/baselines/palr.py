@@ -1,0 +1,49 @@
+"""The row ``palr``: *PALR: Personalization Aware LLMs for Recommendation* (Chen, 2023), labels from behaviour alone.
+
+From its paper: the prompt shows the history as titles, the answer to learn is what the user really took next, and there
+are two kinds of instruction, one that recommends freely and one that selects from retrieved candidates. No teacher
+ranks a label.
+
+What differs from its paper: both kinds are worded as Listing 1, so that this row is asked what every other row is
+asked; candidates are the labels among random items instead of those of a retrieval model; there is no profile of the
+user in keywords, which its paper has a large model write; the backbone is that of the table.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import numpy as np
+
+from ctrlrec.instructions.builder import Draft, InstructionBuilder
+from ctrlrec.instructions.controls import Example, Task
+from ctrlrec.instructions.labels import Demand
+
+
+class PALRInstructions(InstructionBuilder):
+    """I0 alone; the labels are the next k interactions."""
+
+    def epoch(self, epoch: int, families: Collection[str]) -> list[Example]:
+        """One sample a user; users take turns with the two kinds of instruction.
+
+        Args:
+            epoch: from 0.
+            families: nothing is built unless sequential is among them.
+        """
+        if Task.SEQUENTIAL.family not in families:
+            return []
+        return [self._next_items(epoch, user) for user in self.users]
+
+    def _next_items(self, epoch: int, user: int) -> Example:
+        """A window as in training of the other rows; k is lowered to what is left of the training prefix."""
+        draft = self._window(epoch, user, Task.SEQUENTIAL)
+        items = self.sequences.train(user)
+        begin = int(np.flatnonzero(items == draft.target)[0])  # an item occurs once in a sequence
+        labels = tuple(items[begin : begin + draft.item_count].tolist())
+        return self._labelled(replace(draft, selects=(user + epoch) % 2 == 1), labels)
+
+    def validation(self) -> list[Example]:
+        """The validation item of a fixed random sample of users; behind it lies the test item, so k is 1."""
+        return [self._labelled(draft, (draft.target,)) for draft in self._validation_drafts((Task.SEQUENTIAL,))]
+
+    def _labelled(self, draft: Draft, labels: tuple[int, ...]) -> Example:
+        return self._example(draft, Demand(len(labels), None, 0, True), labels, (None,) * len(labels))

@@ -1,0 +1,44 @@
+"""Greedy answers from vLLM in process, an optional extra: ``pip install ctrlrec[vllm]``."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.lm.chat_format import ChatFormat
+
+
+def vllm_generator(
+    model: PreTrainedModel, chat_format: ChatFormat, max_length: int, seed: int
+) -> Callable[[Sequence[list[int]], int], list[list[int]]]:
+    """A function of prompts (rows of ids) and the longest answer that gives rows of generated ids.
+
+    Args:
+        model: with adapters folded in; vLLM reads it from a temporary folder and the object is no longer needed.
+        chat_format: of the model.
+        max_length: prompt and answer together.
+        seed: of the engine.
+
+    Raises:
+        CtrlRecError: where vLLM is not installed.
+    """
+    try:
+        from vllm import LLM, SamplingParams
+    except ImportError as error:
+        raise CtrlRecError(
+            f"generation.engine=vllm: vLLM cannot be imported ({error}); pip install 'ctrlrec[vllm]', or take engine=hf"
+        ) from None
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        chat_format.tokenizer.save_pretrained(folder)
+        # "vllm" as source of the defaults: a checkpoint's own sampling settings bend nothing
+        engine = LLM(model=str(Path(folder)), max_model_len=max_length, seed=seed, generation_config="vllm")
+
+    def generate(prompts: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:
+        greedy = SamplingParams(temperature=0.0, max_tokens=max_new_tokens, stop_token_ids=[chat_format.end])
+        replies = engine.generate([{"prompt_token_ids": row} for row in prompts], greedy, use_tqdm=False)
+        return [list(reply.outputs[0].token_ids) for reply in replies]
+
+    return generate
