@@ -238,6 +238,12 @@ def run(config: Config) -> dict[str, Result]:
     with explained(Path(config.output)):
         for name in requested(config):
             _ensure(name, config, results)
+        if "instructions" in results and not _instruction_set(config):
+            from ctrlrec.reporting.data_tables import write_data_tables
+            from ctrlrec.reporting.report import tables_folder
+
+            write_data_tables(results["data"].directory, results["instructions"].directory, tables_folder(config))
+            log.info("%-12s done   Tables 1 and 7 in %s", "tables", tables_folder(config))
         if "evaluate" in results:
             from ctrlrec.reporting.report import report
 

@@ -1,8 +1,10 @@
 """What a run shows at its end: tables, summary and figures of all finished rows that belong together."""
 
+import json
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from rich.console import Console
@@ -10,9 +12,11 @@ from rich.console import Console
 from ctrlrec.config import Config, plain
 from ctrlrec.provenance import write_text
 from ctrlrec.reporting import figures, render
-from ctrlrec.reporting.aggregate import aggregate, comparable, read_results
+from ctrlrec.reporting.aggregate import Result, aggregate, comparable, read_results
+from ctrlrec.reporting.cases import find_cases, write_cases
+from ctrlrec.reporting.comparisons import comparison_grid, comparisons
 from ctrlrec.reporting.summary import summary
-from ctrlrec.reporting.tables import TABLES, build, write_tables
+from ctrlrec.reporting.tables import TABLES, build, write_grid, write_tables
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +29,7 @@ def report(config: Config, directory: Path) -> Path:
         directory: its finished evaluation; siblings lie beside it.
 
     Returns:
-        The folder with ``tableN.*``, ``summary.md`` and ``curves-*.png``.
+        The folder with ``tableN.*``, ``summary.md``, ``comparisons.*``, ``curves-*.png`` and ``rows.json``.
     """
     finished = [
         path.parent for path in sorted(directory.parent.glob("*/metrics.json")) if path.parent.suffix != ".partial"
@@ -33,12 +37,21 @@ def report(config: Config, directory: Path) -> Path:
     settings = plain(config)
     results = comparable(read_results(finished), settings, directory)
     rows = aggregate(results, config.evaluation.confidence)
-    folder = Path(config.output) / "tables" / f"{config.dataset.name}-{config.model.name}-{config.budget.name}"
+    folder = tables_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
     answer = summary(rows)
+    evaluation = config.evaluation
+    found = comparisons(results, evaluation.bootstrap_resamples, evaluation.confidence, config.seed)
+    compared = comparison_grid(found)
+    cases = find_cases(results, config.cases)
     with FileLock(f"{folder}.lock"):  # runs of a sweep may end at the same time
         write_tables(rows, folder, published=config.dataset.name)
         write_text(folder / "summary.md", render.markdown(answer))
+        if compared is not None:
+            write_grid(compared, folder / "comparisons")
+        if cases:
+            write_cases(cases, folder)
+        write_text(folder / "rows.json", json.dumps([_made(result) for result in results], indent=2))
         _curves(directory, folder)
     console = Console(width=None if sys.stdout.isatty() else 120)  # a file needs no folding at 80
     for grid in (*(build(number, rows) for number in TABLES), answer):
@@ -46,6 +59,20 @@ def report(config: Config, directory: Path) -> Path:
             console.print(render.terminal(grid))
     log.info("%-12s done   %s", "tables", folder)
     return folder
+
+
+def tables_folder(config: Config) -> Path:
+    """Where the tables of runs on one data set, backbone and budget lie."""
+    return Path(config.output) / "tables" / f"{config.dataset.name}-{config.model.name}-{config.budget.name}"
+
+
+def _made(result: Result) -> dict[str, Any]:
+    """How a row of the tables was made."""
+    provenance = json.loads((result.directory / "provenance.json").read_text(encoding="utf-8"))
+    kept = ("command", "git_commit", "hardware", "packages", "seed", "wall_seconds", "upstream")
+    cells = [cell for metrics in result.metrics["settings"].values() for cell in metrics.values()]
+    users = max((cell["n"] for cell in cells), default=0)
+    return {"row": result.name, "n": users, **{key: provenance.get(key) for key in kept}}
 
 
 def _curves(evaluation: Path, folder: Path) -> None:

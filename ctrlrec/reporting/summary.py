@@ -24,16 +24,7 @@ def summary(rows: Sequence[Row]) -> Grid:
     teacher is shown for comparison and not marked: it cannot misspell a title.
     """
     ordered = in_order(rows)
-    lines = []
-    for setting, control in _CONTROL.items():
-        accuracy = ("HR@K", "NDCG@K") if setting == "formatting" else ("HR@10", "NDCG@10")
-        title = setting
-        for metric in (*control, *accuracy, *_FORMATTING):
-            column = Column(setting, metric)
-            if not any(column.cell(metrics) for _, metrics in ordered):
-                continue
-            lines.append(((title, f"{metric} {'↓' if column.falling else '↑'}"), _line(column, ordered)))
-            title = ""
+    lines = [(labels, _line(column, ordered)) for labels, column in lines_of(ordered)]
     return Grid(
         caption="Did it help? Percent; a (b) ±c: value, (without control), half the interval over users.",
         labels=("Setting", "Metric"),
@@ -41,6 +32,20 @@ def summary(rows: Sequence[Row]) -> Grid:
         heads=tuple(label(row) for row in ordered),
         rows=tuple(lines),
     )
+
+
+def lines_of(rows: Sequence[Row]) -> list[tuple[tuple[str, str], Column]]:
+    """Labels and column of each line that some row has a number of; a setting is named in its first line."""
+    lines = []
+    for setting, control in _CONTROL.items():
+        accuracy = ("HR@K", "NDCG@K") if setting == "formatting" else ("HR@10", "NDCG@10")
+        title = setting
+        for metric in (*control, *accuracy, *_FORMATTING):
+            column = Column(setting, metric)
+            if any(column.cell(metrics) for _, metrics in rows):
+                lines.append(((title, f"{metric} {'↓' if column.falling else '↑'}"), column))
+                title = ""
+    return lines
 
 
 def _line(column: Column, rows: Sequence[Row]) -> tuple[Cell, ...]:

@@ -132,15 +132,21 @@ def marks(shown: Sequence[str | None], falling: bool) -> list[Mark]:
     return ["" if text is None else names.get(float(text), "") for text in shown]
 
 
+def published_numbers(table: str) -> dict[str, dict[str, Any]]:
+    """What ``published.yaml`` keeps of a table, by the paper's data sets."""
+    text = resources.files("ctrlrec.reporting").joinpath("published.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)[table]
+
+
 def published_rows(number: int, dataset: str) -> list[Row]:
     """The rows the paper prints in a table, laid out like ``metrics.json`` without intervals; none for other data.
 
     Args:
         number: of the table, 2 to 5.
-        dataset: ``movie`` or ``steam`` in any case.
+        dataset: ``movie`` or ``steam`` in any case, or the name of one of the two in ``dataset=``.
     """
-    text = resources.files("ctrlrec.reporting").joinpath("published.yaml").read_text(encoding="utf-8")
-    printed = {name.lower(): rows for name, rows in yaml.safe_load(text)[f"table{number}"].items()}
+    dataset = dataset.removeprefix("amazon_")
+    printed = {name.lower(): rows for name, rows in published_numbers(f"table{number}").items()}
     places = [(column, metric) for column in TABLES[number].columns for metric in column.metrics]
     found: list[Row] = []
     for name, values in printed.get(dataset.lower(), {}).items():
@@ -248,13 +254,15 @@ def write_tables(rows: Sequence[Row], directory: Path, published: str | None = N
         grid = build(number, rows, published)
         if grid is None:
             continue
-        forms = {
-            ".md": render.markdown(grid),
-            ".tex": render.latex(grid),
-            ".html": render.web(grid),
-            ".csv": comma_separated(number, rows),
-        }
-        for suffix, text in forms.items():
-            written.append(directory / f"table{number}{suffix}")
-            write_text(written[-1], text)
+        written += write_grid(grid, directory / f"table{number}")
+        written.append(directory / f"table{number}.csv")
+        write_text(written[-1], comma_separated(number, rows))
     return written
+
+
+def write_grid(grid: Grid, stem: Path) -> list[Path]:
+    """Write a table as ``stem.md``, ``.tex`` and ``.html``, each file whole; their paths."""
+    forms = {".md": render.markdown(grid), ".tex": render.latex(grid), ".html": render.web(grid)}
+    for suffix, text in forms.items():
+        write_text(stem.with_name(stem.name + suffix), text)
+    return [stem.with_name(stem.name + suffix) for suffix in forms]

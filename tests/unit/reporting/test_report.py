@@ -1,11 +1,20 @@
 import json
+from html.parser import HTMLParser
 
 import pytest
+from evaluations import CATALOGUE, record, write_evaluation
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from ctrlrec.__main__ import conf_directory
-from ctrlrec.config import plain, validate
+from ctrlrec.config import validate
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.evaluation.metrics import mean_over_seeds, paired_bootstrap, paired_differences
+from ctrlrec.reporting import cases
+from ctrlrec.reporting.aggregate import read_results
+from ctrlrec.reporting.comparisons import comparison_grid, comparisons
+from ctrlrec.reporting.data_tables import table_1, table_7, write_data_tables
+from ctrlrec.reporting.render import markdown
 from ctrlrec.reporting.report import report
 
 
@@ -17,48 +26,196 @@ def config(root, *overrides):
 
 @pytest.fixture
 def evaluate(tmp_path):
-    def make(name, value, *overrides):
-        settings = config(tmp_path, *overrides)
-        directory = tmp_path / "evaluate" / name
-        directory.mkdir(parents=True)
-        cell = {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 50}
-        found = {"sequential": {"HR@10": cell}, "category_positive": {"TCP@10": cell}}
-        upstream = {stage: {"directory": str(tmp_path / stage)} for stage in ("sl", "rl")}
-        (directory / "metrics.json").write_text(json.dumps({"settings": found}))
-        (directory / "provenance.json").write_text(json.dumps({"config": plain(settings), "upstream": upstream}))
-        return settings, directory
+    def make(name, answer, *overrides, **options):
+        settings = config(tmp_path, "evaluation.bootstrap_resamples=200", *overrides)
+        return settings, write_evaluation(tmp_path, name, settings, answer, **options)
 
     return make
 
 
+def good(setting, user):
+    return ("Clerks", "E.T.", "Fargo")
+
+
+def bad(setting, user):
+    return ("Alien", "Alien", "No Such Film")
+
+
 def test_a_run_reports_all_finished_rows_that_belong_together(tmp_path, evaluate, capsys):
-    evaluate("zero", 0.2, "variant=zero_shot")
-    evaluate("v2", 0.4, "variant=v2", "rl.iterations=77")
-    evaluate("v1-another", 0.9, "variant=v1", "sl.epochs=77")
+    evaluate("zero", bad, "variant=zero_shot")
+    evaluate("v2", bad, "variant=v2", "rl.iterations=77")
+    evaluate("v1-another", good, "variant=v1", "sl.epochs=77")
     (tmp_path / "evaluate" / "v3.partial").mkdir()
     (tmp_path / "evaluate" / "v3.partial" / "metrics.json").write_text("{}")
     for attempt in (0, 1):
         log = tmp_path / "rl" / "logs" / f"attempt_{attempt}" / "metrics.csv"
         log.parent.mkdir(parents=True)
         log.write_text("step,reward/total\n0,1\n1,2\n")
-    settings, directory = evaluate("full", 0.6, "variant=full")
+    settings, directory = evaluate("full", good, "variant=full")
 
     folder = report(settings, directory)
 
     text = (folder / "table2.md").read_text()
     assert [line.split(" | ")[0] for line in text.splitlines()[4:]] == ["| zero\\_shot", "| v2", "| full"]
-    assert "**60.0** <sub>±10.0</sub>" in (folder / "summary.md").read_text()
+    assert "**100.0** <sub>±0.0</sub>" in (folder / "summary.md").read_text()
     assert {path.name for path in folder.iterdir()} == {
-        *(f"table{number}{form}" for number in (2, 3) for form in (".md", ".tex", ".html", ".csv")),
+        *(f"table{number}{form}" for number in (2, 4) for form in (".md", ".tex", ".html", ".csv")),
+        *(f"comparisons{form}" for form in (".md", ".tex", ".html")),
+        "table6.md",
+        "table6.html",
         "summary.md",
+        "rows.json",
         "curves-rl-full.png",
     }
     printed = capsys.readouterr().out
     assert "Table 2 of the paper" in printed
-    assert printed.index("Did it help?") > printed.index("Table 3 of the paper")
+    assert printed.index("Did it help?") > printed.index("Table 4 of the paper")
+    made = json.loads((folder / "rows.json").read_text())
+    assert [(row["row"], row["n"], row["seed"]) for row in made] == [("zero_shot", 4, 0), ("v2", 4, 0), ("full", 4, 0)]
 
 
 def test_seeds_become_one_row(evaluate):
-    evaluate("one", 0.4, "variant=v2", "seed=1")
-    settings, directory = evaluate("two", 0.6, "variant=v2", "seed=2")
+    evaluate("one", bad, "variant=v2", "seed=1")
+    settings, directory = evaluate("two", good, "variant=v2", "seed=2")
     assert "v2 (2 seeds)" in (report(settings, directory) / "table2.md").read_text()
+
+
+def test_a_row_with_its_own_backbone_stands_in_the_table_and_others_do_not(evaluate):
+    t5 = ("model=flan_t5_xl", "model.path=somewhere")
+    evaluate("beams", good, "variant=instructrec", *t5)
+    evaluate("palr", good, "variant=palr", *t5)
+    settings, directory = evaluate("full", good, "variant=full")
+    text = (report(settings, directory) / "table2.md").read_text()
+    assert "instructrec" in text and "palr" not in text
+
+
+def test_a_clear_difference_is_certain_and_an_even_one_is_not(tmp_path, evaluate):
+    def even(setting, user):
+        return good(setting, user) if user % 2 else bad(setting, user)
+
+    def odd(setting, user):
+        return bad(setting, user) if user % 2 else good(setting, user)
+
+    directories = [
+        evaluate("v2", even, "variant=v2", users=20)[1],
+        evaluate("v3", odd, "variant=v3", users=20)[1],
+        evaluate("full", good, "variant=full", users=20)[1],
+    ]
+    found = comparisons(read_results(directories), 200, 0.95, 0)
+    assert list(found) == [("v3", "v2"), ("full", "v2"), ("full", "v3")]
+    sure, unsure = found["full", "v2"]["sequential"]["HR@10"], found["v3", "v2"]["sequential"]["HR@10"]
+    assert sure["value"] == 0.5 and sure["low"] > 0 and sure["n"] == 20
+    assert unsure["value"] == 0 and unsure["low"] < 0 < unsure["high"]
+    lines = markdown(comparison_grid(found)).splitlines()
+    assert lines[2].startswith("| Setting | Metric | v3 - v2 | full - v2 | full - v3 |")
+    assert "**-" in next(line for line in lines if "RepeatItem" in line)  # fewer repeats are better
+    assert comparison_grid({}) is None
+
+
+def test_seeds_are_compared_user_by_user_and_only_with_their_like(evaluate, tmp_path):
+    answers = [("v2", 0, bad), ("v2", 1, good), ("full", 0, good), ("full", 1, good)]
+    rows = [evaluate(f"{row}{seed}", said, f"variant={row}", f"seed={seed}", users=6)[1] for row, seed, said in answers]
+    cell = comparisons(read_results(rows), 100, 0.95, 0)["full", "v2"]["sequential"]["HR@10"]
+    assert (cell["value"], cell["n"]) == (0.5, 6)  # a user's mean over seeds, not twelve users
+    provenance = json.loads((rows[0] / "provenance.json").read_text())
+    provenance["upstream"]["data"]["fingerprint"] = "other"
+    (rows[0] / "provenance.json").write_text(json.dumps(provenance))
+    assert comparisons(read_results(rows), 100, 0.95, 0)["full", "v2"]["sequential"]["HR@10"]["value"] == 0
+
+
+def test_the_mean_over_seeds_keeps_what_all_have():
+    first = [record("sequential", user, ("Clerks",)) for user in (1, 2, 3)]
+    none = [record("sequential", user, ("Jaws",)) for user in (1, 2, 3)]
+    parts = [paired_differences(first, none, CATALOGUE), paired_differences(first[1:], first[1:], CATALOGUE)]
+    mean = mean_over_seeds(parts)["sequential"]
+    assert mean.users == ("u2", "u3") and mean.values["HR@10"].tolist() == [0.5, 0.5]
+    whole = paired_bootstrap(first, none, CATALOGUE, 50, 0.95, 0)["settings"]["sequential"]["HR@10"]
+    assert whole == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 3}
+
+
+# ---------------------------------------------------------------- Table 6
+
+
+def mixed(setting, user):
+    return ("Clerks", "Alien", "Clerks", "Nobody <script>", "Ikiru")
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.add(tag)
+
+
+def test_a_case_says_what_every_item_is_and_what_it_earns(evaluate, tmp_path):
+    directories = [evaluate("v2", mixed, "variant=v2")[1], evaluate("full", good, "variant=full")[1]]
+    results = read_results(directories)
+    chosen = config(tmp_path, "cases.users=[u2]", "cases.settings=[about_30]").cases
+    (case,) = cases.find_cases(results, chosen)
+    assert (case.user, case.setting, case.target, case.category) == ("u2", "about_30", "Clerks", "Horror")
+    assert [answer.row for answer in case.answers] == ["v2", "full"]
+    items = case.answers[0].items
+    assert [item.marks for item in items] == [
+        ("target", "inside"),
+        ("inside", "history"),
+        ("target", "inside", "repeat"),
+        ("nonexistent",),
+        ("inside", "excess"),
+    ]
+    # Eq. 1 and 2: the target earns 1; of three items 30% are less than one, so Algorithm 1 gives it no control score.
+    assert items[0].reward == pytest.approx(0.5 * 1 + 0.5 * 0)
+    assert [item.reward for item in items[1:]] == [-1.0] * 4
+
+
+def test_the_pages_show_text_and_no_markup_of_it(evaluate, tmp_path):
+    def hostile(setting, user):
+        return ("<b>Heat</b> | x", "Nobody <script>alert(1)</script>\x1b[31m", "a | b")
+
+    settings, directory = evaluate("full", hostile, "variant=full", "cases.settings=[sequential]", "cases.count=1")
+    folder = report(settings, directory)
+    page = (folder / "table6.html").read_text()
+    parser = Tags()
+    parser.feed(page)
+    assert "script" not in parser.seen and "\x1b" not in page
+    assert "&lt;b&gt;Heat&lt;/b&gt; | x" in page and page.count("<h2>") == 1
+    text = (folder / "table6.md").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("| full |")]
+    assert line.count(" | ") == 2 and "<script>" not in text and "invented" in line
+
+
+def test_a_user_who_was_not_asked_is_named(evaluate):
+    settings, directory = evaluate("full", good, "variant=full", "cases.users=[u2,nobody]")
+    with pytest.raises(CtrlRecError, match="nobody was not asked"):
+        report(settings, directory)
+
+
+# ---------------------------------------------------------------- Tables 1 and 7
+
+
+def test_tables_of_the_data_stand_beside_the_printed_numbers(tmp_path):
+    kept = {"users": 943, "items": 1349, "interactions": 99287, "sparsity": 0.92195}
+    assert "| films | 943 | 1349 | 99287 | 92.20 |" in markdown(table_1({"dataset": "films", "kept": kept}))
+    assert "| steam (paper) | 12658 | 8572 | 632900 | 99.42 |" in markdown(table_1({"dataset": "films", "kept": kept}))
+    counts = {"counts": {"sequential": 943, "category_positive": 472, "search": 1349}, "total": 2764}
+    text = markdown(table_7("films", counts))
+    assert "| I0 | 943 | 13218 | 12658 |" in text and "| ALL | 2764 | 87597 | 69819 |" in text
+    assert "| I4 | - | 29199 | 23273 |" in text
+    for folder, name, content in (
+        ("d", "report.json", {"dataset": "films", "kept": kept}),
+        ("i", "counts.json", counts),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text(json.dumps(content))
+    write_data_tables(tmp_path / "d", tmp_path / "i", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"table{number}{form}" for number in (1, 7) for form in (".md", ".tex", ".html")
+    }
+
+
+def test_the_printed_parts_of_table_7_add_up():
+    from ctrlrec.reporting.tables import published_numbers
+
+    for numbers in published_numbers("table7").values():
+        assert sum(value for kind, value in numbers.items() if kind != "all") == numbers["all"]

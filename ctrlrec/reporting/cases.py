@@ -1,0 +1,202 @@
+"""The case-study page (Table 6): chosen users, the answers of all rows, what each item is and what it earns."""
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctrlrec.config import CasesConfig
+from ctrlrec.data.catalogue import Catalogue
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.evaluation.settings import SETTINGS
+from ctrlrec.instructions.controls import Instruction, Task
+from ctrlrec.judging import Judgement, legality
+from ctrlrec.provenance import read_jsonl, write_text
+from ctrlrec.reporting.aggregate import Result
+from ctrlrec.reporting.render import inert, markdown_text
+from ctrlrec.reporting.tables import ROW_ORDER
+from ctrlrec.rewards.scheme import SCHEMES
+
+# What an item can be, in the order in which it is said, with the words and the colours of the page.
+_MARKS = {
+    "target": ("the target", "#1a7f37"),
+    "inside": ("in the category", "#0550ae"),
+    "history": ("in the history", "#9a6700"),
+    "repeat": ("repeated", "#bc4c00"),
+    "nonexistent": ("invented", "#cf222e"),
+    "excess": ("beyond k", "#6e7781"),
+}
+_STYLE = "body{font:15px sans-serif;max-width:60em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}" + (
+    "td,th{border:1px solid #d0d7de;padding:.3em .6em;text-align:left;vertical-align:top}blockquote{color:#57606a}"
+)
+
+
+@dataclass(frozen=True)
+class ShownItem:
+    """One item of an answer: as written, what it is, and its item-level reward."""
+
+    title: str
+    marks: tuple[str, ...]
+    reward: float
+
+
+@dataclass(frozen=True)
+class ShownAnswer:
+    """A row's answer to one question, with its list-level reward before the weight."""
+
+    row: str
+    items: tuple[ShownItem, ...]
+    list_reward: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question to one user and what every row answered."""
+
+    user: str
+    setting: str
+    prompt: str
+    target: str
+    category: str | None
+    answers: tuple[ShownAnswer, ...]
+
+
+def find_cases(results: Sequence[Result], config: CasesConfig) -> list[Case]:
+    """The chosen users' questions with the answers of all rows, of several seeds the smallest.
+
+    Titles are judged as rewards judge them: exactly. What a reward needs of the teacher stands in the predictions.
+
+    Raises:
+        CtrlRecError: where a chosen user was not asked.
+    """
+    rows: dict[str, Result] = {}
+    for result in sorted(results, key=lambda result: result.seed):
+        rows.setdefault(result.name, result)
+    order = sorted(rows, key=lambda name: (ROW_ORDER.index(name) if name in ROW_ORDER else len(ROW_ORDER), name))
+    found: dict[tuple[str, str], list[tuple[str, dict[str, Any], ShownAnswer]]] = {}
+    for name in order:
+        result = rows[name]
+        catalogue = Catalogue.load(result.input("data") / "catalogue.jsonl")
+        for record in read_jsonl(result.directory / "predictions.jsonl"):
+            if record["setting"] in config.settings:
+                answer = _judged(name, record, catalogue, result.config["reward"]["name"])
+                found.setdefault((record["setting"], str(record["user"])), []).append((name, record, answer))
+    everyone = list(dict.fromkeys(user for _, user in found))
+    if unknown := [user for user in config.users if user not in everyone]:
+        raise CtrlRecError(
+            f"cases.users: {', '.join(unknown)} was not asked in {', '.join(config.settings)}; "
+            f"asked were {', '.join(everyone[:5])}, ..."
+        )
+    cases = []
+    for user in config.users or everyone[: config.count]:
+        for setting in config.settings:
+            answered = found.get((setting, user), [])
+            if answered:
+                # A row with words of its own is shown beside the others under their question.
+                record = next((part for name, part, _ in answered if name != "instructrec"), answered[0][1])
+                shown = tuple(answer for _, _, answer in answered)
+                cases.append(Case(user, setting, record["prompt"], record["target"], record["category"], shown))
+    return cases
+
+
+def judgement_of(record: Mapping[str, Any], task: Task, catalogue: Catalogue) -> Judgement:
+    """The judgement of an answer on disk: a line of ``predictions.jsonl`` or of ``rollouts.jsonl``."""
+    index, offered = catalogue.title_index, record.get("candidates")
+    known = index if offered is None else {title: index[title] for title in offered}
+    items = tuple(known.get(title) for title in record["titles"])
+    history, category = tuple(index[title] for title in record["history"]), record["category"]
+    instruction = Instruction(
+        task,
+        str(record["user"]),
+        history,
+        index[record["target"]],
+        record["item_count"],
+        category,
+        record["proportion"],
+        None if offered is None else tuple(index[title] for title in offered),
+        (("user", record.get("prompt", "")),),
+    )
+    members = catalogue.membership[catalogue.category_index[category]] if category is not None else None
+    return Judgement(
+        instruction,
+        items,
+        legality(items, history, record["item_count"]),
+        tuple(members is not None and item is not None and bool(members[item]) for item in items),
+        tuple(None if item is None else rank for item, rank in zip(items, record["teacher_rank"], strict=True)),
+        0 if members is None else int(members.sum()),
+    )
+
+
+def _judged(row: str, record: Mapping[str, Any], catalogue: Catalogue, reward: str) -> ShownAnswer:
+    judgement, scheme = judgement_of(record, SETTINGS[record["setting"]].task, catalogue), SCHEMES[reward]
+    target = judgement.instruction.target
+    shown = []
+    for title, item, inside, reason, earned in zip(
+        record["titles"], judgement.items, judgement.inside, judgement.illegal, scheme.item(judgement), strict=True
+    ):
+        marks = (item == target and "target", inside and "inside", reason)
+        shown.append(ShownItem(title, tuple(mark for mark in marks if mark), earned))
+    return ShownAnswer(row, tuple(shown), scheme.list(judgement))
+
+
+def _decisive(marks: Sequence[str]) -> str:
+    """What colours an item: why it is illegal, else that it is the target, else its category."""
+    return max(marks, key=lambda mark: (mark not in ("target", "inside"), mark == "target"))
+
+
+def web_page(cases: Sequence[Case]) -> str:
+    """The page as HTML without scripts; all text is made inert."""
+
+    def text(raw: str) -> str:
+        return html.escape(inert(raw))
+
+    def item(shown: ShownItem) -> str:
+        title = text(shown.title)
+        if shown.marks:
+            title = f'<b style="color:{_MARKS[_decisive(shown.marks)][1]}">{title}</b>'
+        said = ", ".join(_MARKS[mark][0] for mark in shown.marks)
+        return f"<li>{title} <small>{shown.reward:+.2f}{', ' + said if said else ''}</small></li>"
+
+    legend = ", ".join(f'<b style="color:{colour}">{words}</b>' for words, colour in _MARKS.values())
+    parts = [
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Cases</title>',
+        f"<style>{_STYLE}</style></head><body>",
+        f"<h1>Answers of all rows</h1><p>An item is {legend}, or just an item. Behind it: its item reward.</p>",
+    ]
+    for case in cases:
+        wanted = f"; category <b>{text(case.category)}</b>" if case.category else ""
+        parts.append(f"<h2>User {text(case.user)}, {case.setting}</h2><blockquote>{text(case.prompt)}</blockquote>")
+        parts.append(f"<p>Taken next: <b>{text(case.target)}</b>{wanted}</p><table>")
+        parts.append("<tr><th>Row</th><th>Answer</th><th>List reward</th></tr>")
+        for answer in case.answers:
+            items = "".join(map(item, answer.items))
+            parts.append(
+                f"<tr><td>{text(answer.row)}</td><td><ol>{items}</ol></td><td>{answer.list_reward:+.2f}</td></tr>"
+            )
+        parts.append("</table>")
+    return "\n".join([*parts, "</body></html>"]) + "\n"
+
+
+def markdown_page(cases: Sequence[Case]) -> str:
+    """The page as Markdown, which has words where the other has colours."""
+    lines = ["# Answers of all rows", "", "Behind each item: its item reward, and what it is.", ""]
+    for case in cases:
+        wanted = f"; category **{markdown_text(case.category)}**" if case.category else ""
+        lines += [f"## User {markdown_text(case.user)}, {markdown_text(case.setting)}", ""]
+        lines += [f"> {markdown_text(case.prompt)}", "", f"Taken next: **{markdown_text(case.target)}**{wanted}", ""]
+        lines += ["| Row | Answer | List reward |", "| --- | --- | ---: |"]
+        for answer in case.answers:
+            items = []
+            for place, shown in enumerate(answer.items, 1):
+                said = ", ".join((f"{shown.reward:+.2f}", *(_MARKS[mark][0] for mark in shown.marks)))
+                items.append(f"{place}. {markdown_text(shown.title)} *({said})*")
+            lines.append(f"| {markdown_text(answer.row)} | {'<br>'.join(items)} | {answer.list_reward:+.2f} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def write_cases(cases: Sequence[Case], folder: Path) -> None:
+    """Write ``table6.html`` and ``table6.md``."""
+    write_text(folder / "table6.html", web_page(cases))
+    write_text(folder / "table6.md", markdown_page(cases))
