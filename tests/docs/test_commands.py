@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from ctrlrec.__main__ import conf_directory
 from ctrlrec.config import validate
+from ctrlrec.reporting.tables import TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "experiments").rglob("*.md"))]
@@ -24,8 +25,13 @@ def commands(pattern: str) -> list[str]:
 
 
 def runs(command: str) -> list[list[str]]:
-    """The override lists that a command stands for: one, or every combination of a multirun."""
+    """The override lists that a command stands for: one, or every combination of a multirun and its experiment."""
     words = [word for word in shlex.split(command)[3:] if not word.startswith("-")]
+    if "-m" in command.split():
+        plain = [word for word in words if "," not in word]
+        params = compose("config", plain, return_hydra_config=True).hydra.sweeper.params or {}
+        given = {word.split("=", 1)[0] for word in words}
+        words += [f"{key}={value}" for key, value in params.items() if key not in given]
     choices = []
     for word in words:
         key, value = word.split("=", 1)
@@ -39,6 +45,19 @@ def test_command_composes(command: str) -> None:
     with initialize_config_dir(str(conf_directory()), version_base="1.3"):
         for overrides in runs(command):
             validate(compose("config", overrides))
+
+
+def test_a_table_of_the_paper_is_one_sweep_over_its_rows() -> None:
+    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+        rows = {
+            number: [row[-1] for row in runs(f"python -m ctrlrec -m experiment=table{number}")] for number in TABLES
+        }
+    assert rows[2] == ["variant=sasrec", *rows[3]]
+    assert rows[3] == [f"variant={name}" for name in ("zero_shot", "instructrec", "palr", "v1", "v2", "v3", "full")]
+    assert rows[3] == rows[4] == rows[5]
+    for number in range(1, 8):
+        (folder,) = (ROOT / "experiments").glob(f"table{number}_*")
+        assert f"experiment=table{number}\n" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("command", commands(r"make "))
