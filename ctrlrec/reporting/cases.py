@@ -10,11 +10,11 @@ from ctrlrec.config import CasesConfig
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.settings import SETTINGS
+from ctrlrec.inert import inert, markdown_text
 from ctrlrec.instructions.controls import Instruction, Task
 from ctrlrec.judging import Judgement, legality
 from ctrlrec.provenance import read_jsonl, write_text
 from ctrlrec.reporting.aggregate import Result
-from ctrlrec.reporting.render import inert, markdown_text
 from ctrlrec.reporting.tables import ROW_ORDER
 from ctrlrec.rewards.scheme import SCHEMES
 
