@@ -2,19 +2,28 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 RUN = $(VENV)/bin/python
-READY = $(VENV)/.ready
+PIP = $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+# glibc would give large tensors back to the system at every step; other systems ignore these.
+export MALLOC_TRIM_THRESHOLD_ = 4000000000
+export MALLOC_MMAP_THRESHOLD_ = 4000000000
 
-.PHONY: help setup demo ablation test test-slow lint type clean
+.PHONY: help setup setup-dev demo ablation test test-slow lint type clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-$(READY): pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP) .
 	@touch $@
 
-setup: $(READY)  ## a virtual environment with everything pinned in constraints.txt
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(PIP) '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.ready  ## a virtual environment with everything pinned in constraints.txt
+
+setup-dev: $(VENV)/.ready-dev  ## the same with the tools of tests and checks
 
 demo: setup  ## minutes on two cores: before, after SL and after RL, side by side over all seven settings
 	$(RUN) -m ctrlrec -m variant=zero_shot,v2,full budget=demo
@@ -22,17 +31,17 @@ demo: setup  ## minutes on two cores: before, after SL and after RL, side by sid
 ablation: setup  ## about an hour a row on two cores: the ablation rows v1, v2, v3, full; resumes when run again
 	$(RUN) -m ctrlrec -m variant=v1,v2,v3,full budget=small
 
-test: setup  ## the fast tests
+test: setup-dev  ## the fast tests
 	$(RUN) -m pytest -n 2 --dist loadgroup
 
-test-slow: setup  ## every test, the slow ones included
+test-slow: setup-dev  ## every test, the slow ones included
 	$(RUN) -m pytest -n 2 --dist loadgroup -m 'slow or not slow'
 
-lint: setup  ## style and formatting
+lint: setup-dev  ## style and formatting
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
-type: setup  ## static types
+type: setup-dev  ## static types
 	$(RUN) -m mypy
 
 clean:  ## remove the environment and caches; results under runs/ stay

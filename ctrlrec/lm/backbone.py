@@ -120,7 +120,7 @@ def load_model(config: ModelConfig, cache: Path, tokenizer: PreTrainedTokenizerB
             num_attention_heads=config.heads,
             max_position_embeddings=config.max_length,
             tie_word_embeddings=True,
-            attn_implementation=config.attention,
+            attn_implementation=config.attention,  # type: ignore[call-arg]
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
