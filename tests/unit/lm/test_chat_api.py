@@ -98,7 +98,9 @@ def test_what_may_pass_is_tried_again(make: Callable[..., ChatClient], server: S
     assert client.report()["retries"] == 2 and len(server.requests) == 4
 
 
-@pytest.mark.parametrize("broken", [failing(500, "down\nfor good"), failing(200, "garbage \x1b[31m"), half], ids=str)
+@pytest.mark.parametrize(
+    "broken", [failing(500, "down\nfor good"), failing(200, "garbage \x1b[31m"), half], ids=("500", "text", "half")
+)
 def test_what_does_not_pass_is_an_error_of_one_line(
     make: Callable[..., ChatClient], server: Server, broken: Behaviour
 ) -> None:
@@ -117,7 +119,9 @@ def test_a_silent_server_times_out(make: Callable[..., ChatClient], server: Serv
     assert time.monotonic() - started < 1.4 and client.report()["retries"] == 1
 
 
-@pytest.mark.parametrize("header", [lambda: "1", lambda: email.utils.formatdate(time.time() + 2.5, usegmt=True)])
+@pytest.mark.parametrize(
+    "header", [lambda: "1", lambda: email.utils.formatdate(time.time() + 2.5, usegmt=True)], ids=("seconds", "date")
+)
 def test_retry_after_holds_for_every_request(
     make: Callable[..., ChatClient], server: Server, header: Callable[[], str]
 ) -> None:
