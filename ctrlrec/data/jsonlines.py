@@ -11,6 +11,9 @@ from ctrlrec.data.files import SourceFile
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.objects import Schema, read_objects
 
+# The fast parser writes NUL for half a surrogate pair, and whatever stands in the place of text as JSON.
+_DOUBTFUL = r"\x00|^(?:[\[{]|true$|false$)"
+
 
 def read_json_lines(file: SourceFile, schema: Schema, ledger: Ledger) -> Iterator[pl.DataFrame]:
     """Some fields of a JSON Lines file, and the ``line`` of every row; see :func:`read_objects`."""
@@ -20,15 +23,15 @@ def read_json_lines(file: SourceFile, schema: Schema, ledger: Ledger) -> Iterato
             frame = pl.read_ndjson(io.BytesIO(text.encode()), schema=dict(schema))
         except pl.exceptions.PolarsError:
             return None
-        # The fast parser writes NUL for half a surrogate pair; the exact one marks it.
-        texts = [name for name, kind in schema.items() if kind == pl.String]
-        return (
-            None
-            if frame.select(pl.any_horizontal(pl.col(texts).str.contains("\0", literal=True).any())).item()
-            else frame
-        )
+        return None if any(_doubtful(column) for column in frame) else frame
 
     return read_objects(file, schema, ledger, "a JSON object", block, _line)
+
+
+def _doubtful(column: pl.Series) -> bool:
+    while isinstance(column.dtype, pl.List):
+        column = column.explode()
+    return bool(column.str.contains(_DOUBTFUL).any())
 
 
 def _line(line: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from ctrlrec.data.files import SourceFile
@@ -61,15 +62,20 @@ def read_objects(
 
 
 def coerce(value: Any, kind: Any) -> Any:
-    """A parsed value as text or (nested) list of text; a single value where a list is expected is a list of it."""
-    if value is None:
-        return None
-    if isinstance(kind, pl.List):
+    """A parsed value as text or (nested) list of text; a single value where a list is expected is a list of it.
+
+    What is neither text nor a number is none: a list or dictionary where text is expected, a truth value, NaN. A number
+    is written as the fast JSON parser does, 5.0 as "5", so that a damaged neighbour changes no text.
+    """
+    if isinstance(kind, pl.List) and value is not None:
         values = value if isinstance(value, (list, tuple)) else [value]
         return [coerce(each, kind.inner) for each in values]
+    if isinstance(value, float):
+        return np.format_float_positional(value, trim="-") if np.isfinite(value) else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
     # Half a surrogate pair is no character; Python's own way to mark one is U+FFFD.
-    text = value if isinstance(value, str) else str(value)
-    return _SURROGATE.sub(_join_surrogates, text)
+    return _SURROGATE.sub(_join_surrogates, value) if isinstance(value, str) else None
 
 
 def _join_surrogates(found: re.Match[str]) -> str:

@@ -18,7 +18,7 @@ from ctrlrec.data.files import SourceFile
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.sources import SOURCES, Source
 
-_FORMAT = 1  # raised whenever reading or cleaning changes what the same files give
+_FORMAT = 2  # raised whenever reading or cleaning changes what the same files give
 
 
 @dataclass(frozen=True)
