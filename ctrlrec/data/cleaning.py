@@ -13,7 +13,9 @@ _TAGS = "a|b|br|div|em|font|form|h[1-6]|i|img|input|li|p|script|span|strong|styl
 _SCRAP = rf"</?(?i:{_TAGS})(?:\s|/?>)|\bgetTime\(|\bfunction\s*\("
 _PAGE = re.compile(_SCRAP)
 _SECOND = 1_000_000
-_DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f%#z", "%m %d, %Y")
+_DATE_FORMATS = (
+    "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M%#z", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f%#z", "%m %d, %Y",
+)  # fmt: skip
 
 
 def _text(column: pl.Expr) -> pl.Expr:
@@ -36,8 +38,10 @@ def microseconds(stamps: pl.Series) -> pl.Series:
     Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970 by their size (seconds below 1e11, the
     year 5138); dates are ISO 8601 with or without time and zone (UTC where there is none), or "06 17, 2018".
     """
-    if stamps.dtype.is_temporal():
+    if isinstance(stamps.dtype, pl.Date | pl.Datetime):
         return stamps.cast(pl.Datetime("us")).dt.timestamp("us")
+    if stamps.dtype == pl.String:
+        stamps = stamps.str.strip_chars().str.replace("T", " ", literal=True)
     whole, real = stamps.cast(pl.Int64, strict=False), stamps.cast(pl.Float64, strict=False)
     dates = whole.clear(len(stamps))
     if stamps.dtype == pl.String:
