@@ -77,13 +77,21 @@ def parse_literal(line: str) -> dict[str, Any]:
     Raises:
         ValueError: for anything that is not the literal of a dictionary: a call, a name, a broken or monstrous line.
     """
-    line = line.strip()
-    if len(line) > _MAX_LITERAL or _NESTED.search(line):
-        raise ValueError("too long or nested too deep")
-    try:
-        value = ast.literal_eval(line)
-    except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise ValueError(str(error)) from None
+    value = constant(line.strip())
     if not isinstance(value, dict):
         raise ValueError("not a dictionary")
     return value
+
+
+def constant(text: str) -> Any:
+    """The value a literal spells, never evaluated.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if len(text) > _MAX_LITERAL or _NESTED.search(text):
+        raise ValueError("too long or nested too deep")
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ValueError(str(error)) from None

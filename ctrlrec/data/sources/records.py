@@ -1,15 +1,20 @@
-"""Records: the plain format for data of the user's own."""
+"""Records: the plain format for data of the user's own, as CSV, TSV, JSON Lines or parquet."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+from polars import selectors
 
 from ctrlrec.config import CategoryKind, DatasetConfig
 from ctrlrec.data.delimited import read_table
 from ctrlrec.data.files import SourceFile, find
 from ctrlrec.data.jsonlines import read_json_lines
 from ctrlrec.data.ledger import Ledger
+from ctrlrec.data.literals import constant
+from ctrlrec.data.objects import coerce
 from ctrlrec.data.sources.base import INTERACTION_FIELDS, Source
 from ctrlrec.errors import CtrlRecError
 
@@ -55,19 +60,32 @@ def _items(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
         return
     blocks = [_parquet(file, _ITEMS)] if ending == ".parquet" else read_table(file, _SEPARATORS[ending], _ITEMS, ledger)
     for rows in blocks:
-        listed = isinstance(rows.schema["categories"], pl.List)
-        yield rows if listed else rows.with_columns(pl.col("categories").cast(pl.String).str.split(_LIST_SEPARATOR))
+        names = [_names(value) for value in rows["categories"].to_list()]
+        yield rows.with_columns(pl.Series("categories", names, dtype=pl.List(pl.String)))
+
+
+def _names(value: Any) -> list[str | None] | None:
+    """Categories of one field: a list, the text of a list as JSON or Python writes it, or names with "|" between."""
+    if not isinstance(value, str):
+        return coerce(value, pl.List(pl.String))
+    if value.startswith("["):
+        with contextlib.suppress(ValueError):  # a name may be in brackets, too
+            return coerce(constant(value), pl.List(pl.String))
+    return value.split(_LIST_SEPARATOR)
 
 
 def _parquet(file: SourceFile, columns: tuple[str, ...]) -> pl.DataFrame:
+    """Some columns of a parquet file as text, but for timestamps with a type of their own and lists of categories."""
+    typed = selectors.numeric() | selectors.temporal() | selectors.by_name("categories", require_all=False)
+    text = ~typed | selectors.by_name(*columns[:2])
     with file.open() as stream:
         try:
-            frame = pl.read_parquet(stream, columns=list(columns))
+            frame = pl.read_parquet(stream, columns=list(columns)).with_columns(text.cast(pl.String))
         except (pl.exceptions.PolarsError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise CtrlRecError(f"{file}: not a parquet file with columns {', '.join(columns)} ({reason})") from None
     row = pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).alias("line")
-    return frame.with_columns(pl.col(columns[:2]).cast(pl.String), row)
+    return frame.with_columns(row)
 
 
 SOURCE = Source(CategoryKind.auto, _locate, _interactions, _items)

@@ -125,11 +125,11 @@ def test_a_malicious_literal_is_skipped_and_counted_and_does_nothing(tmp_path, l
     ids=lambda line: line[:12].replace("\0", "0"),
 )
 def test_a_monstrous_line_costs_no_crash_and_no_time(tmp_path, line):
-    ledger, started = Ledger(), time.perf_counter()
+    ledger, started = Ledger(), time.process_time()
     lines = [*("{'id': 'x'}" for _ in range(20)), line]
     assert len(read(write(tmp_path / "x.json", lines), ledger)) == 20
     assert sum(found["rows"] for found in ledger.report().values()) == 1
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("line", ["[1]", "'text'", "1", "{1, 2}", "", "{'a': b}"])
