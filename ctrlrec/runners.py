@@ -62,18 +62,31 @@ def data(config: Config, inputs: Inputs, directory: Path) -> None:
 
 
 def cut_titles(tokenizer: Any, titles: Sequence[str], limit: int) -> list[str]:
-    """Titles cut behind their ``limit``-th token."""
-    if not titles:
-        return []
-    offsets = tokenizer(
-        list(titles),
-        add_special_tokens=False,
-        split_special_tokens=True,
-        return_offsets_mapping=True,
-        truncation=True,
-        max_length=limit,
-    )["offset_mapping"]
-    return [title[: spans[-1][1]].rstrip() if spans else title for title, spans in zip(titles, offsets, strict=True)]
+    """Titles of at most ``limit`` tokens: cut where the token behind the last begins, but never to nothing.
+
+    A token of a byte-level tokenizer may hold parts of two characters. They go together, and what is left may again be
+    too long.
+    """
+    cut = list(titles)
+    long = list(range(len(cut)))
+    while long:
+        offsets = tokenizer(
+            [cut[index] for index in long],
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_offsets_mapping=True,
+            truncation=True,
+            max_length=limit + 1,
+        )["offset_mapping"]
+        shorter = {
+            index: cut[index][: spans[limit][0]].rstrip() or cut[index][:1]
+            for index, spans in zip(long, offsets, strict=True)
+            if len(spans) > limit
+        }
+        long = [index for index, title in shorter.items() if title != cut[index]]
+        for index in long:
+            cut[index] = shorter[index]
+    return cut
 
 
 def _dataset(config: Config, inputs: Inputs) -> tuple["Catalogue", "Sequences"]:
@@ -125,6 +138,7 @@ def instructions(config: Config, inputs: Inputs, directory: Path) -> None:
     write_jsonl(directory / "validation.jsonl", (example.record(builder.catalogue) for example in builder.validation()))
     counts = Counter(example.instruction.task.value for example in examples)
     report = {"counts": counts, "total": len(examples), "chat": dataclasses.asdict(builder.chat_report)}
+    log.info("%-12s %s", "chat", builder.chat_report)
     write_text(directory / "counts.json", json.dumps(report, indent=2))
 
 
