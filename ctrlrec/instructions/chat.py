@@ -37,6 +37,7 @@ _ROLES = {
 class Fault(StrEnum):
     """Why a dialogue was left out."""
 
+    NOT_JSON = "a line that is not JSON"
     NOT_A_DIALOGUE = "no list of turns under 'conversations' or 'messages'"
     UNKNOWN_ROLE = "a turn with an unknown role"
     EMPTY_TEXT = "a turn without text"
@@ -127,7 +128,7 @@ def load_dialogues(path: str | Path | None) -> tuple[list[Dialogue], ChatReport]
     read = unanswered = 0
     for position, record in enumerate(records):
         read += 1
-        turns = _turns(record)
+        turns = record if isinstance(record, Fault) else _turns(record)
         if isinstance(turns, Fault):
             skipped[turns] += 1
             continue
@@ -173,7 +174,10 @@ def draw(
 
 
 def _records(content: bytes, name: str) -> Iterator[Any]:
-    """Yields the JSON values of a list or of JSON Lines; both gzip and format are told by content, not by name."""
+    """Yields the JSON values of a list or of JSON Lines; both gzip and format are told by content, not by name.
+
+    A damaged line is a fault of its own; a file whose first line is none of JSON is something else altogether.
+    """
     if content.startswith(b"\x1f\x8b"):
         try:
             content = BoundedGzip(io.BytesIO(content), name, len(content)).read()
@@ -187,9 +191,18 @@ def _records(content: bytes, name: str) -> Iterator[Any]:
     if text.lstrip().startswith("["):
         yield from _parse(text, name, 1)
         return
+    first = True
     for number, row in enumerate(text.split("\n"), start=1):  # splitlines would split at U+2028 within a text, too
-        if row.strip():
-            yield _parse(row, name, number)
+        if not row.strip():
+            continue
+        try:
+            value = _parse(row, name, number)
+        except CtrlRecError:
+            if first:
+                raise
+            value = Fault.NOT_JSON
+        first = False
+        yield value
 
 
 def _parse(text: str, name: str, line: int) -> Any:

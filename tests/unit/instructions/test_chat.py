@@ -131,8 +131,17 @@ def test_a_broken_dialogue_is_skipped_and_counted(tmp_path: Path, record: object
     assert f"1 of 3 dialogues kept; 2 skipped: {fault}" in str(report)
 
 
+@pytest.mark.parametrize("line", ["{oops", "[" * 100_000, "9" * 10_000, '{"conversations": [{"from": "human", "val'])
+def test_a_damaged_line_is_skipped_and_counted(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "chat.jsonl"
+    path.write_text("\n".join([json.dumps(HELLO), line, json.dumps(HELLO), line]), encoding="utf-8")
+    dialogues, report = load_dialogues(path)
+    assert dialogues == [Dialogue("a", HELLO_MESSAGES)] * 2
+    assert (report.read, report.kept, report.skipped) == (4, 2, {Fault.NOT_JSON: 2})
+
+
 def test_every_fault_is_tested() -> None:
-    assert {fault for _, fault in BROKEN} == set(Fault)
+    assert {fault for _, fault in BROKEN} == set(Fault) - {Fault.NOT_JSON}
 
 
 def test_an_unanswered_last_turn_is_cut_and_counted(tmp_path: Path) -> None:
@@ -152,12 +161,12 @@ GOOD_LINE = json.dumps(HELLO).encode() + b"\n"
         (b"", "0 of 0 dialogues kept"),
         (b"[]", "0 of 0 dialogues kept"),
         (b"{}", "0 of 1 dialogues kept; 1 skipped: no list of turns"),
-        (GOOD_LINE + b"\n{oops\n", "line 3: not JSON"),
+        (b"\n{oops\n" + GOOD_LINE, "line 2: not JSON"),
         (b"[\n" + GOOD_LINE + b",\n{oops}]", "line 4: not JSON"),
         (GOOD_LINE[:-10], "line 1: not JSON"),
         (GOOD_LINE + b'{"id": "\xff"}', "line 2: not UTF-8"),
         (json.dumps(HELLO).encode("utf-16"), "line 1: not UTF-8"),
-        (GOOD_LINE + b"[" * 100_000, "line 2: not JSON"),
+        (b"{" + b'"a":[' * 100_000, "line 1: not JSON"),
         (b"9" * 10_000, "line 1: not JSON"),
         (gzip.compress(GOOD_LINE, mtime=0)[:-9], "damaged gzip"),
         (gzip.compress(GOOD_LINE, mtime=0)[:12] + b"\x00" * 50, "damaged gzip"),
