@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from ctrlrec.data.catalogue import MIN_CATEGORY_ITEMS
+from ctrlrec.data.sequences import MIN_SEQUENCE
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.inert import inert, markdown_text
 
@@ -98,7 +99,10 @@ def omissions(report: dict[str, Any]) -> list[tuple[str, str, str]]:
         (f"{what} dropped by the {limits}", f"{core[f'{what}_dropped']:,}", "")
         for what in ("users", "items", "interactions")
     ]
-    return [*rows, ("users with fewer than 3 interactions left", f"{core['short_users']:,}", "")]
+    if core["users"] < MIN_SEQUENCE:
+        split = f"of these users, with fewer than the {MIN_SEQUENCE} interactions that the split takes"
+        rows.append((split, f"{core['short_users']:,}", ""))
+    return rows
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -133,9 +137,11 @@ def figure(report: dict[str, Any]) -> Figure:
     )
     drawing = Figure(figsize=(8, 3), layout="constrained")
     for axes, (across, up, counts) in zip(drawing.subplots(1, 2), panels, strict=True):
-        names = [f"{2**power}" if power == 0 else f"{2**power}-{2 ** (power + 1) - 1}" for power in range(len(counts))]
-        axes.bar(names, counts, color="#4c72b0")
+        first = next(power for power, count in enumerate(counts) if count)
+        names = ["1" if power == 0 else f"{2**power}-{2 ** (power + 1) - 1}" for power in range(first, len(counts))]
+        axes.bar(names, counts[first:], color="#4c72b0")
         axes.set(xlabel=across, ylabel=up)
         axes.tick_params(axis="x", rotation=45)
+        axes.yaxis.get_major_locator().set_params(integer=True)
     drawing.suptitle(inert(report["dataset"]), parse_math=False)
     return drawing

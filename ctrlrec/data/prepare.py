@@ -13,7 +13,7 @@ from ctrlrec.config import CategoryKind, DatasetConfig
 from ctrlrec.data.catalogue import Catalogue, target_categories
 from ctrlrec.data.describe import describe
 from ctrlrec.data.raw import Raw, read_raw
-from ctrlrec.data.sequences import Sequences
+from ctrlrec.data.sequences import MIN_SEQUENCE, Sequences
 from ctrlrec.data.sources import SOURCES
 from ctrlrec.errors import CtrlRecError
 
@@ -21,7 +21,6 @@ __all__ = ["Prepared", "Raw", "prepare", "read_raw", "source_digest"]
 
 _ENTITY = r"&(?:[a-z]+|#[0-9]+);"
 Cut = Callable[[list[str], list[str]], list[str]]  # titles and category names to titles
-MIN_SEQUENCE = 3  # one item to train on, one to validate, one to test
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,8 @@ def prepare(config: DatasetConfig, cache: Path, cut: Cut) -> Prepared:
     Args:
         config: the dataset's settings.
         cache: folder for downloads.
-        cut: cuts titles to the backbone's token limit; called once with every cleaned title and every category.
+        cut: cuts titles to the backbone's token limit, none to nothing; called once with every cleaned title and every
+            category.
 
     Raises:
         CtrlRecError: for unusable files, or where the k-core leaves nobody.
@@ -89,7 +89,7 @@ def _merge_titles(items: pl.DataFrame, cut: Cut, report: dict[str, Any]) -> tupl
         "cut": sum(before != after for before, after in zip(titles, shortened, strict=True)),
         "with_entities": items["title"].str.contains(_ENTITY).sum(),
     }
-    items = items.with_columns(pl.Series("title", shortened, dtype=pl.String)).filter(pl.col("title") != "")
+    items = items.with_columns(pl.Series("title", shortened, dtype=pl.String))
     merged = items.group_by("title", maintain_order=True).agg(
         pl.col("item").first(), pl.col("item").alias("ids"), pl.col("categories").explode().unique(maintain_order=True)
     )
@@ -110,11 +110,18 @@ def _order(
         "timestamp",
     )
     known = coded.filter(pl.col("row").is_not_null()).select("number", "row", "timestamp")
+    if known.is_empty():
+        raise CtrlRecError(
+            f"dataset {report['dataset']}: none of {len(interactions)} interactions has an item of the metadata; "
+            f"interactions name items as {interactions['item'][0]!r}, the metadata as {code['item'][0]!r}: are both "
+            "files of one dataset?"
+        )
     # Two stable sorts by one column, and one number for the pair, are several times faster than by two columns.
     ordered = known.sort("timestamp", maintain_order=True).sort("number", maintain_order=True)
     pair = pl.col("number").cast(pl.Int64) * (1 << 32) + pl.col("row")
     first = ordered.filter(pair.is_first_distinct())
     report["dropped"] = {
+        "users without any item that metadata describes": len(names) - known["number"].n_unique(),
         "interactions with an item that metadata lacks or leaves incomplete": len(interactions) - len(known),
         "items that nobody interacted with": code["row"].n_unique() - known["row"].n_unique(),
         "repeated interactions": len(known) - len(first),
@@ -130,10 +137,10 @@ def _k_core(
     A user needs ``MIN_SEQUENCE`` interactions for the split, whatever the configuration says.
     """
     before = len(users), len(np.unique(users)), len(np.unique(items))
+    needed = max(config.min_user_interactions, MIN_SEQUENCE)
     short, rounds = 0, 0
     while True:
         of_user, of_item = np.bincount(users, minlength=n_users), np.bincount(items, minlength=n_items)
-        needed = max(config.min_user_interactions, MIN_SEQUENCE)
         short += int(((of_user > 0) & (of_user < MIN_SEQUENCE) & (of_user >= config.min_user_interactions)).sum())
         kept = (of_user >= needed)[users] & (of_item >= config.min_item_interactions)[items]
         if kept.all():
@@ -141,9 +148,9 @@ def _k_core(
         users, items, rounds = users[kept], items[kept], rounds + 1
     if not len(users):
         raise CtrlRecError(
-            f"dataset {config.name}: none of {before[1]} users is left after the k-core (users >= "
-            f"{config.min_user_interactions}, items >= {config.min_item_interactions}); lower "
-            "dataset.min_user_interactions or dataset.min_item_interactions"
+            f"dataset {config.name}: none of {before[1]} users is left after the k-core (users >= {needed}, items >= "
+            f"{config.min_item_interactions}); lower dataset.min_user_interactions (a user needs {MIN_SEQUENCE} for "
+            "the split) or dataset.min_item_interactions"
         )
     report["k_core"] = {
         "users": config.min_user_interactions,

@@ -9,6 +9,8 @@ import numpy as np
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 
+MIN_SEQUENCE = 3  # one item to train on, one to validate, one to test
+
 
 @dataclass(frozen=True)
 class Sequences:

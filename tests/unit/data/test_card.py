@@ -4,7 +4,10 @@ import json
 
 import pytest
 from dataset_files import items, records
+from hydra import compose, initialize_config_dir
 
+from ctrlrec.__main__ import conf_directory
+from ctrlrec.config import validate
 from ctrlrec.data import card
 
 ROWS = [(user, f"i{n}", n) for user in "ab" for n in range(4)]
@@ -16,8 +19,10 @@ def report(load, tmp_path):
         *items(4),
         json.dumps({"item": "x", "categories": ["C"]}),
         json.dumps({"item": "y", "title": "Y", "categories": ["C"]}),
+        json.dumps({"item": "z", "title": "Title 3", "categories": ["Drama"]}),
     ]
-    records(tmp_path / "in", [*ROWS, ("a", "x", 9), ("c", "i0", 1), ("", "i0", 1)], metadata)
+    strays = [("a", "x", 9), ("c", "i0", 1), ("", "i0", 1), ("d", "x", 1), ("a", "z", 9)]
+    records(tmp_path / "in", [*ROWS, *strays], metadata)
     return load("records").report
 
 
@@ -41,8 +46,34 @@ def test_the_card_is_written_as_json_markdown_and_picture(report, tmp_path, caps
     assert "| item without title | 1 | items.jsonl:5 |" in text
     assert "| interaction without user | 1 | interactions.csv:12 |" in text
     assert (tmp_path / "card.png").read_bytes().startswith(b"\x89PNG")
+    assert "| of these users, with fewer than the 3 interactions that the split takes | 1 |  |" in text
     card.show(report)
-    assert "users with fewer than 3 interactions left" in " ".join(capsys.readouterr().out.split())
+    assert "k-core" in capsys.readouterr().out
+
+
+def test_nothing_is_lost_between_what_was_read_and_what_is_kept(report):
+    read, kept, dropped, core = (report[part] for part in ("read", "kept", "dropped", "k_core"))
+    without, unknown, unmet, repeated = dropped.values()
+    assert read["users"] == kept["users"] + core["users_dropped"] + without
+    assert read["interactions"] == kept["interactions"] + core["interactions_dropped"] + unknown + repeated
+    assert read["items"] == kept["items"] + core["items_dropped"] + unmet + report["titles"]["merged"]
+    assert min(without, unknown, unmet, repeated, core["users_dropped"], report["titles"]["merged"]) > 0
+
+
+def test_the_picture_shows_every_user_and_every_category_once(report):
+    panels = card.figure(report).axes
+    assert [sum(bar.get_height() for bar in axes.patches) for axes in panels] == [2, 1]
+    labels = [[label.get_text() for label in axes.get_xticklabels()] for axes in panels]
+    assert labels == [["4-7"], ["4-7"]], "the first bar is the first that is not empty"
+
+
+def test_the_papers_datasets_go_by_the_names_and_limits_of_their_configurations():
+    for name, printed in card.TABLE_1.items():
+        with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+            dataset = validate(compose("config", [f"dataset={name}"])).dataset
+        assert (dataset.name, dataset.min_user_interactions, dataset.min_item_interactions) == (name, 25, 10)
+        users, items_, interactions, sparsity = printed
+        assert 1 - interactions / (users * items_) == pytest.approx(sparsity, abs=1e-4)
 
 
 def test_names_from_the_data_stay_text(report, tmp_path, capsys):
