@@ -155,7 +155,8 @@ def _find(place: Path, names: Sequence[str]) -> SourceFile:
     if place.is_dir():
         there = sorted(file.name for file in place.iterdir())
         for name in wanted:
-            found = [SourceFile(file) for file in sorted(place.glob(name)) or sorted(place.glob(f"*/{name}"))]
+            paths = sorted(place.glob(name)) or sorted(place.glob(f"*/{name}"))
+            found = [SourceFile(path) for path in paths if path.is_file()]
             if found:
                 return _only(found, name, place)
     elif zipfile.is_zipfile(place):

@@ -12,6 +12,7 @@ from ctrlrec.data.files import SourceFile, find, read_bytes
 from ctrlrec.data.jsonlines import read_json_lines
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.literals import read_literals
+from ctrlrec.data.objects import Schema
 from ctrlrec.data.sources.base import INTERACTION_FIELDS, Source
 from ctrlrec.errors import CtrlRecError
 
@@ -41,7 +42,7 @@ def _interactions(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
         yield from read_table(file, ",", INTERACTION_FIELDS, ledger, header=header)
     else:
         names = {"reviewerID": "user", "asin": "item", "unixReviewTime": "timestamp"}
-        for rows in read_json_lines(file, dict.fromkeys(names, pl.String), ledger):
+        for rows in _objects(file, dict.fromkeys(names, pl.String), ledger):
             yield rows.rename(names)
 
 
@@ -52,13 +53,17 @@ def _items(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
     """
     path = pl.List(pl.String)
     schema = {"asin": pl.String, "title": pl.String, "category": path, "categories": pl.List(path)}
-    with file.open() as stream:
-        literals = read_bytes(stream, file, 3).startswith((b"{'", b"{u'"))
-    read = read_literals if literals else read_json_lines
-    for rows in read(file, schema, ledger):
+    for rows in _objects(file, schema, ledger):
         one, many = rows["category"].to_list(), rows["categories"].to_list()
         names = [_prefixes(many_ or [one_ or []]) for one_, many_ in zip(one, many, strict=True)]
         yield rows.select(pl.col("asin").alias("item"), "title", pl.Series("categories", names, dtype=path), "line")
+
+
+def _objects(file: SourceFile, schema: Schema, ledger: Ledger) -> Iterator[pl.DataFrame]:
+    """Python literals where the file starts like one, else JSON."""
+    with file.open() as stream:
+        literals = read_bytes(stream, file, 3).startswith((b"{'", b"{u'"))
+    return (read_literals if literals else read_json_lines)(file, schema, ledger)
 
 
 def _prefixes(paths: list[list[str] | None]) -> list[str]:

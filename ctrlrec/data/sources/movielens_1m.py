@@ -1,4 +1,4 @@
-"""MovieLens-1M as GroupLens publishes it: ratings.dat and movies.dat, fields separated by "::", Latin-1."""
+"""MovieLens-1M as GroupLens publishes it: ratings.dat (or a part of it) and movies.dat, "::" between, Latin-1."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ _SHA256 = "sha256:a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e
 
 def _locate(config: DatasetConfig, cache: Path) -> tuple[SourceFile, SourceFile]:
     place = Path(config.path).expanduser() if config.path else fetch(_URL, _SHA256, cache)
-    return find(place, ("ratings.dat",)), find(place, ("movies.dat",))
+    return find(place, ("ratings.dat", "ratings*.dat")), find(place, ("movies.dat",))
 
 
 def _interactions(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
