@@ -123,10 +123,11 @@ def make_model(
 def make_builder(
     catalogue: Catalogue, sequences: Sequences, ranker: Ranker, chat_format: ChatFormat
 ) -> Callable[..., InstructionBuilder]:
-    """An instruction builder; keyword arguments change its settings, ``sequences``, ``limit`` or ``seed``."""
+    """An instruction builder; keyword arguments change its settings or its parts."""
 
     def make(**changes: Any) -> InstructionBuilder:
-        parts = {"sequences": sequences, "limit": chat_format.limit(), "seed": 3}
+        parts = {"catalogue": catalogue, "sequences": sequences, "ranker": ranker}
+        parts |= {"limit": chat_format.limit(), "seed": 3}
         parts |= {name: changes.pop(name) for name in tuple(changes) if name in parts}
         values = {
             "item_count_max": 10, "candidate_share": 0.2, "candidate_count": 15,
@@ -135,7 +136,7 @@ def make_builder(
             "chat_ratio": 0.1, "validation_size": 8,
         }  # fmt: skip
         config = InstructionsConfig(**{**values, **changes})
-        return InstructionBuilder(catalogue, parts["sequences"], ranker, config, parts["limit"], parts["seed"])
+        return InstructionBuilder(config=config, **parts)
 
     return make
 

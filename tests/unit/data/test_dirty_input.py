@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import zipfile
 
 import polars as pl
 import pytest
@@ -11,6 +12,10 @@ from dataset_files import config, items, records, skipped, titles, write
 from ctrlrec.data import lines
 from ctrlrec.data.prepare import read_raw
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.instructions.controls import Task
+from ctrlrec.runners import cut_titles
+from ctrlrec.teacher.ranker import Ranker
+from ctrlrec.teacher.sasrec import SASRec
 
 ROWS = [("a", f"i{n}", n) for n in range(3)]
 
@@ -32,6 +37,13 @@ def metadata(*extra):
         ({"item": "x", "title": "T", "categories": ["", " ", None]}, "item without category"),
         ({"item": "x", "title": "T", "categories": ["</span></span>"]}, "item without category"),
         ({"item": "x", "title": "T"}, "item without category"),
+        ({"item": "x", "title": "T", "categories": [["A", "B"], ["C"]]}, "item without category"),
+        ({"item": "x", "title": "T", "categories": [{"name": "A"}]}, "item without category"),
+        ({"item": "x", "title": "T", "categories": float("nan")}, "item without category"),
+        ({"item": "x", "title": float("nan"), "categories": ["C"]}, "item without title"),
+        ({"item": "x", "title": ["T"], "categories": ["C"]}, "item without title"),
+        ({"item": "x", "title": {"en": "T"}, "categories": ["C"]}, "item without title"),
+        ({"item": "x", "title": True, "categories": ["C"]}, "item without title"),
         ({"item": "", "title": "T", "categories": ["C"]}, "item without id"),
         ({"title": "T", "categories": ["C"]}, "item without id"),
         ({"item": "i0", "title": "Another", "categories": ["C"]}, "item listed again"),
@@ -58,7 +70,25 @@ def test_items_without_metadata_and_metadata_without_interactions(load, tmp_path
     records(tmp_path / "in", [*ROWS, ("a", "unknown", 9)], items(5))
     prepared = load("records")
     assert len(prepared.catalogue) == 3
-    assert list(prepared.report["dropped"].values()) == [1, 2, 0]
+    assert prepared.report["dropped"] == {
+        "users without any item that metadata describes": 0,
+        "interactions with an item that metadata lacks or leaves incomplete": 1,
+        "items that nobody interacted with": 2,
+        "repeated interactions": 0,
+    }
+
+
+def test_users_of_whom_no_item_is_known_are_counted(load, tmp_path):
+    records(tmp_path / "in", [*ROWS, ("b", "unknown", 9), ("b", "x", 10)], items(3))
+    prepared = load("records")
+    assert prepared.sequences.users == ("a",)
+    assert prepared.report["dropped"]["users without any item that metadata describes"] == 1
+
+
+def test_two_files_that_do_not_belong_together_are_told_by_their_ids(load, tmp_path):
+    records(tmp_path / "in", [("a", f" i{n}", n) for n in range(3)], items(3))
+    with pytest.raises(CtrlRecError, match=r"none of 3 interactions .* items as ' i0', the metadata as 'i0'"):
+        load("records")
 
 
 @pytest.mark.parametrize(
@@ -70,6 +100,9 @@ def test_items_without_metadata_and_metadata_without_interactions(load, tmp_path
         ("2018-06-17", "2018-06-14", "2018-06-18"),
         ("2018-06-17 00:00:00", "2018-06-14 12:30:00", "2018-06-17 00:00:01"),
         ("2018-06-17T00:00:00Z", "2018-06-17T01:30:00+02:00", "2018-06-17T00:00:00.5Z"),
+        ("2018-06-17 02:00:00+02:00", "2018-06-16 22:30:00-0100", "2018-06-17 00:00:00.5+00:00"),
+        ("2018-06-17 09:30", "2018-06-17 09:29", "2018-06-17T09:31Z"),
+        (" 2018-06-17", " 15e8", "1529193600001 "),
         ("06 17, 2018", "06 2, 2018", "06 18, 2018"),
         ("1.5e9", "1.4e9", "1.6e9"),
         ("-1", "-100", "0"),
@@ -129,13 +162,15 @@ STRANGE = {
     "line\u2028separator": "line separator",
     "\u05e9\u05dc\u05d5\u05dd (1999)": "\u05e9\u05dc\u05d5\u05dd (1999)",
     "e\u0301clair \U0001f600": "e\u0301clair \U0001f600",
+    "\u202e\u0627\u0644\u0641\u064a\u0644\u202c 2": "\u202e\u0627\u0644\u0641\u064a\u0644\u202c 2",
+    "[REC] {2}": "[REC] {2}",
     "Amelie <3 & Co; a < b > c": "Amelie <3 & Co; a < b > c",
     "Tom &amp; Jerry": "Tom &amp; Jerry",
     "back\\slash \\u2665 \\n": "back\\slash \\u2665 \\n",
 }
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv", "literal"])
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "literal"])
 def test_strange_titles_keep_every_character_but_line_breaks_and_tabs(load, tmp_path, form):
     folder = tmp_path / "in"
     if form == "literal":
@@ -145,6 +180,11 @@ def test_strange_titles_keep_every_character_but_line_breaks_and_tabs(load, tmp_
             f"{{'username': 'a', 'product_id': 'i{n}', 'date': '2017-12-{n + 1:02}'}}" for n in range(len(STRANGE))
         ]
         write(folder / "steam_reviews.json", reviews)
+    elif form == "parquet":
+        records(folder, [("a", f"i{n}", n) for n in range(len(STRANGE))], [])
+        (folder / "items.jsonl").unlink()
+        columns = {"item": [f"i{n}" for n in range(len(STRANGE))], "title": list(STRANGE)}
+        pl.DataFrame(columns | {"categories": [["C"]] * len(STRANGE)}).write_parquet(folder / "items.parquet")
     elif form == "csv":
         records(folder, [("a", f"i{n}", n) for n in range(len(STRANGE))], [])
         (folder / "items.jsonl").unlink()
@@ -166,14 +206,15 @@ def test_half_a_surrogate_pair_is_marked_and_a_whole_one_joined(load, tmp_path):
     assert load("records").catalogue.titles == ("T0 \ufffd", "T1 \U0001f600", "T2")
 
 
-def test_titles_that_collide_after_cutting_are_merged(load, tmp_path):
+def test_titles_that_collide_after_cutting_to_64_tokens_are_merged(load, tmp_path, tokenizer):
     records(tmp_path / "in", [*ROWS, ("a", "x", 9), ("a", "y", 10)],
             metadata({"item": "x", "title": "The same " * 40 + "one", "categories": ["C"]},
                      {"item": "y", "title": "The same " * 40 + "two", "categories": ["D"]}))  # fmt: skip
-    prepared = load("records", cut=lambda names, _: [" ".join(name.split()[:64]) for name in names])
+    prepared = load("records", cut=lambda names, _: cut_titles(tokenizer, names, 64))
     assert prepared.catalogue.items == ("i0", "i1", "i2", "x")
     assert prepared.catalogue.categories[-1] == ("C", "D")
-    assert prepared.report["titles"]["merged"] == 1
+    assert len(tokenizer(prepared.catalogue.titles[-1], add_special_tokens=False)["input_ids"]) == 64
+    assert prepared.report["titles"] == {"cut": 2, "merged": 1, "with_entities": 0}
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_no_content(load, tmp_path):
@@ -236,6 +277,23 @@ def test_a_few_lines_that_are_not_json_are_skipped_and_counted(load, tmp_path):
     assert found == {"rows": 3, "first": ["items.jsonl:21", "items.jsonl:31", "items.jsonl:42"]}
 
 
+def test_a_damaged_line_changes_no_text_of_its_neighbours(tmp_path):
+    rows = [
+        '{"user": 7, "item": 1.0, "timestamp": 1529193600}',
+        '{"user": 7.0, "item": 2e3, "timestamp": 1529193600.5}',
+        '{"user": "\\u00e9\\ud83d\\ude00", "item": 123456789012345678, "timestamp": "2018-06-17"}',
+        '{"user": "[REC]", "item": "x", "timestamp": 0, "user_name": "y"}',
+    ] * 5
+    write(tmp_path / "items.jsonl", items(3))
+    write(tmp_path / "interactions.jsonl", rows)
+    whole = read_raw(config("records", tmp_path), tmp_path / "cache").interactions
+    assert whole["item"].head(4).to_list() == ["1", "2000", "123456789012345678", "x"]
+    assert whole["user"].head(4).to_list() == ["7", "7", "\u00e9\U0001f600", "[REC]"]
+    for damage in ("{", '{"user": NaN}', '{"user": {"id": 7}}', '{"user": true}'):
+        write(tmp_path / "interactions.jsonl", [*rows, damage])
+        assert read_raw(config("records", tmp_path), tmp_path / "cache").interactions.equals(whole)
+
+
 def test_a_file_that_is_mostly_something_else_is_refused_at_its_first_bad_line(load, tmp_path):
     records(tmp_path / "in", ROWS, [*items(1), "<html>", "<body>"])
     with pytest.raises(CtrlRecError, match=r"items\.jsonl:2: line that is not a JSON object.*2 of the first 3 rows"):
@@ -281,17 +339,20 @@ def test_no_usable_item_at_all_says_why(load, tmp_path):
         load("records")
 
 
-def test_a_truncated_gzip_names_the_file_and_how_far_it_got(load, tmp_path):
+@pytest.mark.parametrize("name", ["interactions.csv", "items.jsonl"])
+def test_a_truncated_gzip_names_the_file_and_how_far_it_got(load, tmp_path, name):
     noise = random.Random(0)
     rows = [("a", f"i{n % 3}", noise.random() * 1e9) for n in range(20_000)]
-    records(tmp_path / "in", rows, items(3))
-    file = tmp_path / "in" / "interactions.csv"
+    records(tmp_path / "in", rows, [item.replace("Title", noise.randbytes(9).hex()) for item in items(5_000)])
+    file = tmp_path / "in" / name
     packed = gzip.compress(file.read_bytes())
+    file.unlink()
+    file = file.with_name(f"{name}.gz")
     file.write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(CtrlRecError, match=r"interactions\.csv: the gzip archive ends too early, behind line \d+"):
+    with pytest.raises(CtrlRecError, match=rf"{name}\.gz: the gzip archive ends too early, behind line \d+"):
         load("records")
     file.write_bytes(packed[:1000] + bytes(200) + packed[1200:])
-    with pytest.raises(CtrlRecError, match=r"interactions\.csv: damaged behind line \d+ .*download it again"):
+    with pytest.raises(CtrlRecError, match=rf"{name}\.gz: damaged behind line \d+ .*download it again"):
         load("records")
 
 
@@ -326,14 +387,85 @@ def test_a_quote_that_is_never_closed_is_found(load, tmp_path):
 def test_a_parquet_file_without_the_columns_or_that_is_none_is_refused(load, tmp_path):
     records(tmp_path / "in", ROWS, items(3))
     (tmp_path / "in" / "interactions.csv").unlink()
-    write(tmp_path / "in" / "interactions.parquet", b"PAR1 no")
-    with pytest.raises(
-        CtrlRecError, match=r"interactions\.parquet: not a parquet file with columns user, item, timestamp"
-    ):
+    file = tmp_path / "in" / "interactions.parquet"
+    write(file, b"PAR1 no")
+    refused = r"interactions\.parquet: not a parquet file with columns user, item, timestamp"
+    with pytest.raises(CtrlRecError, match=refused):
+        load("records")
+    for rows in ({"user": ["a"], "item": ["i0"]}, {"user": [["a"]], "item": ["i0"], "timestamp": [1]}):
+        pl.DataFrame(rows).write_parquet(file)
+        with pytest.raises(CtrlRecError, match=refused):
+            load("records")
+    pl.DataFrame({"user": ["a"] * 3, "item": ["i0", "i1", "i2"], "timestamp": [1, 2, 3]}).write_parquet(file)
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(CtrlRecError, match=refused):
         load("records")
 
 
 def test_a_broken_archive_is_named(tmp_path):
-    write(tmp_path / "ml-1m.zip", b"PK\x03\x04 half a download")
+    place = tmp_path / "ml-1m.zip"
+    write(place, b"PK\x03\x04 half a download")
     with pytest.raises(CtrlRecError, match=r"ml-1m\.zip: expected a folder or a whole zip archive"):
-        read_raw(config("movielens_1m", tmp_path / "ml-1m.zip"), tmp_path / "cache")
+        read_raw(config("movielens_1m", place), tmp_path / "cache")
+    with zipfile.ZipFile(place, "w") as archive:
+        archive.writestr("ml-1m/ratings.dat", "1::1::5::1\n")
+        archive.writestr("ml-1m/movies.dat", "1::a::Drama\n")
+    place.write_bytes(place.read_bytes().replace(b"1::1::5::1", b"1::1::4::1"))
+    with pytest.raises(CtrlRecError, match=r"ml-1m\.zip: not a whole zip archive .*CRC.*download it again"):
+        read_raw(config("movielens_1m", place), tmp_path / "cache")
+
+
+def test_a_malicious_literal_in_place_of_a_review_does_nothing(load, tmp_path):
+    trap = tmp_path / "trap"
+    reviews = [f"{{'username': 'a', 'product_id': 'i{n}', 'date': '2017-12-0{n + 1}'}}" for n in range(3)]
+    attack = f"{{'username': open({str(trap)!r}, 'w').name, 'product_id': 'i0', 'date': '2017-12-09'}}"
+    write(tmp_path / "in" / "steam_reviews.json", [*reviews * 5, attack])
+    write(tmp_path / "in" / "steam_games.json", [f"{{'id': 'i{n}', 'title': 'T{n}', 'tags': ['C']}}" for n in range(3)])
+    prepared = load("steam")
+    assert titles(prepared) == {"a": ["T0", "T1", "T2"]}
+    assert prepared.report["skipped"] == {
+        "line that is not a Python literal": {"rows": 1, "first": ["steam_reviews.json:16"]}
+    }
+    assert not trap.exists()
+
+
+@pytest.fixture
+def build(load, make_builder):
+    """Instructions from the folder ``in``, with an untrained teacher."""
+
+    def run():
+        prepared = load("records")
+        teacher = SASRec(items=len(prepared.catalogue), length=10, embedding=16, layers=1, heads=2, dropout=0.0)
+        parts = {"catalogue": prepared.catalogue, "sequences": prepared.sequences, "ranker": Ranker(teacher)}
+        return make_builder(chat_ratio=0, **parts)
+
+    return run
+
+
+def test_a_category_of_fewer_items_than_asked_for_is_asked_for_fewer(build, tmp_path):
+    metadata = [*items(3, "Tiny"), *items(30, "Large")[3:]]
+    records(tmp_path / "in", [(f"u{n % 8}", f"i{n * 7 % 30}", n) for n in range(8 * 15)], metadata)
+    builder = build()
+    tiny = set(range(3))
+    counts = set()
+    for example in (example for epoch in range(20) for example in builder.epoch(epoch, ("category", "search"))):
+        asked = example.instruction
+        assert len(example.labels) == len(set(example.labels)) == asked.item_count
+        if asked.category == "Tiny" and asked.task == Task.CATEGORY_POSITIVE:
+            assert set(example.labels) <= tiny - set(asked.history)
+            counts.add(asked.item_count)
+        if asked.category == "Tiny" and asked.task == Task.CATEGORY_NEGATIVE:
+            assert not tiny & set(example.labels)
+    assert counts == {1, 2, 3}
+
+
+def test_users_of_two_three_and_four_interactions(build, tmp_path):
+    rows = [(f"u{length}", f"i{n}", n) for length in (2, 3, 4) for n in range(length)]
+    records(tmp_path / "in", rows, items(4))
+    builder = build()
+    assert builder.sequences.users == ("u3", "u4")
+    trained = {example.instruction.user for example in builder.epoch(0, ("sequential", "category"))}
+    assert trained == {"u4"}, "the last two of three are held out, and one alone has no history"
+    assert {example.instruction.user for example in builder.validation()} == {"u3", "u4"}
+    (asked,) = builder.complete([builder.question(Task.SEQUENTIAL, 0, 10, None)])
+    assert (asked.instruction.history, asked.instruction.target) == ((0, 1), 2)

@@ -2,13 +2,16 @@
 
 import gzip
 import json
+import socket
+import subprocess
 import zipfile
 
 import polars as pl
 import pytest
+import requests
 from dataset_files import config, items, records, skipped, titles, uncut, write
 
-from ctrlrec.data.prepare import prepare, read_raw
+from ctrlrec.data.prepare import prepare, read_raw, source_digest
 from ctrlrec.data.sources import SOURCES
 from ctrlrec.errors import CtrlRecError
 
@@ -52,6 +55,56 @@ def test_amazon_2014_reads_nested_categories_out_of_python_literals(load, tmp_pa
     assert prepared.catalogue.titles == ("It's", 'Say "x"', "caf\u00e9 \\u2665")
     assert prepared.catalogue.categories[0] == ("Movies", "Kids & Family", "Kids & Family, Disney")
     assert prepared.catalogue.target_categories[0] == "Kids & Family, Disney"
+
+
+def test_amazon_lines_may_miss_fields_or_hold_null_in_them(load, tmp_path):
+    rows = [
+        '{"asin": "a", "title": "a", "category": ["R", "C"], "price": null, "rank": [], "details": {"x": "y"}}',
+        '{"category": ["R", "C", "D"], "title": "b", "asin": "b", "price": "$5.99", "rank": "1 in X ("}',
+        '{"asin": "c", "title": "c", "category": ["R", null, "C"], "also_buy": null}',
+        '{"asin": "d", "title": "d", "category": null, "main_cat": "R"}',
+        '{"asin": "e", "title": "e", "category": []}',
+        '{"asin": "f", "title": "f", "category": ["R"]}',
+        '{"asin": "g", "category": ["R", "C"]}',
+    ]
+    amazon(tmp_path / "in", rows)
+    reviews = tmp_path / "in" / "Movies_and_TV_5.json.gz"
+    more = [
+        '{"reviewerID": "A1", "asin": "b", "unixReviewTime": null, "vote": "1,000"}',
+        '{"reviewerID": null, "asin": "b", "unixReviewTime": 1, "style": {"Format:": " DVD"}}',
+        '{"reviewerName": "no id", "asin": "b", "unixReviewTime": 1}',
+    ]
+    write(reviews, [*gzip.decompress(reviews.read_bytes()).decode().splitlines(), *more])
+    prepared = load("amazon")
+    assert titles(prepared) == {"A1": IN_ORDER}
+    assert prepared.catalogue.categories == (("C",), ("C", "C, D"), ("C",))
+    assert skipped(prepared) == {
+        "item without title": 1,
+        "item without category": 3,
+        "interaction without user": 2,
+        "interaction without a readable timestamp": 1,
+    }
+
+
+def test_amazon_2014_may_spell_reviews_as_python_literals_too(load, tmp_path):
+    metadata = [f"{{'asin': '{asin}', 'title': '{asin}', 'categories': [['R', 'C']]}}" for asin in "abc"]
+    amazon(tmp_path / "in", metadata, reviews="reviews_{}.json.gz")
+    rows = [
+        f"{{'reviewerID': 'A1', 'asin': '{asin}', 'helpful': [0, 1], 'overall': 5.0, 'unixReviewTime': {stamp}}}"
+        for asin, stamp in zip("abc", STAMPS, strict=True)
+    ]
+    write(tmp_path / "in" / "reviews_Movies_and_TV.json.gz", rows)
+    assert titles(load("amazon")) == {"A1": IN_ORDER}
+
+
+def test_any_category_of_amazon_is_taken_by_its_name(load, tmp_path):
+    for name in ("Books", "Gift_Cards"):
+        rows = [json.dumps({"category": ["R", name], "title": asin, "asin": asin}) for asin in "abc"]
+        amazon(tmp_path / "in", rows, name)
+    assert load("amazon", category="Books").catalogue.category_names == ("Books",)
+    assert load("amazon", category="Gift_Cards").catalogue.category_names == ("Gift_Cards",)
+    with pytest.raises(CtrlRecError, match=r"no meta_Toys\.json \(plain or \.gz\) there; it holds Books_5\.json\.gz, "):
+        load("amazon", category="Toys")
 
 
 @pytest.mark.parametrize(("name", "row"), [("ratings_X.csv", "A1,{},5.0,{}"), ("X.csv", "{},A1,5.0,{}")])
@@ -114,17 +167,32 @@ def test_an_archive_as_published_is_read_in_place(tmp_path):
     assert len(raw.interactions) == 3
 
 
+def test_movielens_1m_may_be_a_part_of_the_ratings(load, tmp_path):
+    movielens_1m(tmp_path / "in")
+    (tmp_path / "in" / "ratings.dat").rename(tmp_path / "in" / "ratings_first_3_rows.dat")
+    assert titles(load("movielens_1m")) == {"1": ["b", "c\u00e9", "a"]}
+
+
+def test_a_folder_with_the_name_of_a_file_is_none(load, tmp_path):
+    movielens_1m(tmp_path / "in")
+    (tmp_path / "in" / "movies.dat").rename(tmp_path / "in" / "films")
+    (tmp_path / "in" / "movies.dat").mkdir()
+    with pytest.raises(CtrlRecError, match=r"no movies\.dat \(plain or \.gz\) there"):
+        load("movielens_1m")
+
+
 @pytest.mark.parametrize("name", ["movielens_latest", "movielens_32m"])
 def test_movielens_csv_has_quoted_titles_and_films_without_genre(load, tmp_path, name):
     ratings = [f"1,{item},4.5,{stamp}" for item, stamp in zip((1, 2, 3), STAMPS, strict=True)]
-    write(tmp_path / "in" / "ratings.csv", ["userId,movieId,rating,timestamp", *ratings, "1,4,3.0,9"])
+    write(tmp_path / "in" / "ratings.csv", ["userId,movieId,rating,timestamp", *ratings, "1,4,3.0,9", "1,1,3.0,10"])
     films = [
         '1,"American President, The (1995)",Comedy|Drama',
         "2,b,Drama",
         '3,"Say ""c""",Drama',
         "4,d,(no genres listed)",
     ]
-    write(tmp_path / "in" / "movies.csv", ["movieId,title,genres", *films])
+    lines = "\r\n".join(["movieId,title,genres", *films, ""])  # as published: with the line ends of Windows
+    write(tmp_path / "in" / "movies.csv", lines.encode())
     prepared = load("movielens_csv", name=name)
     assert prepared.catalogue.titles == ("American President, The (1995)", "b", 'Say "c"')
     assert skipped(prepared) == {"item without category": 1}
@@ -157,11 +225,19 @@ def test_movielens_100k_as_the_wheel_and_as_grouplens_publish_it(tmp_path):
         for key, name in names.items()
     ]
     (published / "u.item").write_bytes("\n".join(rows).encode("latin-1"))
-    one, other = (prepare(config("movielens_100k", path), tmp_path / "cache", uncut) for path in (wheel, published))
-    assert one.catalogue == other.catalogue
+    archived = tmp_path / "ml-100k.zip"
+    with zipfile.ZipFile(archived, "w") as archive:
+        archive.writestr("ml-100k/u1.base", "not the whole")
+        for file in published.iterdir():
+            archive.write(file, f"ml-100k/{file.name}")
+    one, *others = (
+        prepare(config("movielens_100k", path), tmp_path / "cache", uncut) for path in (wheel, published, archived)
+    )
     assert one.catalogue.titles == ("Toy Story (1995)", "Wizard of Oz, The (1939)", "Land Before Time III (1995)")
     assert one.catalogue.categories[0] == ("Animation", "Children's")
-    assert titles(one) == titles(other)
+    for other in others:
+        assert one.catalogue == other.catalogue
+        assert titles(one) == titles(other)
 
 
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".tsv", ".jsonl", ".jsonl.gz", ".parquet"])
@@ -191,6 +267,49 @@ def test_records_are_the_same_in_every_format(tmp_path, ending):
     assert got.items.equals(expected.items)
 
 
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [
+        ("Drama|Sci-Fi, Space", ("Drama", "Sci-Fi, Space")),
+        ('["Drama", "Sci-Fi \\u2665"]', ("Drama", "Sci-Fi \u2665")),
+        ("['Drama', \"Children's\"]", ("Drama", "Children's")),
+        ("[REC]|Drama", ("[REC]", "Drama")),
+        ("[__import__('os')]", ("[__import__('os')]",)),
+        ("7", ("7",)),
+    ],
+)
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
+def test_categories_of_a_field_may_be_spelled_as_a_list(load, tmp_path, written, names, ending):
+    records(tmp_path / "in", [("a", f"i{n}", n) for n in range(3)], [])
+    (tmp_path / "in" / "items.jsonl").unlink()
+    columns = {"item": ["i0", "i1", "i2"], "title": ["T0", "T1", "T2"], "categories": [written] * 3}
+    if ending == "parquet":
+        pl.DataFrame(columns).write_parquet(tmp_path / "in" / "items.parquet")
+    else:
+        pl.DataFrame(columns).write_csv(tmp_path / "in" / f"items.{ending}", separator="\t" if ending == "tsv" else ",")
+    assert load("records").catalogue.categories == (names,) * 3
+
+
+@pytest.mark.parametrize(
+    "categories",
+    [
+        pl.Series([["A", "B"], ["A", None], None]),
+        pl.Series([["A", "B"], ["A", None], []], dtype=pl.List(pl.Categorical)),
+        pl.Series([["A", "B"], ["A", ""], [None, None]], dtype=pl.Array(pl.String, 2)),
+        pl.Series(["A|B", "A", None], dtype=pl.Categorical),
+    ],
+    ids=lambda series: str(series.dtype),
+)
+def test_columns_of_parquet_may_have_types_of_their_own(tmp_path, categories):
+    items_ = {"title": [1917, 1984, 2001], "categories": categories, "item": [10, 11, 12]}
+    pl.DataFrame(items_).write_parquet(tmp_path / "items.parquet")
+    rows = {"user": pl.Series(["a", "b", None], dtype=pl.Categorical), "item": [10, 11, 12], "timestamp": [1.5, 2, 3]}
+    pl.DataFrame(rows).write_parquet(tmp_path / "interactions.parquet")
+    raw = read_raw(config("records", tmp_path), tmp_path / "cache")
+    assert raw.items.rows() == [("10", "1917", ["A", "B"]), ("11", "1984", ["A"])]
+    assert raw.interactions.rows() == [("a", "10", 1_500_000), ("b", "11", 2_000_000)]
+
+
 def test_a_compressed_file_is_known_by_its_content_not_by_its_name(load, tmp_path):
     records(tmp_path / "in", [("a", f"i{n}", n) for n in range(3)], items(3))
     file = tmp_path / "in" / "interactions.csv"
@@ -207,6 +326,76 @@ def test_a_missing_place_and_an_empty_folder_are_named(source, tmp_path):
         read_raw(config(source, tmp_path / "empty"), tmp_path / "cache")
 
 
-def test_records_need_a_path(tmp_path):
-    with pytest.raises(CtrlRecError, match=r"dataset\.path is empty"):
-        read_raw(config("records", tmp_path, path=None), tmp_path)
+# The smallest files of every source as published: what stands there after the name is one row an item.
+PUBLISHED = {
+    "amazon": {
+        "Books_5.json.gz": '{{"reviewerID": "u", "asin": "{0}", "unixReviewTime": {0}}}',
+        "meta_Books.json.gz": '{{"category": ["Books", "C"], "title": "T{0}", "asin": "{0}"}}',
+    },
+    "movielens_100k": {"u.data": "u\t{0}\t5\t{0}", "u.item": "{0}|T{0}|||" + "|0|1" + "|0" * 17},
+    "movielens_1m": {"ratings.dat": "u::{0}::5::{0}", "movies.dat": "{0}::T{0}::C"},
+    "movielens_csv": {
+        "ratings.csv": "{0},u,{0}\ntimestamp,userId,movieId",
+        "movies.csv": "{0},T{0},C\nmovieId,title,genres",
+    },
+    "records": {
+        "interactions.tsv": "{0}\tu\t{0}\ntimestamp\tuser\titem",
+        "items.tsv": "{0}\tT{0}\tC\nitem\ttitle\tcategories",
+    },
+    "steam": {
+        "steam_reviews.json.gz": "{{u'username': u'u', u'product_id': u'{0}', u'date': u'2017-12-0{0}'}}",
+        "steam_games.json.gz": "{{u'title': u'T{0}', u'tags': [u'C'], u'id': u'{0}'}}",
+    },
+}
+
+
+def published(source, folder):
+    for name, form in PUBLISHED[source].items():
+        row, _, header = form.partition("\n")
+        write(folder / name, [*([header] if header else []), *(row.format(n) for n in (1, 2, 3))])
+
+
+@pytest.mark.parametrize("source", sorted(SOURCES))
+def test_a_path_touches_no_network(load, tmp_path, monkeypatch, source):
+    def refuse(*_, **__):
+        raise AssertionError("the network was asked")
+
+    for module, name in ((socket, "socket"), (subprocess, "run"), (requests, "get")):
+        monkeypatch.setattr(module, name, refuse)
+    published(source, tmp_path / "in")
+    assert titles(load(source)) == {"u": ["T1", "T2", "T3"]}
+    assert source_digest(config(source, tmp_path / "in"))
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("amazon", ["/amazon_v2/categoryFilesSmall/Books_5.json.gz", "/amazon_v2/metaFiles2/meta_Books.json.gz"]),
+        ("steam", ["/steam_reviews.json.gz", "/steam_games.json.gz"]),
+        ("movielens_1m", ["/ml-1m.zip"]),
+        ("movielens_latest", ["/ml-latest-small.zip"]),
+        ("movielens_32m", ["/ml-32m.zip"]),
+    ],
+)
+def test_without_a_path_the_published_files_are_fetched(load, tmp_path, monkeypatch, name, ends):
+    asked = []
+
+    def fetch(url, known_hash, cache):
+        asked.append(url)
+        archive = url.endswith(".zip")
+        assert url.startswith("https://")
+        assert cache == tmp_path / "cache"
+        assert known_hash is not None or not archive, "where the publisher gives a checksum it is checked"
+        return tmp_path / "in" if archive else tmp_path / "in" / url.rpartition("/")[2]
+
+    source = name if name in SOURCES else "movielens_csv"
+    monkeypatch.setattr(f"ctrlrec.data.sources.{source}.fetch", fetch)
+    published(source, tmp_path / "in")
+    assert titles(load(source, name=name, path=None, category="Books")) == {"u": ["T1", "T2", "T3"]}
+    assert [url[-len(end) :] for url, end in zip(asked, ends, strict=True)] == ends
+
+
+def test_records_and_other_csv_files_have_no_address(tmp_path):
+    for source in ("records", "movielens_csv"):
+        with pytest.raises(CtrlRecError, match=r"dataset\.path is empty"):
+            read_raw(config(source, tmp_path, path=None), tmp_path)
