@@ -3,8 +3,9 @@
     python experiments/datasets/scale.py [FOLDER]
 
 writes synthetic files of the published formats and sizes into FOLDER (default: a temporary one, removed afterwards;
-about 4 GB), measures each way in a fresh process, and rewrites scale.json and scale.md beside this file. Titles are cut
-at 200 characters instead of by a tokenizer, so that only this project's reading is timed. Linux only.
+about 5 GB), measures each way in a fresh process, and rewrites scale.json and scale.md beside this file. In a FOLDER of
+your own an interrupted measurement goes on where it stopped. Titles are cut at 200 characters instead of by a
+tokenizer, so that only this project's reading is timed. Linux only.
 """
 
 import ast
@@ -12,7 +13,7 @@ import csv
 import gzip
 import json
 import os
-import platform
+import shutil
 import statistics
 import sys
 import tempfile
@@ -32,7 +33,6 @@ from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.prepare import prepare
 from ctrlrec.data.sources import SOURCES
 
-RUNS = 3  # of our ways; the plain loops run once
 WORDS = [
     f"{a}{b}" for a in ("ba", "co", "di", "fu", "ge", "ha", "lo", "mi", "no", "pe") for b in "abcdefghijklmnopqrst"
 ]
@@ -49,53 +49,58 @@ DATASETS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
+    commit = provenance.git_commit()
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(sys.argv[1] if len(sys.argv) > 1 else scratch)
         rows = [row for name in DATASETS for row in measure_all(name, place / name)]
     result = {
         "command": "python experiments/datasets/scale.py",
-        "commit": provenance.git_commit(),
-        "hardware": "2 CPU cores",
-        "versions": {"python": platform.python_version(), "polars": pl.__version__, "numpy": np.__version__},
+        "git_commit": commit,
+        "hardware": provenance.hardware(),
+        "packages": provenance.packages(),
         "rows": rows,
     }
     here = Path(__file__).parent
-    (here / "scale.json").write_text(json.dumps(result, indent=2) + "\n")
-    (here / "scale.md").write_text(markdown(result))
+    provenance.write_text(here / "scale.json", json.dumps(result, indent=2) + "\n")
+    provenance.write_text(here / "scale.md", markdown(result))
 
 
 def measure_all(name: str, folder: Path) -> Iterator[dict[str, Any]]:
-    """Every way for one dataset, each run in its own process, so that peaks do not mix."""
+    """Every way for one dataset, its runs kept in ``FOLDER/NAME/runs.json``."""
     if not folder.is_dir():
-        folder.mkdir(parents=True)
-        in_fresh_process(generate, name, folder)
-    size = sum(file.stat().st_size for file in folder.iterdir())
-    seconds, cpu = {}, {}
-    ways = {"plain loop": plain_loop, "columns": columns, "sequences": sequences, "again": again}
-    for label, way in ways.items():
-        runs = 1 if way is plain_loop else RUNS
-        if way is again:
-            in_fresh_process(way, name, folder)  # fills the cache
-        results = [in_fresh_process(way, name, folder) for _ in range(runs)]
-        times = sorted(result["seconds"] for result in results)
-        seconds[label] = statistics.median(times)
-        cpu[label] = statistics.median(result["cpu"] for result in results)
-        yield {
-            "dataset": name,
-            "interactions": DATASETS[name]["rows"],
-            "megabytes": round(size / 1e6),
-            "way": label,
-            "runs": runs,
-            "seconds": round(seconds[label], 2),
-            "seconds_min": round(times[0], 2),
-            "seconds_max": round(times[-1], 2),
-            "cpu_seconds": round(cpu[label], 2),
-            "peak_gigabytes": round(max(result["peak"] for result in results) / 1e9, 2),
-            "left": results[0]["left"],
-            "plain_loop_ratio": round(seconds["plain loop"] / seconds[label], 2),
-            "plain_loop_cpu_ratio": round(cpu["plain loop"] / cpu[label], 2),
-        }
-        print(name, label, times, results[0], flush=True)
+        partial = folder.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        in_fresh_process(generate, name, partial)
+        partial.rename(folder)
+    kept = folder / "runs.json"
+    runs = json.loads(kept.read_text()) if kept.exists() else {}
+    for label, (way, count) in WAYS.items():
+        while len(runs.setdefault(label, [])) < count:
+            runs[label].append(in_fresh_process(way, name, folder))
+            provenance.write_text(kept, json.dumps(runs))
+            print(name, label, runs[label][-1], flush=True)
+    size = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in (".gz", ".csv"))
+    plain = runs["plain loop"][0]
+    for label, results in runs.items():
+        if label != "cache":
+            times = sorted(result["seconds"] for result in results)
+            cpu = statistics.median(result["cpu"] for result in results)
+            yield {
+                "dataset": name,
+                "interactions": DATASETS[name]["rows"],
+                "megabytes": round(size / 1e6),
+                "way": label,
+                "runs": len(results),
+                "seconds": round(statistics.median(times), 2),
+                "seconds_min": round(times[0], 2),
+                "seconds_max": round(times[-1], 2),
+                "cpu_seconds": round(cpu, 2),
+                "peak_gigabytes": round(max(result["peak"] for result in results) / 1e9, 2),
+                "left": results[0]["left"],
+                "plain_loop_ratio": round(plain["seconds"] / statistics.median(times), 2),
+                "plain_loop_cpu_ratio": round(plain["cpu"] / cpu, 2),
+            }
 
 
 def in_fresh_process(way: Callable[[str, Path], Any], name: str, folder: Path) -> dict[str, Any]:
@@ -174,6 +179,16 @@ def plain_loop(name: str, folder: Path) -> int:
     return len(interactions)
 
 
+# Ways and how often each is run; "cache" only fills the cache for "again".
+WAYS: dict[str, tuple[Callable[[str, Path], Any], int]] = {
+    "plain loop": (plain_loop, 1),
+    "columns": (columns, 3),
+    "sequences": (sequences, 3),
+    "cache": (again, 1),
+    "again": (again, 3),
+}
+
+
 def generate(name: str, folder: Path) -> None:
     """Files of the published format and size; users and items drawn with log-normal popularity."""
     random = np.random.default_rng(0)
@@ -188,12 +203,12 @@ def generate(name: str, folder: Path) -> None:
     begins = random.integers(0, len(pool) - 60, facts["items"])
     titles = [f"{pool[at : at + 10 + at % 40].strip()} {number}" for number, at in enumerate(begins)]
     if name == "amazon_movie":
-        with gzip.open(folder / "Movies_and_TV_5.json.gz", "wt", compresslevel=6) as file:
+        with gzip.open(folder / "Movies_and_TV_5.json.gz", "wt", compresslevel=1) as file:
             file.writelines(amazon_review(*review, pool) for review in reviews)
     elif name == "steam":
-        with gzip.open(folder / "steam_reviews.json.gz", "wt", compresslevel=6) as file:
+        with gzip.open(folder / "steam_reviews.json.gz", "wt", compresslevel=1) as file:
             file.writelines(steam_review(*review, pool) for review in reviews)
-        with gzip.open(folder / "steam_games.json.gz", "wt", compresslevel=6) as file:
+        with gzip.open(folder / "steam_games.json.gz", "wt", compresslevel=1) as file:
             file.writelines(
                 f"{{u'title': u'{title}', u'tags': [u'{WORDS[n % 200]}', u'{WORDS[n % 37]}'], u'id': u'{n}', "
                 f"u'genres': [u'Action'], u'price': 4.99, u'early_access': False}}\n"
@@ -213,7 +228,7 @@ def generate(name: str, folder: Path) -> None:
         }
         pl.DataFrame(films).write_csv(folder / "movies.csv")
     if name.startswith("amazon"):
-        with gzip.open(folder / "meta_Movies_and_TV.json.gz", "wt", compresslevel=6) as file:
+        with gzip.open(folder / "meta_Movies_and_TV.json.gz", "wt", compresslevel=1) as file:
             file.writelines(amazon_item(number, title, pool) for number, title in enumerate(titles))
 
 
@@ -255,8 +270,9 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         "# Reading at the published sizes",
         "",
-        f"`{result['command']}`, commit {result['commit']}, {result['hardware']}, "
-        + ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+        f"`{result['command']}`, commit {result['git_commit']}, {result['hardware']['cores']} CPU cores "
+        f"({result['hardware']['machine']}), "
+        + ", ".join(f"{name} {result['packages'][name]}" for name in ("python", "polars", "numpy"))
         + ". Synthetic files; n is the number of interactions; median of the runs, each in a fresh process.",
         "",
         "columns: both files to columns. plain loop: `json.loads`, `ast.literal_eval` or `csv.reader` line by line, "
