@@ -1,7 +1,7 @@
 """Records: the plain format for data of the user's own, as CSV, TSV, JSON Lines or parquet."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def _items(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
         yield rows.with_columns(pl.Series("categories", names, dtype=pl.List(pl.String)))
 
 
-def _names(value: Any) -> list[str | None] | None:
+def _names(value: Any) -> Sequence[str | None] | None:
     """Categories of one field: a list, the text of a list as JSON or Python writes it, or names with "|" between."""
     if not isinstance(value, str):
         return coerce(value, pl.List(pl.String))
