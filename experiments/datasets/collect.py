@@ -1,0 +1,100 @@
+"""The numbers of runs over several datasets: their data cards and their metrics, with how each was made.
+
+    python experiments/datasets/collect.py RUNS
+
+reads RUNS/data and RUNS/evaluate and rewrites cards.json and cards.md, and where there are evaluations results.json and
+results.md, beside this file. Numbers only: no user, title or category of a dataset is copied.
+"""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ctrlrec.data import card
+from ctrlrec.provenance import write_text
+from ctrlrec.reporting import render
+from ctrlrec.reporting.aggregate import Result, aggregate, comparable, read_results
+from ctrlrec.reporting.summary import summary
+
+HERE = Path(__file__).parent
+KEPT = ("git_commit", "packages", "hardware", "seed", "wall_seconds", "peak_memory_bytes")
+
+
+def main() -> None:
+    runs = Path(sys.argv[1])
+    cards = {report["dataset"]: report for report in map(read_card, finished(runs / "data", "report.json"))}
+    save("cards", cards, card_table(cards))
+    results = read_results(finished(runs / "evaluate", "metrics.json"))
+    if results:
+        save("results", {result.directory.name: evaluation(result, runs) for result in results}, result_tables(results))
+
+
+def finished(folder: Path, name: str) -> list[Path]:
+    """Directories in the order of making, so that of two with one name the later counts."""
+    found = [path.parent for path in folder.glob(f"*/{name}") if path.parent.suffix != ".partial"]
+    return sorted(found, key=lambda path: path.stat().st_mtime)
+
+
+def save(name: str, numbers: dict[str, Any], page: str) -> None:
+    write_text(HERE / f"{name}.json", json.dumps(numbers, indent=2, ensure_ascii=False) + "\n")
+    write_text(HERE / f"{name}.md", page)
+
+
+def made(directory: Path) -> dict[str, Any]:
+    """What ``provenance.json`` says but for where things lie on this machine."""
+    provenance = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))
+    words = [word for word in shlex.split(provenance["command"]) if not word.startswith(("output=", "cache="))]
+    shown = [f"dataset.path={Path(word).name}" if word.startswith("dataset.path=") else word for word in words]
+    return {"command": " ".join(shown)} | {key: provenance[key] for key in KEPT}
+
+
+def read_card(directory: Path) -> dict[str, Any]:
+    report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
+    report["kept"]["categories"]["largest"] = {}  # names
+    return report | {"made": made(directory)}
+
+
+def card_table(cards: dict[str, dict[str, Any]]) -> str:
+    """One column a dataset, one line a number of its card."""
+    columns = {name: dict(card_lines(report)) for name, report in cards.items()}
+    names = list(dict.fromkeys(line for column in columns.values() for line in column))
+    rows = [(line, *(column.get(line, "-") for column in columns.values())) for line in names]
+    text = "\n".join(f"| {' | '.join(row)} |" for row in (("", *columns), ("---",) * (len(columns) + 1), *rows))
+    return f"# Data cards\n\nHow each was made, with versions and hardware, is in cards.json.\n\n{text}\n"
+
+
+def card_lines(report: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    kept, core = report["kept"], report["k_core"]
+    yield from ((name, f"{kept[name]:,}") for name in ("users", "items", "interactions"))
+    yield "sparsity", f"{100 * kept['sparsity']:.2f}%"
+    yield from ((name, value) for name, value in card.facts(report) if value)
+    yield from ((f"{name} read", f"{count:,}") for name, count in report["read"].items())
+    yield from ((reason, f"{found['rows']:,}") for reason, found in report["skipped"].items())
+    yield from ((reason, f"{count:,}") for reason, count in report["dropped"].items())
+    yield "k-core (users, items; rounds)", f"{core['users']}, {core['items']}; {core['rounds']}"
+    yield from ((f"{what} dropped by it", f"{core[f'{what}_dropped']:,}") for what in ("users", "items", "interactions"))
+    yield "seconds", f"{report['made']['wall_seconds']:.0f}"
+    yield "peak memory (GB)", f"{report['made']['peak_memory_bytes'] / 1e9:.2f}"
+
+
+def evaluation(result: Result, runs: Path) -> dict[str, Any]:
+    """Metrics, how they were made, and the seconds of every stage they rest on."""
+    stages = {need: runs / need / Path(found["directory"]).name for need, found in result.upstream.items()}
+    seconds = {need: made(directory)["wall_seconds"] for need, directory in stages.items()}
+    return {"made": made(result.directory), "upstream_seconds": seconds, "settings": result.metrics["settings"]}
+
+
+def result_tables(results: list[Result]) -> str:
+    """One table a dataset; of several runs that cannot stand in one, the newest and what goes with it."""
+    parts = ["# Whole runs", "How each was made, with versions, hardware and seconds, is in results.json."]
+    for dataset, last in {result.config["dataset"]["name"]: result for result in results}.items():
+        rows = aggregate(comparable(results, last.config, last.directory), last.config["evaluation"]["confidence"])
+        parts += [f"## {dataset}", render.markdown(summary(rows)).strip()]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    main()
