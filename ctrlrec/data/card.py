@@ -68,7 +68,7 @@ def _spread(values: dict[str, Any]) -> str:
 def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     """Name and value of every line of the card below Table 1."""
     kept, titles, categories = report["kept"], report["titles"], report["kept"]["categories"]
-    targets, is_path = kept["test_targets"], categories["kind"] == "path"
+    targets = kept["test_targets"]
     small = f"{categories['small']:,} of fewer than {MIN_CATEGORY_ITEMS} items"
     return [
         ("interactions of a user", _spread(kept["sequence_length"])),
@@ -80,7 +80,7 @@ def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("titles with HTML entities, kept as they are", f"{titles['with_entities']:,}"),
         ("categories", f"{categories['count']:,} ({categories['kind']}), {small}"),
         ("items of a category", _spread(categories["size"])),
-        ("prefixes of a path" if is_path else "categories of an item", _spread(categories["depth"])),
+        ("categories of an item, or prefixes of its longest path", _spread(categories["depth"])),
         ("largest categories", ", ".join(f"{name} ({size})" for name, size in categories["largest"].items())),
         ("different test items", f"{targets['distinct_items']:,}"),
         ("categories that test items are in", f"{100 * targets['categories_covered']:.1f}%"),

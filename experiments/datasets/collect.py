@@ -72,12 +72,12 @@ def card_lines(report: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield "sparsity", f"{100 * kept['sparsity']:.2f}%"
     yield from ((name, value) for name, value in card.facts(report) if value)
     yield from ((f"{name} read", f"{count:,}") for name, count in report["read"].items())
-    yield from ((reason, f"{found['rows']:,}") for reason, found in report["skipped"].items())
     yield from ((reason, f"{count:,}") for reason, count in report["dropped"].items())
     yield "k-core (users, items; rounds)", f"{core['users']}, {core['items']}; {core['rounds']}"
-    yield from ((f"{what} dropped by it", f"{core[f'{what}_dropped']:,}") for what in ("users", "items", "interactions"))
-    yield "seconds", f"{report['made']['wall_seconds']:.0f}"
+    for what in ("users", "items", "interactions"):
+        yield f"{what} dropped by it", f"{core[f'{what}_dropped']:,}"
     yield "peak memory (GB)", f"{report['made']['peak_memory_bytes'] / 1e9:.2f}"
+    yield from ((reason, f"{found['rows']:,}") for reason, found in report["skipped"].items())
 
 
 def evaluation(result: Result, runs: Path) -> dict[str, Any]:
