@@ -1,10 +1,12 @@
 """Rules for single rows, the same for every source: what is no title, no category, no time."""
 
+import functools
 import re
 
 import polars as pl
 
 from ctrlrec.data.ledger import Ledger
+from ctrlrec.data.objects import to_column
 
 _BREAKS = "\r\n|[\n\r\t\x0b\x0c\x1c-\x1e\x85\u2028\u2029]"
 _BREAK = re.compile(_BREAKS)
@@ -95,7 +97,7 @@ def clean_items(rows: pl.DataFrame, name: str, ledger: Ledger) -> pl.DataFrame:
     rows = _drop(rows, pl.col("item").is_null() | (pl.col("item") == ""), "item without id", name, ledger)
     rows = rows.with_columns(
         _text(pl.col("title")).alias("title"),
-        pl.Series("categories", [_names(names) for names in rows["categories"].to_list()], dtype=pl.List(pl.String)),
+        to_column("categories", [_names(names) for names in rows["categories"].to_list()], pl.List(pl.String)),
     )
     title = pl.col("title")
     rows = _drop(rows, title.is_null() | (title == ""), "item without title", name, ledger)
@@ -106,5 +108,11 @@ def clean_items(rows: pl.DataFrame, name: str, ledger: Ledger) -> pl.DataFrame:
 
 
 def _names(names: list[str | None] | None) -> list[str]:
-    cleaned = (_BREAK.sub(" ", name).strip() for name in names or () if name)
-    return list(dict.fromkeys(name for name in cleaned if name and not _PAGE.search(name)))
+    return [name for name in dict.fromkeys(_name(name) for name in names or () if name) if name]
+
+
+@functools.lru_cache(1 << 16)  # many items share few categories
+def _name(raw: str) -> str:
+    """A category as it is shown; empty where it is none."""
+    name = _BREAK.sub(" ", raw).strip()
+    return "" if _PAGE.search(name) else name

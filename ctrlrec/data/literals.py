@@ -16,7 +16,7 @@ import polars as pl
 
 from ctrlrec.data.files import SourceFile
 from ctrlrec.data.ledger import Ledger
-from ctrlrec.data.objects import Schema, coerce, read_objects
+from ctrlrec.data.objects import Schema, coerce, read_objects, to_column
 
 _STRING = r"""u?(?:'[^'\\\n\r\0]*+(?:\\[^\n\r\0][^'\\\n\r\0]*+)*+'|"[^"\\\n\r\0]*+(?:\\[^\n\r\0][^"\\\n\r\0]*+)*+")"""
 _NUMBER = r"-?[0-9]++(?:\.[0-9]*+)?(?:[eE][+-]?[0-9]++)?"
@@ -68,7 +68,7 @@ def _column(name: str, tokens: list[str], kind: Any) -> pl.Series:
         plain = text.str.head(1).is_in(["'", '"']) & ~written.str.contains("\\", literal=True)
         if plain.all():
             return text.str.slice(1).str.head(-1)
-    return pl.Series(name, [coerce(ast.literal_eval(token), kind) if token else None for token in tokens], dtype=kind)
+    return to_column(name, [coerce(ast.literal_eval(token), kind) if token else None for token in tokens], kind)
 
 
 def parse_literal(line: str) -> dict[str, Any]:

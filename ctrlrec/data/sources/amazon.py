@@ -12,7 +12,7 @@ from ctrlrec.data.files import SourceFile, find, read_bytes
 from ctrlrec.data.jsonlines import read_json_lines
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.literals import read_literals
-from ctrlrec.data.objects import Schema
+from ctrlrec.data.objects import Schema, to_column
 from ctrlrec.data.sources.base import INTERACTION_FIELDS, Source
 from ctrlrec.errors import CtrlRecError
 
@@ -56,7 +56,7 @@ def _items(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
     for rows in _objects(file, schema, ledger):
         one, many = rows["category"].to_list(), rows["categories"].to_list()
         names = [_prefixes(many_ or [one_ or []]) for one_, many_ in zip(one, many, strict=True)]
-        yield rows.select(pl.col("asin").alias("item"), "title", pl.Series("categories", names, dtype=path), "line")
+        yield rows.select(pl.col("asin").alias("item"), "title", to_column("categories", names, path), "line")
 
 
 def _objects(file: SourceFile, schema: Schema, ledger: Ledger) -> Iterator[pl.DataFrame]:

@@ -14,7 +14,7 @@ from ctrlrec.data.files import SourceFile, find
 from ctrlrec.data.jsonlines import read_json_lines
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.literals import constant
-from ctrlrec.data.objects import coerce
+from ctrlrec.data.objects import coerce, to_column
 from ctrlrec.data.sources.base import INTERACTION_FIELDS, Source
 from ctrlrec.errors import CtrlRecError
 
@@ -61,7 +61,7 @@ def _items(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
     blocks = [_parquet(file, _ITEMS)] if ending == ".parquet" else read_table(file, _SEPARATORS[ending], _ITEMS, ledger)
     for rows in blocks:
         names = [_names(value) for value in rows["categories"].to_list()]
-        yield rows.with_columns(pl.Series("categories", names, dtype=pl.List(pl.String)))
+        yield rows.with_columns(to_column("categories", names, pl.List(pl.String)))
 
 
 def _names(value: Any) -> Sequence[str | None] | None:
