@@ -153,7 +153,7 @@ def find(place: Path, names: Sequence[str]) -> SourceFile:
 def _find(place: Path, names: Sequence[str]) -> SourceFile:
     wanted = [f"{name}{ending}" for name in names for ending in ("", ".gz")]
     if place.is_dir():
-        there = sorted(file.name for file in place.iterdir())
+        there = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in place.iterdir())
         for name in wanted:
             paths = sorted(place.glob(name)) or sorted(place.glob(f"*/{name}"))
             found = [SourceFile(path) for path in paths if path.is_file()]

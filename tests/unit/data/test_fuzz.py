@@ -168,9 +168,9 @@ def test_a_chat_bomb_is_refused(tmp_path, monkeypatch) -> None:
         load_dialogues(tmp_path / "chat.json")
 
 
-def test_a_file_that_may_not_be_read_is_named(tmp_path) -> None:
+def test_a_folder_in_a_files_place_is_named(tmp_path) -> None:
     records(tmp_path, [("a", "i0", 1)], items(1))
     (tmp_path / "interactions.csv").unlink()
     (tmp_path / "interactions.csv").mkdir()
-    with pytest.raises(CtrlRecError, match=r"interactions\.csv: cannot be read \(Is a directory\)"):
+    with pytest.raises(CtrlRecError, match=r"no interactions\.csv or .* it holds interactions\.csv/, items\.jsonl"):
         prepare(config("records", tmp_path), tmp_path / "cache", uncut)

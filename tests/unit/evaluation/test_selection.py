@@ -15,7 +15,8 @@ def asked(builder: InstructionBuilder, selection: bool, answerer: Callable) -> l
         settings=SETTINGS, users=6, item_count=5, selection=selection, formatting_item_counts=[11], match_max_edits=0
     )
     variant = SimpleNamespace(prompt_suffix=None, first_users=None)
-    return list(predictions(SimpleNamespace(evaluation=evaluation, variant=variant), builder, answerer))
+    config = SimpleNamespace(evaluation=evaluation, variant=variant)
+    return [row for setting in SETTINGS for row in predictions(setting, config, builder, answerer)]
 
 
 def test_candidates_hold_the_target_and_nothing_of_the_history(builder: InstructionBuilder) -> None:

@@ -25,7 +25,7 @@ from ctrlrec.lm.decoding import decode, unsupported
 from ctrlrec.lm.generation import generate
 
 END = 3
-FORMAT: Any = SimpleNamespace(pad=0, end=END)
+FORMAT: Any = SimpleNamespace(pad=0, end=END, encoder_decoder=False)
 SHAPE = {
     "vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 4, "max_position_embeddings": 256, "bos_token_id": None, "eos_token_id": None,
@@ -77,7 +77,7 @@ def test_greedy_answers_are_those_of_generate(name: str) -> None:
     model, prompts = made(name), asked(12)
     # A token that a long answer holds in its middle, so that answers end at different lengths.
     end = max(decode(model, prompts, END, 20), key=lambda answer: len(answer.tokens)).tokens[9]
-    expected = generate(model, SimpleNamespace(pad=0, end=end), prompts, 20, "hf")  # type: ignore[arg-type]
+    expected = generate(model, SimpleNamespace(pad=0, end=end, encoder_decoder=False), prompts, 20, "hf")  # type: ignore[arg-type]
     assert len({len(answer.tokens) for answer in expected}) > 1
     assert unsupported(model) is None
     for rows in (None, 1, 5):
