@@ -1,7 +1,12 @@
-"""Copies the logged curves and the provenance of a stage's directory: ``collect.py runs/sl/NAME sl-v2-seed0``."""
+"""Copies what a run left into this folder.
+
+``collect.py runs/sl/NAME sl-v2-seed0``: the logged curves of a stage and their provenance.
+``collect.py runs/tables/NAME``: summary, comparisons, figures, and how each row was made.
+"""
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,8 +14,18 @@ HERE = Path(__file__).parent
 KEPT = ("git_commit", "packages", "hardware", "seed", "wall_seconds", "peak_memory_bytes")
 
 
-def main() -> None:
-    stage, name = Path(sys.argv[1]), sys.argv[2]
+def tables(folder: Path) -> None:
+    for pattern in ("summary.md", "comparisons.md", "curves-*.png"):
+        for file in folder.glob(pattern):
+            shutil.copyfile(file, HERE / file.name)
+    made = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
+    for row in made:
+        row["command"] = " ".join(word for word in row["command"].split() if not word.startswith(("output=", "cache=")))
+        row["upstream"] = {stage: entry["fingerprint"] for stage, entry in row["upstream"].items()}
+    (HERE / "rows.json").write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+
+
+def curves(stage: Path, name: str) -> None:
     rows = {}
     for log in sorted(stage.glob("logs/attempt_*/metrics.csv")):  # a later attempt replaces the steps it repeats
         with log.open(encoding="utf-8") as file:
@@ -35,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    curves(Path(sys.argv[1]), sys.argv[2]) if len(sys.argv) == 3 else tables(Path(sys.argv[1]))
