@@ -1,7 +1,7 @@
 """Copies what a run left into this folder.
 
 ``collect.py runs/sl/NAME sl-v2-seed0``: the logged curves of a stage and their provenance.
-``collect.py runs/tables/NAME``: summary, comparisons, figures, and how each row was made.
+``collect.py runs/tables/NAME``: summary, comparisons and figures; ``../keep.py`` keeps how each row was made.
 """
 
 import csv
@@ -18,11 +18,6 @@ def tables(folder: Path) -> None:
     for pattern in ("summary.md", "comparisons.md", "curves-*.png"):
         for file in folder.glob(pattern):
             shutil.copyfile(file, HERE / file.name)
-    made = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
-    for row in made:
-        row["command"] = " ".join(word for word in row["command"].split() if not word.startswith(("output=", "cache=")))
-        row["upstream"] = {stage: entry["fingerprint"] for stage, entry in row["upstream"].items()}
-    (HERE / "rows.json").write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
 
 
 def curves(stage: Path, name: str) -> None:
