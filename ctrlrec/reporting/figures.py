@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -17,6 +18,9 @@ RL_PANELS: Panels = {
     "Share of written items": r"illegal/.*",
     "KL per token": r"kl/.*",
 }
+
+
+_MANY = 30  # points: from here on a curve is drawn faint, with the mean over the last tenth of them in full colour
 
 
 def read_curves(logs: Iterable[Path]) -> dict[str, dict[int, float]]:
@@ -61,7 +65,13 @@ def learning_curves(logs: Iterable[Path], panels: Panels, png: Path) -> bool:
     for axes, (title, names) in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen.items(), strict=True):
         for name in names:
             steps, values = zip(*sorted(curves[name].items()), strict=True)
-            axes.plot(steps, values, marker="." if len(steps) < 30 else None, label=name)
+            if len(steps) < _MANY:
+                axes.plot(steps, values, marker=".", label=name)
+                continue
+            (raw,) = axes.plot(steps, values, alpha=0.2)
+            window = len(steps) // 10
+            means = np.convolve(values, np.ones(window) / window, mode="valid")
+            axes.plot(steps[window - 1 :], means, color=raw.get_color(), label=name)
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
