@@ -14,6 +14,7 @@ from ctrlrec.data.lines import Block, read_ahead, read_blocks, refuse_unreadable
 from ctrlrec.errors import CtrlRecError
 
 _BATCH = 200_000  # rows
+_SHOWN = 200  # characters of a strange header
 _WRONG_FIELDS = "row with a wrong number of fields"
 
 
@@ -46,12 +47,16 @@ def read_table(
     for block in blocks:
         if header is None:
             first, _, text = block.text.partition("\n")
-            header = [name.strip() for name in next(csv.reader([first.rstrip("\r")], delimiter=separator))]
+            try:
+                header = [name.strip() for name in next(csv.reader([first.rstrip("\r")], delimiter=separator))]
+            except csv.Error as error:
+                raise CtrlRecError(f"{file}:1: no header with {', '.join(columns)} ({error})") from None
             block = Block(block.first_line + 1, text)
         missing = [name for name in columns if name not in header]
         if missing:
             raise CtrlRecError(
-                f"{file}:1: no column {', '.join(missing)}; expected {', '.join(columns)}, found {', '.join(header)}"
+                f"{file}:1: no column {', '.join(missing)}; expected {', '.join(columns)}, found "
+                f"{', '.join(header)[:_SHOWN]}"
             )
         if quoted and '"' in block.text:
             parts = _quoted(file, itertools.chain([block], blocks), separator, columns, header, ledger)

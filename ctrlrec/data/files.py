@@ -155,8 +155,7 @@ def _find(place: Path, names: Sequence[str]) -> SourceFile:
     if place.is_dir():
         there = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in place.iterdir())
         for name in wanted:
-            paths = sorted(place.glob(name)) or sorted(place.glob(f"*/{name}"))
-            found = [SourceFile(path) for path in paths if path.is_file()]
+            found = [SourceFile(file) for file in sorted(place.glob(name)) or sorted(place.glob(f"*/{name}"))]
             if found:
                 return _only(found, name, place)
     elif zipfile.is_zipfile(place):

@@ -20,6 +20,7 @@ from ctrlrec.errors import CtrlRecError
 __all__ = ["Prepared", "Raw", "prepare", "read_raw", "source_digest"]
 
 _ENTITY = r"&(?:[a-z]+|#[0-9]+);"
+_SHOWN = 40  # characters of an id
 Cut = Callable[[list[str], list[str]], list[str]]  # titles and category names to titles
 
 
@@ -111,10 +112,10 @@ def _order(
     )
     known = coded.filter(pl.col("row").is_not_null()).select("number", "row", "timestamp")
     if known.is_empty():
+        met, described = (frame["item"][0][:_SHOWN] for frame in (interactions, code))
         raise CtrlRecError(
             f"dataset {report['dataset']}: none of {len(interactions)} interactions has an item of the metadata; "
-            f"interactions name items as {interactions['item'][0]!r}, the metadata as {code['item'][0]!r}: are both "
-            "files of one dataset?"
+            f"interactions name items as {met!r}, the metadata as {described!r}: are both files of one dataset?"
         )
     # Two stable sorts by one column, and one number for the pair, are several times faster than by two columns.
     ordered = known.sort("timestamp", maintain_order=True).sort("number", maintain_order=True)

@@ -321,6 +321,9 @@ def test_a_header_alone_and_missing_columns_are_named(load, tmp_path):
     records(tmp_path / "in", [], items(3))
     with pytest.raises(CtrlRecError, match=r"interactions\.csv: a header and no rows"):
         load("records")
+    write(tmp_path / "in" / "interactions.csv", b"user,item\rtimestamp\n")
+    with pytest.raises(CtrlRecError, match=r"interactions\.csv:1: no header with user, item, timestamp"):
+        load("records")
     write(tmp_path / "in" / "interactions.csv", ["user,movie,time", "a,b,1"])
     with pytest.raises(
         CtrlRecError, match=r"interactions\.csv:1: no column item, timestamp; .* found user, movie, time"

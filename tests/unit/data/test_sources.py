@@ -173,14 +173,6 @@ def test_movielens_1m_may_be_a_part_of_the_ratings(load, tmp_path):
     assert titles(load("movielens_1m")) == {"1": ["b", "c\u00e9", "a"]}
 
 
-def test_a_folder_with_the_name_of_a_file_is_none(load, tmp_path):
-    movielens_1m(tmp_path / "in")
-    (tmp_path / "in" / "movies.dat").rename(tmp_path / "in" / "films")
-    (tmp_path / "in" / "movies.dat").mkdir()
-    with pytest.raises(CtrlRecError, match=r"no movies\.dat \(plain or \.gz\) there"):
-        load("movielens_1m")
-
-
 @pytest.mark.parametrize("name", ["movielens_latest", "movielens_32m"])
 def test_movielens_csv_has_quoted_titles_and_films_without_genre(load, tmp_path, name):
     ratings = [f"1,{item},4.5,{stamp}" for item, stamp in zip((1, 2, 3), STAMPS, strict=True)]
