@@ -1,6 +1,7 @@
 """The data card: what is in a dataset and what was left out, as JSON, Markdown and a picture."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def save(report: dict[str, Any], directory: Path) -> None:
 
 def show(report: dict[str, Any]) -> None:
     """Print the card."""
-    Console().print(Markdown(markdown(report)))
+    console = Console(width=None if sys.stdout.isatty() else 120)  # a file needs no folding at 80
+    console.print(Markdown(markdown(report)))
 
 
 def _table_1(report: dict[str, Any]) -> list[tuple[str, ...]]:

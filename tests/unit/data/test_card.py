@@ -48,7 +48,9 @@ def test_the_card_is_written_as_json_markdown_and_picture(report, tmp_path, caps
     assert (tmp_path / "card.png").read_bytes().startswith(b"\x89PNG")
     assert "| of these users, with fewer than the 3 interactions that the split takes | 1 |  |" in text
     card.show(report)
-    assert "k-core" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"interactions.csv {report['files'][0]['sha256']}" in shown
+    assert "of these users, with fewer than the 3 interactions that the split takes 1" in shown
 
 
 def test_nothing_is_lost_between_what_was_read_and_what_is_kept(report):
