@@ -35,7 +35,7 @@ def teacher_answers(builder: InstructionBuilder) -> Answerer:
 def predictions(
     setting: str, config: Config, builder: InstructionBuilder, answerer: Answerer
 ) -> Iterator[dict[str, Any]]:
-    """Lines of ``predictions.jsonl`` (spec section 9) of one setting.
+    """Lines of ``predictions.jsonl`` (spec section 9) of one setting; none where nobody can be asked.
 
     Where candidates were given, the line holds them, and an item that is not among them counts as none.
 
@@ -49,6 +49,9 @@ def predictions(
     matcher = TitleMatcher(catalogue.titles, config.evaluation.match_max_edits)
     variant = config.variant
     asked = questions(setting, builder, config.evaluation, variant.prompt_suffix, variant.first_users)
+    if not asked:
+        log.warning("%-12s %s: left out, every target has every category that could be asked for", "", setting)
+        return
     texts = answerer(asked)
     written = [[item.title for item in written_items(text)] for text in texts]
     items = [
