@@ -18,7 +18,9 @@ def test_one_category_for_all_leaves_the_negative_settings_out(
     alike = dataclasses.replace(catalogue, categories=everything, target_categories=("Everything",) * len(catalogue))
     builder = make_builder(catalogue=alike)
     settings = ("sequential", "category_positive", "category_negative", "at_most_20", "about_30")
-    evaluation = SimpleNamespace(users=5, item_count=10, selection=False, formatting_item_counts=[11], match_max_edits=0)
+    evaluation = SimpleNamespace(
+        users=5, item_count=10, selection=False, formatting_item_counts=[11], match_max_edits=0
+    )
     config = SimpleNamespace(evaluation=evaluation, variant=SimpleNamespace(prompt_suffix=None, first_users=None))
     with caplog.at_level(logging.WARNING, "ctrlrec"):
         answerer = teacher_answers(builder)
