@@ -203,6 +203,7 @@ STAGES: Mapping[str, Stage] = {
                     "precision": c.trainer.precision,
                 }
                 | _server(c)
+                | _general(c)
             ),
             lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}",
             "ctrlrec.runners:evaluate",

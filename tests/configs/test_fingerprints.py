@@ -87,6 +87,7 @@ def test_what_cannot_change_a_result_changes_no_fingerprint(row, override: str) 
         ("evaluation.users=7", {"evaluate"}),
         ("evaluation.match_max_edits=0", {"evaluate"}),
         ("generation.max_new_tokens=9", {"evaluate"}),
+        ("general=hub", {"evaluate"}),
         ("generation.engine=hf", {"rl", "evaluate"}),
         ("generation.engine=vllm", {"evaluate"}),
         ("generation.engine=api", {"evaluate"}),
