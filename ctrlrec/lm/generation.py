@@ -67,6 +67,47 @@ def generate(
 
 
 @torch.inference_mode()
+def by_transformers(
+    model: PreTrainedModel | PeftModel, chat_format: ChatFormat, prompts: Sequence[Sequence[int]], **settings: Any
+) -> tuple[list[list[int]], list[torch.Tensor]]:
+    """Transformers' ``generate`` on a batch, decided by ``settings`` and by nothing of the checkpoint's own.
+
+    Args:
+        model: in evaluation mode.
+        chat_format: padding and end-of-sequence tokens.
+        prompts: B rows of ids.
+        settings: fields of transformers' GenerationConfig.
+
+    Returns:
+        Rows of generated ids, the end-of-sequence token included where it was reached, and the (rows, V) scores of each
+        step where ``output_scores`` asks for them.
+    """
+    ids, mask = pad(prompts, chat_format.pad, left=not chat_format.encoder_decoder)
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    start, opening = ids.shape[1], None
+    if chat_format.encoder_decoder:  # the answer is a sequence of its own, behind one token that opens it
+        start, opening = 1, base.config.decoder_start_token_id
+    told = GenerationConfig(
+        eos_token_id=chat_format.end,
+        pad_token_id=chat_format.pad,
+        decoder_start_token_id=opening,
+        return_dict_in_generate=True,
+        **settings,
+    )
+    # What the settings leave open would come from the checkpoint's own (a repetition penalty, min-p, forbidden tokens)
+    # and bend the distribution away from the one that log-probabilities are taken over.
+    own, base.generation_config = base.generation_config, GenerationConfig()
+    try:
+        generated = base.generate(
+            input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=told
+        )
+    finally:
+        base.generation_config = own
+    rows = generated.sequences[:, start:].tolist()
+    rows = [row[: row.index(chat_format.end) + 1] if chat_format.end in row else row for row in rows]
+    return rows, list(generated.scores or ())
+
+
 def _transformers(
     model: PreTrainedModel | PeftModel,
     chat_format: ChatFormat,
@@ -75,37 +116,19 @@ def _transformers(
     temperature: float | None,
 ) -> list[Sample]:
     """One answer to each prompt of a batch, by transformers."""
-    ids, mask = pad(prompts, chat_format.pad, left=not chat_format.encoder_decoder)
-    settings = GenerationConfig(
+    rows, scores = by_transformers(
+        model,
+        chat_format,
+        prompts,
         max_new_tokens=max_new_tokens,
         do_sample=temperature is not None,
         temperature=1.0 if temperature is None else temperature,
         top_k=0,  # None would mean 50: log-probabilities are taken over the full distribution
         top_p=1.0,
-        eos_token_id=chat_format.end,
-        pad_token_id=chat_format.pad,
-        return_dict_in_generate=True,
         output_scores=temperature is not None,
     )
-    # What the settings leave open would come from the checkpoint's own (a repetition penalty, min-p, forbidden tokens)
-    # and bend the distribution away from the one that log-probabilities are taken over.
-    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    own, base.generation_config = base.generation_config, GenerationConfig()
-    start = ids.shape[1]
-    if chat_format.encoder_decoder:  # the answer is a sequence of its own, behind one token that opens it
-        start, settings.decoder_start_token_id = 1, base.config.decoder_start_token_id
-    try:
-        generated = base.generate(
-            input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=settings
-        )
-    finally:
-        base.generation_config = own
-    tokens = generated.sequences[:, start:]
+    tokens, _ = pad(rows, chat_format.pad)
     log_probs = torch.zeros(tokens.shape)
-    for step, scores in enumerate(generated.scores or ()):
-        log_probs[:, step] = selective_log_softmax(scores.float(), tokens[:, step])
-    answers = []
-    for row, scores in zip(tokens.tolist(), log_probs.tolist(), strict=True):
-        size = row.index(chat_format.end) + 1 if chat_format.end in row else len(row)
-        answers.append(Sample(row[:size], scores[:size]))
-    return answers
+    for step, step_scores in enumerate(scores):
+        log_probs[:, step] = selective_log_softmax(step_scores.float().cpu(), tokens[:, step])
+    return [Sample(row, scored[: len(row)]) for row, scored in zip(rows, log_probs.tolist(), strict=True)]
