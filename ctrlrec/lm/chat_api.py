@@ -22,6 +22,7 @@ import requests
 
 from ctrlrec.config import APIConfig
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.inert import inert
 from ctrlrec.instructions.controls import Messages
 from ctrlrec.provenance import write_text
 
@@ -220,7 +221,7 @@ class ChatClient:
 
     def _said(self, text: str) -> str:
         """One short printable line of what a server said, without the key."""
-        line = " ".join("".join(sign if sign.isprintable() else " " for sign in text[:2000]).split())
+        line = inert(text[:2000])
         return (line.replace(self._key, "***") if self._key else line)[:200]
 
 
