@@ -226,7 +226,8 @@ def mean_over_seeds(scores: Sequence[Mapping[str, UserScores]]) -> dict[str, Use
     for setting in (name for name in SETTINGS if all(name in found for found in scores)):
         parts = [found[setting] for found in scores]
         users = sorted(set.intersection(*(set(part.users) for part in parts)))
-        rows = [[part.users.index(user) for user in users] for part in parts]
+        places = [{user: row for row, user in enumerate(part.users)} for part in parts]
+        rows = [[place[user] for user in users] for place in places]
         shared = [name for name in parts[0].values if all(name in part.values for part in parts)]
         values = {
             name: np.mean([part.values[name][row] for part, row in zip(parts, rows, strict=True)], axis=0)
