@@ -170,6 +170,7 @@ def evaluate(config: Config, inputs: Inputs, directory: Path) -> None:
     """Answers of all settings and their metrics, and general ability where it is asked."""
     from ctrlrec.evaluation import general
     from ctrlrec.evaluation.answering import predictions, teacher_answers, warn_of_empty
+    from ctrlrec.evaluation.matching import TitleMatcher
     from ctrlrec.evaluation.metrics import score, summarise
     from ctrlrec.tracking import log_answers, log_summary, loggers
 
@@ -190,15 +191,17 @@ def evaluate(config: Config, inputs: Inputs, directory: Path) -> None:
     else:
         answerer = (_vllm_answers if served == "vllm" else _model_answers)(config, model, chat_format)
     settings = config.evaluation
+    matcher = TitleMatcher(builder.catalogue.titles, settings.match_max_edits)
     with loggers(config, "evaluate", directory) as made:
         rows: list[dict[str, Any]] = []
-        for setting in config.evaluation.settings:
+        for setting in settings.settings:
             answered = directory / "answered" / f"{setting}.jsonl"  # kept, should the run be killed in a later one
             if not answered.exists():
                 answered.parent.mkdir(exist_ok=True)
-                write_jsonl(answered, predictions(setting, config, builder, answerer))
-            rows += read_jsonl(answered)
-            warn_of_empty(rows, setting)
+                write_jsonl(answered, predictions(setting, config, builder, answerer, matcher))
+            answers = read_jsonl(answered)
+            warn_of_empty(answers, setting)
+            rows += answers
         write_jsonl(directory / "predictions.jsonl", rows)
         if client is not None:
             report = client.report()

@@ -33,7 +33,7 @@ def teacher_answers(builder: InstructionBuilder) -> Answerer:
 
 
 def predictions(
-    setting: str, config: Config, builder: InstructionBuilder, answerer: Answerer
+    setting: str, config: Config, builder: InstructionBuilder, answerer: Answerer, matcher: TitleMatcher
 ) -> Iterator[dict[str, Any]]:
     """Lines of ``predictions.jsonl`` (spec section 9) of one setting; none where nobody can be asked.
 
@@ -44,9 +44,9 @@ def predictions(
         config: its ``evaluation`` section, the variant's prompt suffix and its number of users decide.
         builder: catalogue, sequences and teacher.
         answerer: turns instructions into answer texts.
+        matcher: turns written titles into items; it remembers, so one serves all settings.
     """
     catalogue = builder.catalogue
-    matcher = TitleMatcher(catalogue.titles, config.evaluation.match_max_edits)
     variant = config.variant
     asked = questions(setting, builder, config.evaluation, variant.prompt_suffix, variant.first_users)
     if not asked:
@@ -79,8 +79,7 @@ def predictions(
 
 
 def warn_of_empty(rows: Sequence[dict[str, Any]], setting: str) -> None:
-    """Say so where most answers of a setting hold no item at all: their metrics are those of silence."""
-    answers = [row["titles"] for row in rows if row["setting"] == setting]
-    empty = sum(not titles for titles in answers)
-    if 2 * empty > len(answers):
-        log.warning("%-12s %s: %d of %d answers are empty", "", setting, empty, len(answers))
+    """Say so where most answers of a setting, ``rows``, hold no item at all: their metrics are those of silence."""
+    empty = sum(not row["titles"] for row in rows)
+    if 2 * empty > len(rows):
+        log.warning("%-12s %s: %d of %d answers are empty", "", setting, empty, len(rows))

@@ -14,6 +14,7 @@ from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.evaluation import metrics as product_metrics
 from ctrlrec.evaluation.answering import predictions
+from ctrlrec.evaluation.matching import TitleMatcher
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.backbone import load_tokenizer
 from ctrlrec.lm.chat_format import ChatFormat
@@ -310,7 +311,8 @@ def test_metrics_of_answers_good_and_bad(parts, catalogue, users, sweep) -> None
             texts.append(answer_of(rng, wanted[: instruction.item_count], shown, titles))
         return texts
 
-    rows = [row for setting in evaluation.settings for row in predictions(setting, config, builder, answer)]
+    matcher = TitleMatcher(builder.catalogue.titles, evaluation.match_max_edits)
+    rows = [row for setting in evaluation.settings for row in predictions(setting, config, builder, answer, matcher)]
     check_questions(rows, catalogue, users)
     check_matches(rows, catalogue)
     written = product_metrics.score(rows, builder.catalogue, 200, evaluation.confidence, 0)

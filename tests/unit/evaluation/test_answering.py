@@ -8,6 +8,7 @@ import pytest
 
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.evaluation.answering import predictions, teacher_answers
+from ctrlrec.evaluation.matching import TitleMatcher
 from ctrlrec.evaluation.metrics import score
 
 
@@ -18,13 +19,12 @@ def test_one_category_for_all_leaves_the_negative_settings_out(
     alike = dataclasses.replace(catalogue, categories=everything, target_categories=("Everything",) * len(catalogue))
     builder = make_builder(catalogue=alike)
     settings = ("sequential", "category_positive", "category_negative", "at_most_20", "about_30")
-    evaluation = SimpleNamespace(
-        users=5, item_count=10, selection=False, formatting_item_counts=[11], match_max_edits=0
-    )
+    evaluation = SimpleNamespace(users=5, item_count=10, selection=False, formatting_item_counts=[11])
     config = SimpleNamespace(evaluation=evaluation, variant=SimpleNamespace(prompt_suffix=None, first_users=None))
+    matcher = TitleMatcher(alike.titles, 0)
     with caplog.at_level(logging.WARNING, "ctrlrec"):
         answerer = teacher_answers(builder)
-        rows = [row for setting in settings for row in predictions(setting, config, builder, answerer)]
+        rows = [row for setting in settings for row in predictions(setting, config, builder, answerer, matcher)]
     metrics = score(rows, alike, 10, 0.95, 0)["settings"]
     assert list(metrics) == ["sequential", "category_positive", "about_30"]
     assert metrics["category_positive"]["TCP@10"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 5}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 from ctrlrec.evaluation.answering import predictions
+from ctrlrec.evaluation.matching import TitleMatcher
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
 
@@ -12,11 +13,12 @@ SETTINGS = ["sequential", "category_positive", "category_negative", "about_30"]
 
 def asked(builder: InstructionBuilder, selection: bool, answerer: Callable) -> list[dict]:
     evaluation = SimpleNamespace(
-        settings=SETTINGS, users=6, item_count=5, selection=selection, formatting_item_counts=[11], match_max_edits=0
+        settings=SETTINGS, users=6, item_count=5, selection=selection, formatting_item_counts=[11]
     )
     variant = SimpleNamespace(prompt_suffix=None, first_users=None)
     config = SimpleNamespace(evaluation=evaluation, variant=variant)
-    return [row for setting in SETTINGS for row in predictions(setting, config, builder, answerer)]
+    matcher = TitleMatcher(builder.catalogue.titles, 0)
+    return [row for setting in SETTINGS for row in predictions(setting, config, builder, answerer, matcher)]
 
 
 def test_candidates_hold_the_target_and_nothing_of_the_history(builder: InstructionBuilder) -> None:
