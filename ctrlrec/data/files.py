@@ -155,9 +155,9 @@ def _find(place: Path, names: Sequence[str]) -> SourceFile:
     if place.is_dir():
         there = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in place.iterdir())
         for name in wanted:
-            found = [SourceFile(file) for file in sorted(place.glob(name)) or sorted(place.glob(f"*/{name}"))]
-            if found:
-                return _only(found, name, place)
+            for pattern in (name, f"*/{name}"):
+                if found := [SourceFile(file) for file in sorted(place.glob(pattern)) if not file.is_dir()]:
+                    return _only(found, name, place)
     elif zipfile.is_zipfile(place):
         with zipfile.ZipFile(place) as archive:
             there = sorted(archive.namelist())
