@@ -14,7 +14,7 @@ from ctrlrec.config import SLConfig
 from ctrlrec.faults import refuse
 from ctrlrec.instructions.controls import Task
 from ctrlrec.lm.adapters import load_trainable_state, trainable_state
-from ctrlrec.lm.scoring import hidden_states, logits
+from ctrlrec.lm.scoring import logits, packed_hidden_states
 from ctrlrec.sl.stream import IGNORED, MicroBatch, Steps, TrainingStream
 
 
@@ -28,7 +28,7 @@ def response_loss(model: torch.nn.Module, batch: MicroBatch) -> tuple[torch.Tens
         predicted = batch.labels != IGNORED
         scores = model(input_ids=batch.ids, attention_mask=batch.mask, labels=batch.labels).logits[predicted].float()
         return functional.cross_entropy(scores, batch.labels[predicted], reduction="sum"), int(predicted.sum())
-    hidden = hidden_states(model, batch.ids, batch.mask)[:, :-1]  # type: ignore[arg-type]
+    hidden = packed_hidden_states(model, batch.ids, batch.positions)[:, :-1]  # type: ignore[arg-type]
     targets = batch.labels[:, 1:]
     predicted = targets != IGNORED
     loss = functional.cross_entropy(logits(model, hidden[predicted]), targets[predicted], reduction="sum")  # type: ignore[arg-type]
@@ -118,7 +118,7 @@ class SupervisedModule(pl.LightningModule):
         tensors = {
             f"batch/{index}/{name}": getattr(micro, name)
             for index, micro in enumerate(batch)
-            for name in ("ids", "mask", "labels")
+            for name in ("ids", "mask", "labels", "positions")
         }
         weights = {f"weights/{name}": tensor for name, tensor in trainable_state(self).items()}
         directory = Path(self.trainer.default_root_dir)

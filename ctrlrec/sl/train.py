@@ -15,9 +15,9 @@ from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.instructions.controls import Task
 from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapters, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
-from ctrlrec.lm.scoring import check_head
+from ctrlrec.lm.scoring import check_head, keeps_apart
 from ctrlrec.sl.module import SupervisedModule
-from ctrlrec.sl.stream import TrainingStream, by_length, encode
+from ctrlrec.sl.stream import Layout, TrainingStream, encode, split
 from ctrlrec.tracking import train, trainer
 
 
@@ -48,13 +48,14 @@ def fine_tune(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             trained = with_adapter(model, settings.lora_rank, settings.lora_alpha)
-    stream = TrainingStream(builder, config.variant.tasks, chat_format, settings.batch_size, settings.micro_batch_size)
+    size, layout = settings.micro_batch_size, _layout(model, chat_format)
+    stream = TrainingStream(builder, config.variant.tasks, chat_format, settings.batch_size, size, layout)
     by_task: dict[Task, list] = {}
     for example in builder.validation():
         by_task.setdefault(example.instruction.task, []).append(example)
-    size, padding, two = settings.micro_batch_size, chat_format.pad, chat_format.encoder_decoder
     validation = [
-        (task, by_length(encode(examples, chat_format), size, padding, two)) for task, examples in by_task.items()
+        (task, split(encode(examples, chat_format), size, chat_format.pad, layout))
+        for task, examples in by_task.items()
     ]
     total_steps = settings.max_steps or settings.epochs * stream.steps_per_epoch
     module = SupervisedModule(trained, stream, validation, settings, total_steps)
@@ -88,3 +89,9 @@ def fine_tune(
         save_adapters(trained, directory / "adapter", base, chat_format.tokenizer)
     else:
         trained.save_pretrained(directory / "model")
+
+
+def _layout(model: PreTrainedModel, chat_format: ChatFormat) -> Layout:
+    if chat_format.encoder_decoder:
+        return "encoder_decoder"
+    return "packed" if keeps_apart(model) else "padded"

@@ -17,7 +17,7 @@ from ctrlrec.lm.generation import generate
 from ctrlrec.lm.parsing import written_items
 from ctrlrec.lm.policy import load_policy
 from ctrlrec.sl.module import SupervisedModule, response_loss
-from ctrlrec.sl.stream import IGNORED, TrainingStream, by_length, collate, encode
+from ctrlrec.sl.stream import IGNORED, TrainingStream, collate, encode, split
 
 Make = Callable[[], PreTrainedModel]
 
@@ -42,7 +42,7 @@ def test_an_answer_keeps_its_lines(t5_format: ChatFormat) -> None:
 
 def test_loss_is_that_of_the_response_row_by_row(make_t5: Make, rows: list, t5_format: ChatFormat) -> None:
     model = make_t5()
-    loss, tokens = response_loss(model, collate(rows, t5_format.pad, True))
+    loss, tokens = response_loss(model, collate(rows, t5_format.pad, "encoder_decoder"))
     assert tokens == sum(len(response) for _, response in rows)
     by_hand = 0.0
     for prompt, response in rows:
@@ -75,11 +75,11 @@ def test_an_adapter_learns_and_is_folded_in(
     config = make_sl_config(learning_rate=1e-2, batch_size=6)
     base = load_policy(t5_config, tmp_path, t5_format.tokenizer, 0)
     adapted = with_adapter(base, 4, 8)
-    stream = TrainingStream(builder, ("sequential",), t5_format, 6, 3)
+    stream = TrainingStream(builder, ("sequential",), t5_format, 6, 3, "encoder_decoder")
     rows = encode(builder.validation()[:4], t5_format)
-    validation = [(Task.SEQUENTIAL, by_length(rows, 2, t5_format.pad, True))]
+    validation = [(Task.SEQUENTIAL, split(rows, 2, t5_format.pad, "encoder_decoder"))]
     module = SupervisedModule(adapted, stream, validation, config, 8)
-    batch = collate(rows, t5_format.pad, True)
+    batch = collate(rows, t5_format.pad, "encoder_decoder")
     before = float(response_loss(adapted, batch)[0])
     fit = pl.Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,

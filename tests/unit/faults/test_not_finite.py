@@ -33,7 +33,11 @@ def fit(
 ) -> Callable[[], sl.SupervisedModule]:
     """Three steps of SL; the module it leaves, however they end."""
     module = sl.SupervisedModule(
-        make_model(scale=1.0), TrainingStream(builder, ("sequential",), chat_format, 8, 4), [], make_sl_config(), 3
+        make_model(scale=1.0),
+        TrainingStream(builder, ("sequential",), chat_format, 8, 4, "packed"),
+        [],
+        make_sl_config(),
+        3,
     )
 
     def run() -> sl.SupervisedModule:

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ctrlrec.lm import kernels
-from ctrlrec.lm.scoring import check_head, hidden_states, logits, pad
+from ctrlrec.lm.scoring import check_head, hidden_states, keeps_apart, logits, packed_hidden_states, pad
 
 ROWS = [[7, 8, 9], [10], [11, 12, 13, 14, 300]]
 
@@ -33,6 +33,27 @@ def test_padding_is_invisible(make_model: Callable[..., PreTrainedModel], left: 
         for row, tokens in enumerate(ROWS):
             alone = model(input_ids=torch.tensor([tokens])).logits[0]
             assert torch.allclose(scored[row][mask[row].bool()], alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_samples_of_a_row_do_not_see_each_other(make_model: Callable[..., PreTrainedModel], attention: str) -> None:
+    model = make_model()
+    model.set_attn_implementation(attention)
+    ids, _ = pad([ROWS[0] + ROWS[1], ROWS[2]], 0)
+    positions, _ = pad([[0, 1, 2, 0], [0, 1, 2, 3, 4]], 0)
+    with torch.no_grad():
+        scored = logits(model, packed_hidden_states(model, ids, positions))
+        for tokens, found in zip(ROWS, (scored[0, :3], scored[0, 3:4], scored[1]), strict=True):
+            assert torch.allclose(found, model(input_ids=torch.tensor([tokens])).logits[0], atol=1e-4)
+    assert keeps_apart(model)
+
+
+def test_a_model_that_reads_on_over_a_border_is_not_packed(make_model: Callable[..., PreTrainedModel]) -> None:
+    model = make_model()
+    decoder = model.get_decoder()
+    plain = decoder.forward
+    decoder.forward = lambda position_ids, **arguments: plain(**arguments)
+    assert not keeps_apart(model)
 
 
 def test_an_architecture_that_bends_its_logits_is_refused(make_model: Callable[..., PreTrainedModel]) -> None:

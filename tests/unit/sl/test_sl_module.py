@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ctrlrec.instructions.controls import Task
 from ctrlrec.lm.adapters import trainable_state, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.sl.module import SupervisedModule, polynomial_decay, response_loss
-from ctrlrec.sl.stream import IGNORED, MicroBatch, TrainingStream, by_length, collate, encode
+from ctrlrec.sl.stream import IGNORED, Layout, MicroBatch, TrainingStream, collate, encode, split
 
 Rows = list[tuple[list[int], list[int]]]
 Make = Callable[..., PreTrainedModel]
@@ -29,7 +30,7 @@ def rows(builder: InstructionBuilder, chat_format: ChatFormat) -> Rows:
 
 
 def test_loss_is_that_of_a_full_forward_pass_with_labels(make_model: Make, rows: Rows, chat_format: ChatFormat) -> None:
-    model, batch = make_model(), collate(rows, chat_format.pad)
+    model, batch = make_model(), collate(rows, chat_format.pad, "padded")
     loss, tokens = response_loss(model, batch)
     assert tokens == sum(len(response) for _, response in rows)
     whole = model(input_ids=batch.ids, attention_mask=batch.mask, labels=batch.labels)
@@ -44,36 +45,43 @@ def test_loss_is_that_of_a_full_forward_pass_with_labels(make_model: Make, rows:
 def test_the_prompt_is_read_and_not_learnt(make_model: Make, rows: Rows, chat_format: ChatFormat) -> None:
     model = make_model()
     prompt, response = rows[0]
-    batch = collate([(prompt, response)], chat_format.pad)
+    batch = collate([(prompt, response)], chat_format.pad, "padded")
     assert (batch.labels[0, : len(prompt)] == IGNORED).all()
     plain, tokens = response_loss(model, batch)
     # Another last prompt token changes how likely the response is, and adds no term of its own.
-    other, same_tokens = response_loss(model, collate([([*prompt[:-1], prompt[-1] + 1], response)], chat_format.pad))
+    changed = collate([([*prompt[:-1], prompt[-1] + 1], response)], chat_format.pad, "padded")
+    other, same_tokens = response_loss(model, changed)
     assert tokens == same_tokens == len(response)
     assert float(plain.detach()) != float(other.detach())
     # The terms are those of the response: with every response token but the first cut off, one term is left.
-    single, one = response_loss(model, collate([(prompt, response[:1])], chat_format.pad))
+    single, one = response_loss(model, collate([(prompt, response[:1])], chat_format.pad, "padded"))
     scored = torch.log_softmax(model(input_ids=torch.tensor([prompt])).logits[0, -1], -1)
     assert one == 1
     assert float(single) == pytest.approx(-float(scored[response[0]]), rel=1e-4)
 
 
-def test_padding_and_its_content_change_nothing(make_model: Make, rows: Rows, chat_format: ChatFormat) -> None:
-    model, batch = make_model(), collate(rows, chat_format.pad)
-    rubbish = MicroBatch(torch.where(batch.mask.bool(), batch.ids, 77), batch.mask, batch.labels)
+@pytest.mark.parametrize("layout", ["padded", "packed"])
+def test_padding_and_its_content_change_nothing(
+    make_model: Make, rows: Rows, chat_format: ChatFormat, layout: Layout
+) -> None:
+    model, batch = make_model(), collate(rows, chat_format.pad, layout)
+    rubbish = replace(batch, ids=torch.where(batch.mask.bool(), batch.ids, 77))
     assert float(response_loss(model, batch)[0]) == pytest.approx(float(response_loss(model, rubbish)[0]), rel=1e-6)
 
 
-@pytest.mark.parametrize("size", [1, 3])
-def test_micro_batches_change_neither_loss_nor_gradient(
-    make_model: Make, rows: Rows, chat_format: ChatFormat, size: int
+@pytest.mark.parametrize(("size", "layout"), [(1, "padded"), (3, "padded"), (3, "packed"), (8, "packed")])
+def test_micro_batches_and_packing_change_neither_loss_nor_gradient(
+    make_model: Make, rows: Rows, chat_format: ChatFormat, size: int, layout: Layout
 ) -> None:
-    """Tokens weigh alike, in whichever micro-batch they are: a mean of means would not do that."""
+    """Tokens weigh alike, in whichever micro-batch or row they are: a mean of means would not do that."""
+    # Short answers beside long ones, so that rows do hold several samples.
+    rows = [(prompt, response[: 3 + 40 * (place % 2)]) for place, (prompt, response) in enumerate(rows)]
+    rows += [(prompt[-9:], response) for prompt, response in rows]
     results = []
-    for micro in (size, len(rows)):
+    for micro, lies in ((size, layout), (len(rows), "padded")):
         model = make_model()
         total = 0.0
-        for batch in by_length(rows, micro, chat_format.pad):
+        for batch in split(rows, micro, chat_format.pad, lies):
             loss, _ = response_loss(model, batch)
             loss.backward()
             total += float(loss.detach())
@@ -104,11 +112,14 @@ def fit(
 ) -> Callable[..., tuple[SupervisedModule, dict[str, float], list[float]]]:
     def run(model: torch.nn.Module, steps: int, seed_batch: int = 8, **changes: Any):
         config = make_sl_config(batch_size=seed_batch, **changes)
-        stream = TrainingStream(builder, ("sequential",), chat_format, config.batch_size, config.micro_batch_size)
+        size = config.micro_batch_size
+        stream = TrainingStream(builder, ("sequential",), chat_format, config.batch_size, size, "packed")
         validation = [
             (
                 task,
-                by_length(encode([e for e in builder.validation() if e.instruction.task == task], chat_format), 4, 0),
+                split(
+                    encode([e for e in builder.validation() if e.instruction.task == task], chat_format), 4, 0, "packed"
+                ),
             )
             for task in (Task.SEQUENTIAL, Task.CATEGORY_POSITIVE)
         ]
@@ -157,7 +168,8 @@ def test_the_logged_loss_is_the_mean_over_all_response_tokens(
 ) -> None:
     model = make_model()
     module, _, losses = fit(model, 1, learning_rate=0.0)
-    batches = module.stream.batch(0)
+    stream = module.stream
+    batches = TrainingStream(builder, ("sequential",), chat_format, stream.batch_size, 4, "padded").batch(0)
     logits = [model(input_ids=batch.ids, attention_mask=batch.mask).logits[:, :-1] for batch in batches]
     flat = torch.cat([part.reshape(-1, part.shape[-1]) for part in logits])
     labels = torch.cat([batch.labels[:, 1:].reshape(-1) for batch in batches])

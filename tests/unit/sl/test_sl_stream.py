@@ -1,14 +1,15 @@
-"""Batches of SL: a function of (seed, step), sorted by length, loss on the response alone."""
+"""Batches of SL: a function of (seed, step), packed, loss on the response alone."""
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
 
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.chat_format import ChatFormat
-from ctrlrec.sl.stream import IGNORED, MicroBatch, Steps, TrainingStream, by_length, collate, encode
+from ctrlrec.sl.stream import IGNORED, MicroBatch, Steps, TrainingStream, collate, encode, split
 
 FAMILIES = ("sequential", "category")
 
@@ -18,15 +19,19 @@ def make_stream(
     make_builder: Callable[..., InstructionBuilder], chat_format: ChatFormat
 ) -> Callable[..., TrainingStream]:
     def make(batch: int = 8, micro: int = 3, **changes) -> TrainingStream:
-        return TrainingStream(make_builder(**changes), FAMILIES, chat_format, batch, micro)
+        return TrainingStream(make_builder(**changes), FAMILIES, chat_format, batch, micro, "packed")
 
     return make
 
 
 def rows_of(batches: list[MicroBatch]) -> Counter[tuple[int, ...]]:
-    return Counter(
-        tuple(ids[mask.bool()].tolist()) for batch in batches for ids, mask in zip(batch.ids, batch.mask, strict=True)
-    )
+    """Of every sample its tokens, as positions that start anew part them."""
+    found: Counter[tuple[int, ...]] = Counter()
+    for batch in batches:
+        for ids, mask, positions in zip(batch.ids, batch.mask.bool(), batch.positions, strict=True):
+            starts = [*torch.nonzero((positions == 0) & mask)[:, 0].tolist(), int(mask.sum())]
+            found.update(tuple(ids[begin:end].tolist()) for begin, end in pairwise(starts))
+    return found
 
 
 def equal(one: list[MicroBatch], other: list[MicroBatch]) -> bool:
@@ -38,7 +43,7 @@ def equal(one: list[MicroBatch], other: list[MicroBatch]) -> bool:
 
 def test_labels_are_the_response_and_its_end(builder: InstructionBuilder, chat_format: ChatFormat) -> None:
     examples = builder.epoch(0, FAMILIES)[:6]
-    batch = collate(encode(examples, chat_format), chat_format.pad)
+    batch = collate(encode(examples, chat_format), chat_format.pad, "padded")
     for row, example in enumerate(examples):
         labelled = batch.labels[row] != IGNORED
         learnt = batch.labels[row][labelled]
@@ -51,16 +56,28 @@ def test_labels_are_the_response_and_its_end(builder: InstructionBuilder, chat_f
         assert places == list(range(places[0], int(batch.mask[row].sum())))
 
 
-def test_micro_batches_are_sorted_by_length_and_hold_every_row(
+def test_padded_micro_batches_are_sorted_by_length_and_hold_every_row(
     builder: InstructionBuilder, chat_format: ChatFormat
 ) -> None:
     rows = encode(builder.epoch(0, FAMILIES), chat_format)
-    batches = by_length(rows, 7, chat_format.pad)
+    batches = split(rows, 7, chat_format.pad, "padded")
     assert [len(batch.ids) for batch in batches] == [7] * 7 + [1]
     lengths = [int(row.sum()) for batch in batches for row in batch.mask]
     assert lengths == sorted(lengths)
     assert rows_of(batches) == Counter(tuple(prompt + response) for prompt, response in rows)
     assert all(int(batch.mask.sum(1).max()) == batch.ids.shape[1] for batch in batches)
+
+
+def test_packed_micro_batches_hold_every_sample_in_fewer_rows() -> None:
+    rows = [([length] * length, [length, 0]) for length in (3, 18, 5, 2, 8, 8, 3)]
+    batches = split(rows, 4, 99, "packed")
+    assert [int((batch.mask.bool() & (batch.positions == 0)).sum()) for batch in batches] == [4, 3]
+    assert rows_of(batches) == Counter(tuple(prompt + response) for prompt, response in rows)
+    for batch in batches:
+        assert torch.equal(batch.labels != IGNORED, (batch.ids == 0) | (batch.labels == batch.ids))
+        assert (batch.ids[batch.mask == 0] == 99).all() and (batch.positions[batch.mask == 0] == 0).all()
+    # Samples of 20, 10, 5 and 4 tokens take two rows: the last three share one. Of 10, 7 and 5 none fit together.
+    assert [tuple(batch.ids.shape) for batch in batches] == [(2, 20), (3, 10)]
 
 
 def test_a_step_is_a_function_of_seed_and_step(make_stream: Callable[..., TrainingStream]) -> None:
