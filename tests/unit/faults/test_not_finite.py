@@ -79,7 +79,7 @@ def test_a_loss_that_is_not_finite_stops_sl_before_its_step(
     kept = load_file(tmp_path / "not_finite.safetensors")
     assert {name for name in kept if name.startswith("weights/")} == {f"weights/{name}" for name in before}
     # What was kept is enough to meet the batch again.
-    micro = MicroBatch(*(kept[f"batch/0/{name}"] for name in ("ids", "mask", "labels")))
+    micro = MicroBatch(*(kept[f"batch/0/{name}"] for name in ("ids", "mask", "labels", "positions")))
     fit.module.load_state_dict({name[8:]: kept[name] for name in kept if name.startswith("weights/")}, strict=False)
     monkeypatch.undo()
     loss, tokens = sl.response_loss(fit.module.model, micro)
