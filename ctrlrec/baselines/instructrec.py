@@ -171,7 +171,7 @@ class InstructRecInstructions(InstructionBuilder):
         # Only a long list may lose members: what the other forms show is the question.
         fixed = (target,) if kind.form == "reranking" else (candidates or ())
         shown = history if kind.preference == "implicit" else ()
-        shown, candidates, messages = self._fit(task, shown, candidates, fixed, render, "")
+        shown, candidates, messages = self._fit(task, shown, candidates, fixed, render, "", keep_form=True)
         instruction = Instruction(task, user, shown, target, 1, category, None, candidates, messages)
         if kind.form == "pointwise":
             return Example(instruction, "yes" if candidates == (target,) else "no", (), ())

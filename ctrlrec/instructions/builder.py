@@ -345,7 +345,9 @@ class InstructionBuilder:
             )
             return text + draft.suffix
 
-        history, candidates, messages = self._fit(draft.task, draft.history, candidates, labels, render, draft.suffix)
+        history, candidates, messages = self._fit(
+            draft.task, draft.history, candidates, labels, render, draft.suffix, keep_form=draft.fixed_count
+        )
         instruction = Instruction(
             draft.task,
             self.sequences.users[draft.user],
@@ -375,12 +377,17 @@ class InstructionBuilder:
         labels: Sequence[int],
         render: Callable[[Sequence[int], Sequence[int] | None], str],
         suffix: str,
+        keep_form: bool = False,
     ) -> tuple[tuple[int, ...], tuple[int, ...] | None, Messages]:
         """Shorten until the prompt fits: oldest history first, then distractors, never the instruction.
+
+        Where the labels' titles alone fill a prompt, they cannot be chosen from candidates: unless ``keep_form``, they
+        are asked for freely.
 
         Raises:
             CtrlRecError: where the instruction alone is too long.
         """
+        whole = history
         while True:
             text = render(history, candidates)
             messages = self._messages(text)
@@ -395,6 +402,8 @@ class InstructionBuilder:
                 history = history[1:]
             elif candidates is not None and distractors:
                 candidates = tuple(item for item in candidates if item != distractors[-1])
+            elif candidates is not None and not keep_form:
+                history, candidates = whole, None
             else:
                 raise CtrlRecError(
                     f"the {task.value} instruction alone is longer than the {self.limit.max_prompt} tokens left for a "

@@ -391,9 +391,25 @@ def test_distractors_go_before_the_answer_does(make_builder: Make, chat_format: 
         assert len(chat_format.prompts([asked.messages])[0]) <= 240
 
 
+def test_labels_that_fill_a_prompt_are_asked_for_freely(make_builder: Make, chat_format: ChatFormat) -> None:
+    """Of long titles, ten labels as candidates would leave no room for the instruction."""
+    limit = dataclasses.replace(chat_format.limit(), max_prompt=150)
+    builder = make_builder(limit=limit, candidate_share=1.0, item_count_max=10)
+    built = builder.epoch(0, ("sequential", "search"))
+    freely = [example.instruction for example in built if example.instruction.candidates is None]
+    assert 0 < len(freely) < len(built)
+    assert all(len(chat_format.prompts([example.instruction.messages])[0]) <= 150 for example in built)
+    # The history that the candidates had pushed out is back.
+    assert any(asked.history for asked in freely)
+    # A test question is asked in the form it was meant to have, or not at all.
+    asked = [builder.question(Task.SEQUENTIAL, user, 10, None, selection=True) for user in range(20)]
+    with pytest.raises(CtrlRecError, match="alone is longer"):
+        builder.complete(asked)
+
+
 def test_an_instruction_that_never_fits_is_an_error(make_builder: Make, chat_format: ChatFormat) -> None:
-    limit = dataclasses.replace(chat_format.limit(), max_prompt=40)
-    with pytest.raises(CtrlRecError, match=r"instruction alone is longer than the 40 tokens.*model\.max_length"):
+    limit = dataclasses.replace(chat_format.limit(), max_prompt=15)
+    with pytest.raises(CtrlRecError, match=r"instruction alone is longer than the 15 tokens.*model\.max_length"):
         make_builder(limit=limit).epoch(0, ("sequential",))
 
 
