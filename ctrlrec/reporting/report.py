@@ -31,20 +31,20 @@ def report(config: Config, directory: Path) -> Path:
     Returns:
         The folder with ``tableN.*``, ``summary.md``, ``comparisons.*``, ``curves-*.png`` and ``rows.json``.
     """
-    finished = [
-        path.parent for path in sorted(directory.parent.glob("*/metrics.json")) if path.parent.suffix != ".partial"
-    ]
-    settings = plain(config)
-    results = comparable(read_results(finished), settings, directory)
-    rows = aggregate(results, config.evaluation.confidence)
+    settings, evaluation = plain(config), config.evaluation
     folder = tables_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
-    answer = summary(rows)
-    evaluation = config.evaluation
-    found = comparisons(results, evaluation.bootstrap_resamples, evaluation.confidence, config.seed)
-    compared = comparison_grid(found)
-    cases = find_cases(results, config.cases)
-    with FileLock(f"{folder}.lock"):  # runs of a sweep may end at the same time
+    # Rows of a sweep may end at the same time: who writes last must have read last, or the other's row is lost.
+    with FileLock(f"{folder}.lock"):
+        finished = [
+            path.parent for path in sorted(directory.parent.glob("*/metrics.json")) if path.parent.suffix != ".partial"
+        ]
+        results = comparable(read_results(finished), settings, directory)
+        rows = aggregate(results, evaluation.confidence)
+        answer = summary(rows)
+        found = comparisons(results, evaluation.bootstrap_resamples, evaluation.confidence, config.seed)
+        compared = comparison_grid(found)
+        cases = find_cases(results, config.cases)
         write_tables(rows, folder, published=config.dataset.name)
         write_text(folder / "summary.md", render.markdown(answer))
         if compared is not None:
