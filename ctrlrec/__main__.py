@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from importlib import resources
 from pathlib import Path
 from typing import NoReturn
@@ -35,6 +36,8 @@ def conf_directory() -> Path:
 def explain(error: Exception) -> str:
     """One or two lines for a composition error, naming the nearest valid choice."""
     text = str(error)
+    if found := re.search(r"hydra_plugins\.hydra_(joblib|submitit|ray)_launcher", text):
+        return f"this launcher is not installed: pip install 'ctrlrec[{found[1]}]'"
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, choice = found.groups()
         options = sorted(path.stem for path in (conf_directory() / group).glob("*.yaml"))
@@ -74,6 +77,8 @@ def main() -> int:
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach the handlers below instead of Hydra's own printer
     logging.raiseExceptions = False  # a log file on a full disk must not bury the error in tracebacks of its own
+    # conf/hydra/launcher is checked against the installed launcher's schema of the same name, and Hydra warns of that.
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/", category=UserWarning)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         run()
@@ -81,6 +86,11 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        if "Unknown plugin class" not in str(error):
+            raise
         print(f"error: {explain(error)}", file=sys.stderr)
         return 1
     except OSError as error:  # Hydra's own folders and log file

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
 from ctrlrec import provenance
 from ctrlrec.config import SECRET, Config, StageName, plain, sampling_engine
@@ -322,7 +324,7 @@ def _make(
         getattr(importlib.import_module(module), function)(config, inputs, partial)
     provenance.write(
         partial,
-        command=SECRET.sub("...", shlex.join(["python", "-m", "ctrlrec", *sys.argv[1:]])),
+        command=SECRET.sub("...", shlex.join(["python", "-m", "ctrlrec", *_words()])),
         config=plain(config),
         seconds=time.monotonic() - started,
         resumed=resumed,
@@ -332,6 +334,13 @@ def _make(
     partial.rename(directory)
     _drop_checkpoints(directory)
     log.info("%-12s done   in %.0f s", stage.name, time.monotonic() - started)
+
+
+def _words() -> list[str]:
+    """Behind ``python -m ctrlrec``; of a row of a sweep its own, since a launcher's process has other arguments."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return list(HydraConfig.get().overrides.task)
+    return sys.argv[1:]
 
 
 def _drop_checkpoints(directory: Path) -> None:
