@@ -266,6 +266,7 @@ class TrainerConfig:
     matmul_precision: str = MISSING
     threads: int | None = MISSING
     progress: bool = MISSING
+    profile: bool = MISSING
 
 
 @dataclass

@@ -97,7 +97,7 @@ def _dataset(config: Config, inputs: Inputs) -> tuple["Catalogue", "Sequences"]:
     return catalogue, Sequences.load(inputs["data"] / "sequences.jsonl", catalogue, config.dataset.history_length)
 
 
-def _load(config: Config, inputs: Inputs) -> tuple["InstructionBuilder", "ChatFormat"]:
+def load_builder(config: Config, inputs: Inputs) -> tuple["InstructionBuilder", "ChatFormat"]:
     from ctrlrec.baselines.instructrec import InstructRecInstructions
     from ctrlrec.baselines.palr import PALRInstructions
     from ctrlrec.instructions.builder import InstructionBuilder
@@ -131,7 +131,7 @@ def instructions(config: Config, inputs: Inputs, directory: Path) -> None:
     """One epoch of the instruction set and its counts (Table 7); the trainer builds the other epochs the same way."""
     from collections import Counter
 
-    builder, _ = _load(config, inputs)
+    builder, _ = load_builder(config, inputs)
     families = ("sequential", "category", "proportion", "search", "chat")
     examples = builder.epoch(0, families)
     write_jsonl(directory / "instructions.jsonl", (example.record(builder.catalogue) for example in examples))
@@ -148,7 +148,7 @@ def sl(config: Config, inputs: Inputs, directory: Path) -> None:
     from ctrlrec.sl.train import fine_tune
     from ctrlrec.tracking import loggers
 
-    builder, chat_format = _load(config, inputs)
+    builder, chat_format = load_builder(config, inputs)
     model = load_policy(config.model, _cache(config), chat_format.tokenizer, config.seed)
     with loggers(config, "sl", directory) as made:
         fine_tune(config, model, chat_format, builder, directory, made)
@@ -160,7 +160,7 @@ def rl(config: Config, inputs: Inputs, directory: Path) -> None:
     from ctrlrec.rl.train import align
     from ctrlrec.tracking import loggers
 
-    builder, chat_format = _load(config, inputs)
+    builder, chat_format = load_builder(config, inputs)
     model = load_policy(config.model, _cache(config), chat_format.tokenizer, config.seed, inputs["sl"])
     with loggers(config, "rl", directory) as made:
         align(config, model, chat_format, builder, directory, made)
@@ -174,7 +174,7 @@ def evaluate(config: Config, inputs: Inputs, directory: Path) -> None:
     from ctrlrec.evaluation.metrics import score, summarise
     from ctrlrec.tracking import log_answers, log_summary, loggers
 
-    builder, chat_format = _load(config, inputs)
+    builder, chat_format = load_builder(config, inputs)
     answers_with, served = config.variant.answers_with, config.generation.engine
     by_server = answers_with == "api" or (answers_with == "model" and served == "api")
     exams = general.exams(config.general) if general.asked(config) else []

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 import time
 import warnings
@@ -19,6 +20,7 @@ import transformers
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.plugins import TorchCheckpointIO
+from pytorch_lightning.profilers import SimpleProfiler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ctrlrec.config import Config, TrainerConfig, plain
@@ -149,6 +151,53 @@ class ProgressLines(Callback):
         log.info("%-12s %s, %.2f steps/s, %s", "", place, rate, shown)
 
 
+# What Lightning calls the phases of a training, as a reader would.
+_PHASES = (
+    (r"train_dataloader_next$", "batches"),
+    (r"^\[Strategy\]\w+\.training_step$", "training steps"),
+    (r"^\[Strategy\]\w+\.backward$", "backward passes"),
+    (r"^\[LightningModule\]\w+\.optimizer_step$|^optimizer_step$", "optimiser steps"),
+    (r"^\[Strategy\]\w+\.validation_step$", "validation steps"),
+    (r"^save_checkpoint$", "checkpoints"),
+    (r"^phase: ", ""),
+)
+
+
+class PhaseProfiler(SimpleProfiler):
+    """Lightning's durations as a Markdown table of the phases that a reader knows; written when the training ends.
+
+    Args:
+        directory: ``profile.md`` goes there; a resumed training adds its own table.
+    """
+
+    def __init__(self, directory: Path):
+        super().__init__()
+        self.directory = directory
+
+    def describe(self) -> None:
+        """Append the table of this training."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "profile.md").open("a", encoding="utf-8") as file:
+            file.write(self.summary() + "\n")
+
+    def summary(self) -> str:
+        """The phases with what each took, the longest first; some lie within others."""
+        rows, _, whole = self._make_report_extended()
+        lines = [
+            f"{whole:.1f} s in all. Some phases lie within others: backward passes within training or optimiser steps.",
+            "",
+            "| phase | times | seconds each | seconds | share |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for action, mean, times, total, share in rows:
+            for pattern, name in _PHASES:
+                if re.search(pattern, action):
+                    phase = name or re.sub(pattern, "", action)
+                    lines.append(f"| {phase} | {times} | {mean:.4f} | {total:.2f} | {share:.1f}% |")
+                    break
+        return "\n".join(lines) + "\n"
+
+
 class WholeCheckpoints(TorchCheckpointIO):
     """Checkpoints that are whole or not there.
 
@@ -189,6 +238,7 @@ def trainer(
         enable_model_summary=False,
         enable_progress_bar=bool(shown) and sys.stderr.isatty(),
         use_distributed_sampler=False,
+        profiler=PhaseProfiler(directory / "logs") if config.profile else None,
         **options,
     )
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import pytorch_lightning as pl
 import torch
 from peft import PeftModel
+from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 from torch.utils.data import DataLoader
 
 from ctrlrec.config import RLConfig
@@ -91,9 +92,14 @@ class PPOModule(pl.LightningModule):
         torch.nn.init.normal_(self.value_head.weight, std=1 / (width + 1))
         torch.nn.init.zeros_(self.value_head.bias)
         self._seconds: dict[str, float] = defaultdict(float)
+        self._profiler: Profiler = PassThroughProfiler()
         self._degenerate, self._all_empty = False, 0
 
     # ------------------------------------------------------------------ Lightning
+
+    def on_fit_start(self) -> None:
+        """Tell the trainer's profiler what a step consists of."""
+        self._profiler = self.trainer.profiler  # type: ignore[attr-defined]
 
     def train_dataloader(self) -> DataLoader:
         """The number of the next iteration: a Lightning epoch, with its checkpoint, is one iteration."""
@@ -167,7 +173,8 @@ class PPOModule(pl.LightningModule):
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
-        yield
+        with self._profiler.profile(f"phase: {name}"):
+            yield
         self._seconds[name] += time.perf_counter() - started
 
     def collect(self, iteration: int) -> list[Answer]:

@@ -61,6 +61,7 @@ def test_a_baseline_with_its_own_instructions_shares_data_and_teacher(row) -> No
         "trainer=cpu",
         "trainer.threads=1",
         "trainer.progress=false",
+        "trainer.profile=true",
         "sl.micro_batch_size=1",
         "rl.micro_batch_size=1",
         "generation.batch_size=1",

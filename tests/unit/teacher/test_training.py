@@ -182,3 +182,17 @@ def test_the_last_two_items_reach_no_weight(settings, hardware, tmp_path):
     for epoch in range(3):
         ours = epoch_of(sequences, epoch=epoch).windows()
         assert np.array_equal(ours, epoch_of(perturbed, epoch=epoch).windows())
+
+
+def test_a_profile_says_which_phase_took_how_long_and_changes_nothing(settings, hardware, tmp_path):
+    _, plain = train(settings(), hardware, random_world(), tmp_path / "a")
+    assert not (tmp_path / "a" / "logs").exists()
+    _, profiled = train(settings(), replace(hardware, profile=True), random_world(), tmp_path / "b")
+    assert same(plain, profiled)
+    text = (tmp_path / "b" / "logs" / "profile.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    table = {row[0]: row[1:] for row in rows[2:]}
+    assert {"batches", "training steps", "backward passes", "optimiser steps", "validation steps"} <= table.keys()
+    assert table["training steps"][0] == table["backward passes"][0] and table["validation steps"][0] == "3"
+    whole = float(text.split(" s in all")[0])
+    assert 0 < float(table["backward passes"][2]) < float(table["optimiser steps"][2]) < whole
