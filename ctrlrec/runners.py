@@ -98,6 +98,7 @@ def _dataset(config: Config, inputs: Inputs) -> tuple["Catalogue", "Sequences"]:
 
 
 def load_builder(config: Config, inputs: Inputs) -> tuple["InstructionBuilder", "ChatFormat"]:
+    """What gives a variant its instructions, and the backbone's prompt format."""
     from ctrlrec.baselines.instructrec import InstructRecInstructions
     from ctrlrec.baselines.palr import PALRInstructions
     from ctrlrec.instructions.builder import InstructionBuilder
