@@ -1,9 +1,9 @@
 """Time and peak memory from published-size files to sequences, beside the plain loop over lines.
 
-    python experiments/datasets/scale.py [FOLDER]
+    python experiments/datasets/scale.py [FOLDER [NAME ...]]
 
 writes synthetic files of the published formats and sizes into FOLDER (default: a temporary one, removed afterwards;
-about 5 GB), measures each way in a fresh process, and rewrites scale.json and scale.md beside this file. In a FOLDER of
+about 5 GB) for all of DATASETS or those named, measures each way in a fresh process, and rewrites scale.json and scale.md beside this file. In a FOLDER of
 your own an interrupted measurement goes on where it stopped. Titles are cut at 200 characters instead of by a
 tokenizer, so that only this project's reading is timed. Linux only.
 """
@@ -52,9 +52,10 @@ def main() -> None:
     commit = provenance.git_commit()
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(sys.argv[1] if len(sys.argv) > 1 else scratch)
-        rows = [row for name in DATASETS for row in measure_all(name, place / name)]
+        names = sys.argv[2:] or list(DATASETS)
+        rows = [row for name in names for row in measure_all(name, place / name)]
     result = {
-        "command": "python experiments/datasets/scale.py",
+        "command": " ".join(["python experiments/datasets/scale.py", *(["FOLDER", *names] if sys.argv[2:] else [])]),
         "git_commit": commit,
         "hardware": provenance.hardware(),
         "packages": provenance.packages(),
