@@ -45,7 +45,8 @@ def test_provenance_says_how_a_result_was_made(sweep, stage: str, pattern: str) 
     record = json.loads((directory / "provenance.json").read_text())
     named = "command config git_commit packages hardware seed wall_seconds peak_memory_bytes upstream"
     assert set(record) >= set(named.split())
-    assert record["command"].startswith("python -m ctrlrec -m variant=v2,full")
+    row = "full" if stage == "rl" else record["config"]["variant"]["name"]
+    assert record["command"].startswith(f"python -m ctrlrec variant={row} ")  # of the sweep's rows the one that made it
     assert record["seed"] == record["config"]["seed"] == 0
     assert record["config"]["sl"]["max_steps"] == 6
     assert record["wall_seconds"] >= 0 and record["peak_memory_bytes"] > 2**20
