@@ -13,6 +13,7 @@ from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.scoring import pad
 
 IGNORED = -100  # positions that carry no loss
+Row = tuple[list[int], list[int]]  # prompt ids, response ids
 # How samples lie in a tensor; packed needs a model that keeps the samples of a row apart.
 Layout = Literal["packed", "padded", "encoder_decoder"]
 
@@ -39,54 +40,53 @@ class MicroBatch:
         return MicroBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-def encode(examples: Sequence[Example], chat_format: ChatFormat) -> list[tuple[list[int], list[int]]]:
+def encode(examples: Sequence[Example], chat_format: ChatFormat) -> list[Row]:
     """Prompt ids and response ids (with the end-of-sequence token) of each example."""
     prompts = chat_format.prompts([example.instruction.messages for example in examples])
     return list(zip(prompts, chat_format.responses([example.response for example in examples]), strict=True))
 
 
-def collate(rows: Sequence[tuple[list[int], list[int]]], padding: int, layout: Layout) -> MicroBatch:
+def collate(rows: Sequence[Row], padding: int, layout: Layout) -> MicroBatch:
     """One micro-batch; loss on response tokens only."""
-    if layout == "encoder_decoder":
-        ids, mask = pad([prompt for prompt, _ in rows], padding)
-        return MicroBatch(ids, mask, pad([response for _, response in rows], IGNORED)[0], mask.cumsum(-1) * mask - mask)
+    apart = layout == "encoder_decoder"  # prompt and response are sequences of their own
     groups = _pack(rows) if layout == "packed" else [[row] for row in rows]
-    ids, mask = pad([[token for row in group for part in row for token in part] for group in groups], padding)
-    labels, _ = pad(
-        [[label for prompt, response in group for label in [IGNORED] * len(prompt) + response] for group in groups],
-        IGNORED,
-    )
-    positions, _ = pad([[place for row in group for place in range(_length(row))] for group in groups], 0)
-    return MicroBatch(ids, mask, labels, positions)
+    read = [[prompt if apart else prompt + response for prompt, response in group] for group in groups]
+    ids, mask = pad([[token for tokens in group for token in tokens] for group in read], padding)
+    positions, _ = pad([[place for tokens in group for place in range(len(tokens))] for group in read], 0)
+    learnt = [
+        [label for prompt, response in group for label in ([] if apart else [IGNORED] * len(prompt)) + response]
+        for group in groups
+    ]
+    return MicroBatch(ids, mask, pad(learnt, IGNORED)[0], positions)
 
 
-def _length(row: tuple[list[int], list[int]]) -> int:
+def _length(row: Row) -> int:
     return len(row[0]) + len(row[1])
 
 
-def _pack(rows: Sequence[tuple[list[int], list[int]]]) -> list[list[tuple[list[int], list[int]]]]:
+def _pack(rows: Sequence[Row]) -> list[list[Row]]:
     """Samples in groups no longer than the longest of them: each, longest first, joins the first group with room."""
-    groups: list[list[tuple[list[int], list[int]]]] = []
+    groups: list[list[Row]] = []
     room: list[int] = []
+    longest = max(map(_length, rows))
     for row in sorted(rows, key=_length, reverse=True):
-        length = _length(row)
-        place = next((index for index, left in enumerate(room) if left >= length), len(groups))
+        place = next((index for index, left in enumerate(room) if left >= _length(row)), len(groups))
         if place == len(groups):
             groups.append([])
-            room.append(max(map(_length, rows)))
+            room.append(longest)
         groups[place].append(row)
-        room[place] -= length
+        room[place] -= _length(row)
     return groups
 
 
-def split(rows: Sequence[tuple[list[int], list[int]]], size: int, padding: int, layout: Layout) -> list[MicroBatch]:
+def split(rows: Sequence[Row], size: int, padding: int, layout: Layout) -> list[MicroBatch]:
     """Micro-batches of at most ``size`` samples with hardly any padding.
 
     Packed, each takes its share of long and short samples; padded, samples of similar length are together.
     """
     ordered = sorted(rows, key=_length)
-    count = -(-len(rows) // size)
     if layout == "packed":
+        count = -(-len(rows) // size)
         return [collate(ordered[first::count], padding, layout) for first in range(count)]
     return [collate(ordered[begin : begin + size], padding, layout) for begin in range(0, len(ordered), size)]
 
@@ -106,10 +106,10 @@ class TrainingStream:
         micro_batch_size: int,
         layout: Layout,
     ):
-        self.layout: Layout = layout
         self.builder, self.families, self.chat_format = builder, families, chat_format
         self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
-        self._rows: list[tuple[list[int], list[int]]] = []
+        self.layout: Layout = layout
+        self._rows: list[Row] = []
         self._epoch = -1
         self._load(0)
         self.steps_per_epoch = max(1, len(self._rows) // batch_size)
