@@ -57,7 +57,7 @@ class Draft:
         rng: the sample's own generator.
         fixed_category: the evaluation's rule: the target category of the target, or for the negative and at-most
             tasks the largest of the teacher's first k; training draws instead.
-        fixed_count: a test question, asked as it is even where the catalogue cannot fill it.
+        fixed_count: a test question, asked as it is, in its form and even where the catalogue cannot fill it.
         suffix: text appended to the prompt.
     """
 

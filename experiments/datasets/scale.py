@@ -2,11 +2,10 @@
 
     python experiments/datasets/scale.py [FOLDER [NAME ...]]
 
-writes synthetic files of the published formats and sizes into FOLDER (default: a temporary one, removed afterwards;
-about 5 GB) for all of DATASETS or those named, measures each way in a fresh process, and rewrites scale.json and
-scale.md beside this file. In a FOLDER of
-your own an interrupted measurement goes on where it stopped. Titles are cut at 200 characters instead of by a
-tokenizer, so that only this project's reading is timed. Linux only.
+writes synthetic files of the published formats and sizes, of all DATASETS or of those named, into FOLDER (default: a
+temporary one, removed afterwards; about 5 GB for all), measures each way in a fresh process, and rewrites scale.json
+and scale.md beside this file. In a FOLDER of your own an interrupted measurement goes on where it stopped. Titles are
+cut at 200 characters instead of by a tokenizer, so that only this project's reading is timed. Linux only.
 """
 
 import ast
