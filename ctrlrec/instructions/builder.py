@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ctrlrec.config import CategorySampling, InstructionsConfig
+from ctrlrec.config import CategorySampling, InstructionsConfig, typed
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.errors import CtrlRecError
@@ -99,7 +99,7 @@ class InstructionBuilder:
         seed: int,
     ):
         self.catalogue, self.sequences, self.ranker = catalogue, sequences, ranker
-        self.config, self.limit, self.seed = config, limit, seed
+        self.config, self.limit, self.seed = typed(config), limit, seed
         self.dialogues, self.chat_report = chat.load_dialogues(config.chat_path)
         # A user with one training item has no window: a history of at least one item and a target.
         self.users = [user for user in range(len(sequences)) if len(sequences.train(user)) >= 2]

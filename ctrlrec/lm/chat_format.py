@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from ctrlrec.config import ModelConfig
+from ctrlrec.config import ModelConfig, typed
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import PromptLimit
 from ctrlrec.instructions.controls import Messages
@@ -29,7 +29,7 @@ class ChatFormat:
             )
         if tokenizer.eos_token_id is None:
             raise CtrlRecError(f"model {config.path or config.name}: its tokenizer has no end-of-sequence token")
-        self.tokenizer, self.config = tokenizer, config
+        self.tokenizer, self.config = tokenizer, typed(config)
         self.inert = InertText(tokenizer)
         self.end = int(tokenizer.eos_token_id)
         self.pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
