@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
 
 from ctrlrec import provenance
-from ctrlrec.config import TeacherConfig, TrainerConfig
+from ctrlrec.config import Config, validate
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.teacher.ranker import Ranker, ranks_of
@@ -33,10 +33,9 @@ RESAMPLES, CONFIDENCE = 10_000, 95
 RULES = ("history", "nothing")  # what is excluded from the candidates
 
 
-def settings(schema: type, group: str, name: str):
-    node = OmegaConf.load(CONF / group / f"{name}.yaml")
-    node.pop("defaults", None)
-    return OmegaConf.merge(OmegaConf.structured(schema), node)
+def settings(name: str) -> Config:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return validate(compose("config", [f"teacher={name}", "trainer.accelerator=cpu", "trainer.progress=false"]))
 
 
 def ranks(ranker: Ranker, sequences: Sequences, split: str) -> dict[str, list[int]]:
@@ -69,13 +68,12 @@ def interval(values: np.ndarray) -> dict[str, float]:
 
 
 def train(name: str, seeds: list[int], catalogue: Catalogue, sequences: Sequences) -> list[dict]:
-    config, hardware = settings(TeacherConfig, "teacher", name), settings(TrainerConfig, "trainer", "auto")
-    hardware.accelerator, hardware.progress = "cpu", False
+    config = settings(name)
     runs = []
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
             wall, processor = time.monotonic(), time.process_time()
-            made = train_teacher(config, hardware, catalogue, sequences, seed, Path(folder), [], [])
+            made = train_teacher(config.teacher, config.trainer, catalogue, sequences, seed, Path(folder), [], [])
             run = {
                 "seed": seed, "epochs": made["epochs"], "best_epoch": made["best_epoch"],
                 "seconds": round(time.monotonic() - wall, 1),
