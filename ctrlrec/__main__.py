@@ -20,6 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from ctrlrec import processes
 from ctrlrec.config import known_keys, nearest, validate
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.faults import storage_fault
@@ -75,6 +76,8 @@ def main() -> int:
     """Run the command line; the exit status is 0, 1 after an error, 130 after Ctrl-C, 143 after SIGTERM."""
     # argparse takes a flag behind overrides for an error
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    if processes.rank():  # its folder of logs is that of process 0
+        sys.argv += ["hydra/job_logging=disabled", "hydra.run.dir=."]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach the handlers below instead of Hydra's own printer
     logging.raiseExceptions = False  # a log file on a full disk must not bury the error in tracebacks of its own
     # conf/hydra/launcher is checked against the installed launcher's schema of the same name, and Hydra warns of that.

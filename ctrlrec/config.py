@@ -536,7 +536,10 @@ def _check_pairs(config: Config) -> None:
     """
     variant, stage = config.variant, config.stage.name
     if config.trainer.devices > 1:
-        raise CtrlRecError(f"trainer.devices={config.trainer.devices}: a run uses one device; set trainer.devices=1")
+        raise CtrlRecError(
+            f"trainer.devices={config.trainer.devices}: a process uses one device; start one for each with "
+            f"torchrun --nproc-per-node {config.trainer.devices} -m ctrlrec ..., and leave trainer.devices alone"
+        )
     if stage == StageName.rl and not variant.rl:
         raise CtrlRecError(f"stage=rl variant={variant.name}: {variant.name} has no RL stage; use variant=v3 or full")
     if stage == StageName.sl and not variant.tasks:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctrlrec import processes
 from ctrlrec.config import Config
 from ctrlrec.provenance import read_jsonl, write_jsonl, write_text
 
@@ -125,7 +126,7 @@ def teacher(config: Config, inputs: Inputs, directory: Path) -> None:
     catalogue, sequences = _dataset(config, inputs)
     with loggers(config, "teacher", directory) as made:
         metrics = train_teacher(config.teacher, config.trainer, catalogue, sequences, config.seed, directory, made, [])
-    write_text(directory / "teacher.json", json.dumps(metrics, indent=2))
+    processes.once(lambda: write_text(directory / "teacher.json", json.dumps(metrics, indent=2)))
 
 
 def instructions(config: Config, inputs: Inputs, directory: Path) -> None:

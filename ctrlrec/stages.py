@@ -10,12 +10,12 @@ import hashlib
 import importlib
 import json
 import logging
-import os
 import shlex
 import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from ctrlrec import provenance
+from ctrlrec import processes, provenance
 from ctrlrec.config import SECRET, Config, StageName, plain, sampling_engine
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.faults import explained
@@ -47,6 +47,7 @@ class Stage:
         runner: ``module:function``, imported when the stage really runs; called as ``function(config, inputs,
             directory)`` with the finished upstream directories and the partial directory to fill or to go on with.
         memory: what to do where memory runs out.
+        trains: whether several processes share it; any other stage is done by the first alone.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Stage:
     label: Callable[[Config], str]
     runner: str
     memory: str = ""
+    trains: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ STAGES: Mapping[str, Stage] = {
             lambda c: f"{c.dataset.name}-{c.teacher.name}",
             "ctrlrec.runners:teacher",
             "lower teacher.batch_size",
+            trains=True,
         ),
         Stage(
             "instructions",
@@ -173,6 +176,7 @@ STAGES: Mapping[str, Stage] = {
             lambda c: _labelled(c, *(task[:4] for task in c.variant.tasks)),
             "ctrlrec.runners:sl",
             "lower sl.micro_batch_size, which changes no result",
+            trains=True,
         ),
         Stage(
             "rl",
@@ -231,41 +235,57 @@ def run(config: Config) -> dict[str, Result]:
     Raises:
         CtrlRecError: where a stage cannot be done; what finished before it stays.
     """
-    processes = max(int(os.environ.get(name) or 1) for name in ("WORLD_SIZE", "SLURM_NTASKS"))
-    if processes > 1:
-        raise CtrlRecError(
-            f"started as one of {processes} processes (WORLD_SIZE or SLURM_NTASKS): a run is one process; start it "
-            "without a launcher, and rows of a sweep side by side as separate runs"
-        )
     results: dict[str, Result] = {}
     with explained(Path(config.output)):
+        if processes.count() > 1 and config.variant.rl and {"rl", "evaluate"} & {*requested(config)}:
+            raise CtrlRecError(
+                f"RL in {processes.count()} processes is not supported: use the launcher for stage=sl, then run the rest "
+                "without it; it goes on from the finished stages"
+            )
+        processes.join(config.trainer)
         for name in requested(config):
             _ensure(name, config, results)
-        if "instructions" in results and not _instruction_set(config):
-            from ctrlrec.reporting.data_tables import write_data_tables
-            from ctrlrec.reporting.report import tables_folder
-
-            write_data_tables(results["data"].directory, results["instructions"].directory, tables_folder(config))
-            log.info("%-12s done   Tables 1 and 7 in %s", "tables", tables_folder(config))
-        if "evaluate" in results:
-            from ctrlrec.reporting.report import report
-
-            report(config, results["evaluate"].directory)
+        processes.once(lambda: _report(config, results))
     return results
+
+
+def _report(config: Config, results: Mapping[str, Result]) -> None:
+    if "instructions" in results and not _instruction_set(config):
+        from ctrlrec.reporting.data_tables import write_data_tables
+        from ctrlrec.reporting.report import tables_folder
+
+        write_data_tables(results["data"].directory, results["instructions"].directory, tables_folder(config))
+        log.info("%-12s done   Tables 1 and 7 in %s", "tables", tables_folder(config))
+    if "evaluate" in results:
+        from ctrlrec.reporting.report import report
+
+        report(config, results["evaluate"].directory)
 
 
 def _ensure(name: str, config: Config, results: dict[str, Result]) -> None:
     if name in results:
         return
     stage = STAGES[name]
-    upstream = stage.needs(config)
-    for need in upstream:
+    for need in stage.needs(config):
         _ensure(need, config, results)
+    with ExitStack() as held:
+        result, determined_by = processes.once(lambda: _claim(stage, config, results, held))
+        if not result.reused:
+            inputs = {need: results[need].directory for need in stage.needs(config)}
+            _make(stage, config, inputs, result.directory, determined_by)
+    results[name] = result
+
+
+def _claim(
+    stage: Stage, config: Config, results: Mapping[str, Result], held: ExitStack
+) -> tuple[Result, dict[str, Any]]:
+    """Lock a stage until ``held`` ends; where its result lies, whether it is there, and what determines it."""
+    name = stage.name
     determined_by = {
         "stage": name,
         "version": _RESULT_VERSION[name],
         "settings": stage.settings(config),
-        "upstream": {need: results[need].fingerprint for need in upstream},
+        "upstream": {need: results[need].fingerprint for need in stage.needs(config)},
     }
     text = json.dumps(determined_by, sort_keys=True, ensure_ascii=False)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -277,13 +297,8 @@ def _ensure(name: str, config: Config, results: dict[str, Result]) -> None:
     except Timeout:
         log.info("%-12s wait   %s is being made by another process", name, directory)
         lock.acquire()
-    try:
-        reused = _reuse(name, directory, determined_by)
-        if not reused:
-            _make(stage, config, {need: results[need].directory for need in upstream}, directory, determined_by)
-    finally:
-        lock.release()
-    results[name] = Result(directory, fingerprint, reused)
+    held.callback(lock.release)
+    return Result(directory, fingerprint, _reuse(name, directory, determined_by)), determined_by
 
 
 def _reuse(name: str, directory: Path, determined_by: dict[str, Any]) -> bool:
@@ -312,28 +327,47 @@ def _make(
     stage: Stage, config: Config, inputs: dict[str, Path], directory: Path, determined_by: dict[str, Any]
 ) -> None:
     partial = directory.with_name(directory.name + ".partial")
+    resumed = processes.once(lambda: _prepare(stage, directory, partial, determined_by))
+    if not partial.is_dir():
+        raise CtrlRecError(f"{partial}: made by process 0 and not here: output= must lie where all processes see it")
+    module, function = stage.runner.split(":")
+    started = time.monotonic()
+    with explained(partial, stage.memory):
+        runner = getattr(importlib.import_module(module), function)
+        if stage.trains:
+            runner(config, inputs, partial)
+        else:
+            processes.once(lambda: runner(config, inputs, partial))
+    seconds = time.monotonic() - started
+    processes.once(lambda: _publish(config, inputs, directory, partial, seconds, resumed))
+    log.info("%-12s done   in %.0f s", stage.name, time.monotonic() - started)
+
+
+def _prepare(stage: Stage, directory: Path, partial: Path, determined_by: dict[str, Any]) -> bool:
+    """Have a partial directory to work in; whether it goes on from an earlier attempt."""
     resumed = _recorded(partial) == determined_by
     log.info("%-12s %s %s", stage.name, "resume" if resumed else "run   ", directory)
     if partial.exists() and not resumed:  # nobody knows what it was made from
         shutil.rmtree(partial)
     partial.mkdir(exist_ok=True)
     provenance.write_text(partial / "stage.json", json.dumps(determined_by, indent=2, ensure_ascii=False))
-    module, function = stage.runner.split(":")
-    started = time.monotonic()
-    with explained(partial, stage.memory):
-        getattr(importlib.import_module(module), function)(config, inputs, partial)
+    return resumed
+
+
+def _publish(
+    config: Config, inputs: dict[str, Path], directory: Path, partial: Path, seconds: float, resumed: bool
+) -> None:
     provenance.write(
         partial,
         command=SECRET.sub("...", shlex.join(["python", "-m", "ctrlrec", *_words()])),
         config=plain(config),
-        seconds=time.monotonic() - started,
+        seconds=seconds,
         resumed=resumed,
         upstream={need: {"directory": str(path), "fingerprint": path.name[-12:]} for need, path in inputs.items()},
     )
     provenance.record_files(partial)
     partial.rename(directory)
     _drop_checkpoints(directory)
-    log.info("%-12s done   in %.0f s", stage.name, time.monotonic() - started)
 
 
 def _words() -> list[str]:

@@ -23,6 +23,7 @@ from pytorch_lightning.plugins import TorchCheckpointIO
 from pytorch_lightning.profilers import SimpleProfiler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ctrlrec import processes
 from ctrlrec.config import Config, TrainerConfig, plain
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.provenance import native_bfloat16, write_bytes
@@ -44,13 +45,16 @@ def wandb_mode(configured: str) -> str:
 
 @contextmanager
 def loggers(config: Config, job_type: str, directory: Path) -> Iterator[list[Logger]]:
-    """The loggers of one stage, closed however the stage ends.
+    """The loggers of one stage, closed however the stage ends; none in processes other than the first.
 
     Args:
         config: its ``logger`` section decides; dataset, model and variant become tags.
         job_type: the stage's name.
         directory: metrics go to ``logs/attempt_N/metrics.csv`` in it, N counting the starts of a resumed stage.
     """
+    if processes.rank():
+        yield []
+        return
     attempts = len(list((directory / "logs").glob("attempt_*")))
     made: list[Logger] = [CSVLogger(directory, name="logs", version=f"attempt_{attempts}", flush_logs_every_n_steps=1)]
     mode = wandb_mode(config.logger.wandb)
@@ -227,8 +231,9 @@ def trainer(
         shown = [TQDMProgressBar() if sys.stderr.isatty() else ProgressLines()]
     return pl.Trainer(
         accelerator=config.accelerator,
-        devices=config.devices,
-        strategy=config.strategy,
+        devices=processes.count() // processes.nodes(),
+        num_nodes=processes.nodes(),
+        strategy="ddp" if processes.count() > 1 else config.strategy,
         precision=precision(config),  # type: ignore[arg-type]
         default_root_dir=directory,
         plugins=[WholeCheckpoints()],

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from ctrlrec import processes
 from ctrlrec.config import SLConfig
 from ctrlrec.faults import refuse
 from ctrlrec.instructions.controls import Task
@@ -88,28 +89,34 @@ class SupervisedModule(pl.LightningModule):
     def training_step(self, batch: list[MicroBatch], batch_idx: int) -> None:
         """Accumulate the gradient of the mean over all response tokens of the batch, clip, step."""
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
-        tokens = sum(int((micro.labels != IGNORED).sum()) for micro in batch)
-        total = 0.0
+        here = sum(int((micro.labels != IGNORED).sum()) for micro in batch)
+        tokens = sum(processes.gather(here))
+        total, bad = 0.0, None
         optimizer.zero_grad()  # type: ignore[union-attr]
-        for micro in batch:
-            loss, _ = response_loss(self.model, micro)
-            if not torch.isfinite(loss):
-                self._refuse("loss", [micro])
-            self.manual_backward(loss / tokens)
-            total += float(loss.detach())
+        with processes.own_gradients(self):
+            for micro in batch:
+                loss, _ = response_loss(self.model, micro)
+                if not torch.isfinite(loss):
+                    bad = micro
+                    break
+                self.manual_backward(loss / tokens)
+                total += float(loss.detach())
+        processes.stop_where(bad is not None, lambda: self._refuse("loss", [bad]))  # type: ignore[list-item]
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        processes.sum_gradients(trained)
         norm = torch.nn.utils.clip_grad_norm_(trained, self.config.gradient_clip)
-        if not torch.isfinite(norm):
-            self._refuse("gradient", batch)
+        processes.stop_where(not torch.isfinite(norm), lambda: self._refuse("gradient", batch))
         optimizer.step()  # type: ignore[union-attr]
         scheduler.step()  # type: ignore[union-attr,call-arg]
-        self.log("train/loss", total / tokens, prog_bar=True)
+        read = sum(int(micro.mask.sum()) for micro in batch)
+        totals, reads = zip(*processes.gather((total, read)), strict=True)
+        self.log("train/loss", sum(totals) / tokens, prog_bar=True)
         self.log_dict(
             {
                 "train/gradient_norm": norm,
                 "train/learning_rate": scheduler.get_last_lr()[0],  # type: ignore[union-attr]
                 "train/response_tokens": float(tokens),
-                "train/all_tokens": float(sum(int(micro.mask.sum()) for micro in batch)),
+                "train/all_tokens": float(sum(reads)),
             }
         )
 
@@ -125,7 +132,9 @@ class SupervisedModule(pl.LightningModule):
         refuse(what, "lower sl.learning_rate or set trainer.precision=32-true", directory, tensors | weights)
 
     def validation_step(self, batch: tuple[Task, MicroBatch], batch_idx: int) -> None:
-        """Collect the loss of one micro-batch under its kind of instruction."""
+        """Collect the loss of one micro-batch under its kind of instruction; processes take turns."""
+        if batch_idx % processes.count() != processes.rank():
+            return
         task, micro = batch
         loss, tokens = response_loss(self.model, micro)
         self._losses[task.value].append((float(loss), tokens))
@@ -133,7 +142,9 @@ class SupervisedModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the mean loss of each kind and the mean of these, which selects the checkpoint."""
         means = {}
-        for task, parts in self._losses.items():
+        everyones = processes.gather(dict(self._losses))
+        for task in dict.fromkeys(task.value for task, _ in self.validation):
+            parts = [part for losses in everyones for part in losses.get(task, [])]
             means[f"validation/loss_{task}"] = sum(loss for loss, _ in parts) / max(1, sum(count for _, count in parts))
         self._losses.clear()
         self.log_dict(means)

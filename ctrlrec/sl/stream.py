@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from ctrlrec import processes
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.instructions.controls import Example
 from ctrlrec.lm.chat_format import ChatFormat
@@ -121,12 +122,13 @@ class TrainingStream:
             self._rows, self._epoch = [rows[index] for index in order], epoch
 
     def batch(self, step: int) -> list[MicroBatch]:
-        """The micro-batches of one optimiser step."""
+        """The micro-batches of one optimiser step; of several processes, those of this one's share of the samples."""
         epoch, position = divmod(step, self.steps_per_epoch)
         self._load(epoch)
         begin = position * self.batch_size
         rows = [self._rows[index % len(self._rows)] for index in range(begin, begin + self.batch_size)]
-        return split(rows[: len(self._rows)], self.micro_batch_size, self.chat_format.pad, self.layout)
+        rows = sorted(rows[: len(self._rows)], key=_length)[processes.rank() :: processes.count()]
+        return split(rows, self.micro_batch_size, self.chat_format.pad, self.layout)
 
 
 class Steps(torch.utils.data.Dataset):

@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from transformers import PreTrainedModel
 
+from ctrlrec import processes
 from ctrlrec.config import Config, Trainable
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
@@ -85,6 +86,8 @@ def fine_tune(
     state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
     module.cpu()
     load_trainable_state(module, state)
+    if processes.rank():
+        return
     if isinstance(trained, PeftModel):
         save_adapters(trained, directory / "adapter", base, chat_format.tokenizer)
     else:

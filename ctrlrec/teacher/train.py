@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from torch.utils.data import DataLoader, IterableDataset
 
+from ctrlrec import processes
 from ctrlrec.config import TeacherConfig, TrainerConfig
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
@@ -72,7 +73,7 @@ class Windows(IterableDataset):
 
 
 def accuracy(ranker: Ranker, sequences: Sequences, split: str) -> dict[str, float]:
-    """HR and NDCG over all users, ranked among all items that the shown history does not hold.
+    """HR and NDCG over all users, ranked among all items that the shown history does not hold; processes share users.
 
     Args:
         ranker: the teacher.
@@ -84,12 +85,13 @@ def accuracy(ranker: Ranker, sequences: Sequences, split: str) -> dict[str, floa
     """
     ask = sequences.validation if split == "validation" else sequences.test
     ranks: list[float] = []
-    for begin in range(0, len(sequences), VALIDATION_BATCH):
+    step = VALIDATION_BATCH * processes.count()
+    for begin in range(VALIDATION_BATCH * processes.rank(), len(sequences), step):
         users = range(begin, min(begin + VALIDATION_BATCH, len(sequences)))
         histories, targets = zip(*(ask(user) for user in users), strict=True)
         placed = ranker.ranks(histories, [[target] for target in targets])
         ranks += [np.inf if rank is None else rank for (rank,) in placed]
-    found = np.asarray(ranks)
+    found = np.concatenate(processes.gather(np.asarray(ranks)))
     metrics = {}
     for k in CUTOFFS:
         metrics[f"HR@{k}"] = float((found < k).mean())
@@ -117,26 +119,35 @@ class TeacherModule(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Make the epoch a function of its number, so that a resumed run equals an undisturbed one."""
         self.windows.epoch = self.current_epoch
-        torch.manual_seed((self.seed << 24) + self.current_epoch)  # dropout draws from the global generator
+        # Dropout draws from the global generator; processes have other windows and draw other numbers.
+        torch.manual_seed((processes.rank() << 48) + (self.seed << 24) + self.current_epoch)
 
     def val_dataloader(self) -> DataLoader:
         """One empty step: it ranks every user itself."""
         return DataLoader([0], batch_size=None)  # type: ignore[arg-type]
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        """Full softmax loss of one batch of windows."""
-        loss = self.model.loss(*batch)
-        if not torch.isfinite(loss):
-            self._refuse("loss", batch)
+        """Full softmax loss of one batch of windows; of several processes, each takes its share of them."""
+        histories, targets = batch
+        mine = torch.arange(processes.rank(), len(targets), processes.count())
+        # Processes take part in every step: one that has no window left takes the first, which counts for nothing.
+        place = mine if len(mine) else torch.zeros(1, dtype=torch.long)
+        loss = self.model.loss(histories[place], targets[place])
+        processes.stop_where(not torch.isfinite(loss), lambda: self._refuse("loss", (histories[place], targets[place])))
+        if processes.count() > 1:  # DDP takes the mean over processes, however many targets each has
+            share = (targets[mine] != self.model.padding).sum() / (targets != self.model.padding).sum()
+            loss = loss * share * processes.count()
         self._batch = batch
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]))
+        self.log(
+            "train/loss", loss, on_step=False, on_epoch=True, batch_size=len(targets), sync_dist=processes.count() > 1
+        )
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Look at the gradient before it is followed."""
         gradients = [tensor.grad for tensor in self.parameters() if tensor.grad is not None]
-        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
-            self._refuse("gradient", self._batch)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        processes.stop_where(not torch.isfinite(norm), lambda: self._refuse("gradient", self._batch))
 
     def _refuse(self, what: str, batch: tuple[torch.Tensor, torch.Tensor]) -> NoReturn:
         """Stop before the step; see :func:`refuse`."""
@@ -209,7 +220,7 @@ def train_teacher(
     chosen = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
     module.load_state_dict(chosen["state_dict"])
     module.cpu()
-    model.save(directory)
+    processes.once(lambda: model.save(directory))
     ranker = Ranker.load(directory)
     splits = {split: accuracy(ranker, sequences, split) for split in ("validation", "test")}
     return {"epochs": fit.current_epoch, "best_epoch": chosen["epoch"] + 1, **splits}

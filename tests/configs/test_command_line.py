@@ -86,13 +86,22 @@ def test_info_and_cfg_answer_without_running_anything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_NTASKS"])
-def test_a_launcher_of_many_processes_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-m", "stage=data"], "command of its own"),
+        (["stage=data", "trainer.strategy=fsdp"], "trainer.strategy=ddp"),
+        (["stage=rl", "variant=full"], "stage=sl"),
+    ],
+    ids=["multirun", "fsdp", "rl"],
+)
+def test_what_several_processes_cannot_do_is_refused_before_they_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, arguments: list[str], said: str
 ) -> None:
     monkeypatch.setenv(variable, "2")
-    done = call(tmp_path, "stage=data")
+    done = call(tmp_path, *arguments)
     assert done.returncode == 1
-    assert "one of 2 processes" in done.stderr and "Traceback" not in done.stderr
+    assert said in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
 
 
 def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

@@ -86,11 +86,11 @@ def environment() -> dict[str, str]:
     }
 
 
-def start(arguments: list[str], log: Path) -> subprocess.Popen:
-    """Start ``python -m ctrlrec``; standard output and error go to ``log``."""
+def start(arguments: list[str], log: Path, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
+    """Start ``python -m ctrlrec``, through a module that launches it or not; what it prints goes to ``log``."""
     with log.open("w") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "ctrlrec", *arguments],
+            [sys.executable, *launcher, "-m", "ctrlrec", *arguments],
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment(),

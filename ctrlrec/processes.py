@@ -1,0 +1,164 @@
+"""One run in several processes, started by torchrun or srun: how they share work and stop together.
+
+A launcher starts the same command in every process. All of them train, each on its share of every batch; whatever is
+not training is done by process 0 while the others wait. In a run of one process every function here is a plain call.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from ctrlrec.config import TrainerConfig
+from ctrlrec.errors import CtrlRecError
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+    import torch
+
+Made = TypeVar("Made")
+
+_PATIENCE = timedelta(days=30)  # process 0 may prepare data or evaluate for as long as it takes
+
+
+def _number(*names: str, default: int) -> int:
+    return next((int(os.environ[name]) for name in names if os.environ.get(name)), default)
+
+
+def count() -> int:
+    """Processes of this run."""
+    return _number("WORLD_SIZE", "SLURM_NTASKS", default=1)
+
+
+def rank() -> int:
+    """Which of them this is; 0 writes files and logs."""
+    return _number("RANK", "SLURM_PROCID", default=0) if count() > 1 else 0
+
+
+def nodes() -> int:
+    """Machines of this run."""
+    return _number("GROUP_WORLD_SIZE", "SLURM_JOB_NUM_NODES", default=1) if count() > 1 else 1
+
+
+def join(config: TrainerConfig) -> None:
+    """Meet the other processes of this run; at once in a run of one process.
+
+    Raises:
+        CtrlRecError: for what several processes cannot do together.
+    """
+    if count() == 1:
+        return
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise CtrlRecError(
+            f"-m with {count()} processes: a row that fails in one of them would leave the others in another row; start "
+            "each row as a command of its own (torchrun ... -m ctrlrec variant=v1, then variant=v2)"
+        )
+    if config.strategy not in ("auto", "ddp"):
+        raise CtrlRecError(
+            f"trainer.strategy={config.strategy}: every process holds the whole model, so {count()} of them train under "
+            "trainer.strategy=ddp alone"
+        )
+    import torch
+    from torch import distributed
+
+    if rank():
+        logging.disable(logging.WARNING)
+    if distributed.is_initialized():
+        return
+    from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
+    launcher = TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment()
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = launcher.main_address, str(launcher.main_port)
+    backend = "gloo" if config.accelerator == "cpu" or not torch.cuda.is_available() else "cpu:gloo,cuda:nccl"
+    distributed.init_process_group(backend, rank=rank(), world_size=count(), timeout=_PATIENCE)
+
+
+def gather(value: Made) -> list[Made]:
+    """The value of every process, in the order of their ranks."""
+    if count() == 1:
+        return [value]
+    from torch import distributed
+
+    values: list[Any] = [None] * count()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def once(work: Callable[[], Made]) -> Made:
+    """Work done by process 0; the others wait for what it gives.
+
+    Raises:
+        CtrlRecError: in every process where it fails in process 0.
+    """
+    if count() == 1:
+        return work()
+    made: Any = None
+    failure: Exception | None = None
+    if rank() == 0:
+        try:
+            made = work()
+        except Exception as error:
+            failure = error
+    from torch import distributed
+
+    told = [made, failure is not None]
+    distributed.broadcast_object_list(told, src=0)
+    if failure is not None:
+        raise failure
+    if told[1]:
+        raise CtrlRecError(f"process {rank()} stopped: process 0 failed and says why")
+    return told[0]
+
+
+def stop_where(bad: bool, refuse: Callable[[], NoReturn]) -> None:
+    """Stop all processes where any of them cannot go on; the first of those says and keeps why.
+
+    Raises:
+        CtrlRecError: what ``refuse`` raises, in every process.
+    """
+    if count() == 1:
+        if bad:
+            refuse()
+        return
+    places = [place for place, flag in enumerate(gather(bad)) if flag]
+    if not places:
+        return
+    why = ""
+    if rank() == places[0]:
+        try:
+            refuse()
+        except CtrlRecError as error:
+            why = str(error)
+    raise CtrlRecError(gather(why)[places[0]])
+
+
+def own_gradients(module: "pl.LightningModule") -> AbstractContextManager[None]:
+    """Keep gradients of backward passes to this process: :func:`sum_gradients` adds them up where a step needs them.
+
+    Processes may then have any number of micro-batches, none included.
+    """
+    from torch.nn.parallel import DistributedDataParallel
+
+    wrapped = module.trainer.strategy.model
+    return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()  # type: ignore[return-value]
+
+
+def sum_gradients(parameters: Iterable["torch.nn.Parameter"]) -> None:
+    """Replace each gradient by its sum over processes; a process without one adds nothing."""
+    if count() == 1:
+        return
+    import torch
+    from torch import distributed
+
+    trained = list(parameters)
+    flat = torch.cat(
+        [torch.zeros_like(tensor).view(-1) if tensor.grad is None else tensor.grad.reshape(-1) for tensor in trained]
+    )
+    distributed.all_reduce(flat)
+    for tensor, gradient in zip(trained, flat.split([tensor.numel() for tensor in trained]), strict=True):
+        tensor.grad = gradient.view_as(tensor).clone()
