@@ -55,12 +55,12 @@ def join(config: TrainerConfig) -> None:
         return
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise CtrlRecError(
-            f"-m with {count()} processes: a row that fails in one of them would leave the others in another row; start "
+            f"-m with {count()} processes: a row that fails in one would leave the others in another: start "
             "each row as a command of its own (torchrun ... -m ctrlrec variant=v1, then variant=v2)"
         )
     if config.strategy not in ("auto", "ddp"):
         raise CtrlRecError(
-            f"trainer.strategy={config.strategy}: every process holds the whole model, so {count()} of them train under "
+            f"trainer.strategy={config.strategy}: each process holds the whole model, so {count()} train under "
             "trainer.strategy=ddp alone"
         )
     import torch

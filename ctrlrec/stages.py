@@ -239,8 +239,8 @@ def run(config: Config) -> dict[str, Result]:
     with explained(Path(config.output)):
         if processes.count() > 1 and config.variant.rl and {"rl", "evaluate"} & {*requested(config)}:
             raise CtrlRecError(
-                f"RL in {processes.count()} processes is not supported: use the launcher for stage=sl, then run the rest "
-                "without it; it goes on from the finished stages"
+                f"RL in {processes.count()} processes is not supported: use the launcher for stage=sl, then run "
+                "the rest without it; it goes on from the finished stages"
             )
         processes.join(config.trainer)
         for name in requested(config):
