@@ -148,17 +148,30 @@ def own_gradients(module: "pl.LightningModule") -> AbstractContextManager[None]:
     return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()  # type: ignore[return-value]
 
 
-def sum_gradients(parameters: Iterable["torch.nn.Parameter"]) -> None:
-    """Replace each gradient by its sum over processes; a process without one adds nothing."""
+def share(work: "torch.Tensor") -> "torch.Tensor":
+    """Every n-th element, from this process's rank on."""
+    return work[rank() :: count()]
+
+
+def add_up(*tensors: "torch.Tensor") -> None:
+    """Replace every tensor by its sum over processes, in place."""
     if count() == 1:
         return
     import torch
     from torch import distributed
 
-    trained = list(parameters)
-    flat = torch.cat(
-        [torch.zeros_like(tensor).view(-1) if tensor.grad is None else tensor.grad.reshape(-1) for tensor in trained]
-    )
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     distributed.all_reduce(flat)
-    for tensor, gradient in zip(trained, flat.split([tensor.numel() for tensor in trained]), strict=True):
-        tensor.grad = gradient.view_as(tensor).clone()
+    for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(total.view_as(tensor))
+
+
+def sum_gradients(parameters: Iterable["torch.nn.Parameter"]) -> None:
+    """Replace each gradient by its sum over processes; a process without one adds nothing."""
+    if count() == 1:
+        return
+    gradients = []
+    for parameter in parameters:
+        parameter.grad = parameter.new_zeros(parameter.shape) if parameter.grad is None else parameter.grad
+        gradients.append(parameter.grad)
+    add_up(*gradients)

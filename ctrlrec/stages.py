@@ -195,6 +195,7 @@ STAGES: Mapping[str, Stage] = {
             ),
             "ctrlrec.runners:rl",
             "lower rl.micro_batch_size, which changes no result",
+            trains=True,
         ),
         Stage(
             "evaluate",
@@ -237,11 +238,6 @@ def run(config: Config) -> dict[str, Result]:
     """
     results: dict[str, Result] = {}
     with explained(Path(config.output)):
-        if processes.count() > 1 and config.variant.rl and {"rl", "evaluate"} & {*requested(config)}:
-            raise CtrlRecError(
-                f"RL in {processes.count()} processes is not supported: use the launcher for stage=sl, then run "
-                "the rest without it; it goes on from the finished stages"
-            )
         processes.join(config.trainer)
         for name in requested(config):
             _ensure(name, config, results)

@@ -243,7 +243,7 @@ def trainer(
         enable_model_summary=False,
         enable_progress_bar=bool(shown) and sys.stderr.isatty(),
         use_distributed_sampler=False,
-        profiler=PhaseProfiler(directory / "logs") if config.profile else None,
+        profiler=PhaseProfiler(directory / "logs") if config.profile and not processes.rank() else None,
         **options,
     )
 

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +16,7 @@ from peft import PeftModel
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 from torch.utils.data import DataLoader
 
+from ctrlrec import processes
 from ctrlrec.config import RLConfig
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.faults import refuse
@@ -32,6 +34,16 @@ from ctrlrec.sl.module import polynomial_decay
 log = logging.getLogger(__name__)
 
 _COLLAPSED = 5  # iterations of nothing but empty answers
+# What is averaged over the tokens of a minibatch, in the order in which _accumulate makes it.
+_MEANS = (
+    "loss/policy",
+    "loss/value",
+    "policy/entropy",
+    "policy/ratio",
+    "policy/clipped",
+    "value/clipped",
+    "kl/policy",
+)
 
 
 class Experience:
@@ -61,8 +73,9 @@ class Experience:
         )
 
     def micro_batches(self, rows: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
-        """Row numbers in groups of similar length, so that hardly anything is padded."""
-        return rows[self.lengths[rows].argsort(stable=True)].split(size)
+        """Row numbers in groups of similar length, so that hardly anything is padded; this process's share of them."""
+        mine = processes.share(rows[self.lengths[rows].argsort(stable=True)])
+        return mine.split(size) if len(mine) else ()
 
 
 class PPOModule(pl.LightningModule):
@@ -139,25 +152,27 @@ class PPOModule(pl.LightningModule):
             folder = self.rollouts.parent
             raise CtrlRecError(f"{folder}: its checkpoint is of an earlier version; delete the folder and run again")
         load_trainable_state(self, checkpoint["state_dict"])
-        if self.rollouts.exists():
+        if processes.rank() == 0 and self.rollouts.exists():
             rows = _whole_rows(self.rollouts)
             write_jsonl(self.rollouts, [row for row in rows if row["iteration"] < checkpoint["iterations"]])
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Sample, judge, score, learn, log: one iteration."""
         iteration = int(batch)
-        # Every iteration has its own random stream, so a resumed run samples what an undisturbed one would.
-        torch.manual_seed((self.builder.seed << 24) + iteration)
+        # Every iteration has its own random stream, so a resumed run samples what an undisturbed one would; so has
+        # every process, which would else draw what the others draw.
+        torch.manual_seed((processes.rank() << 48) + (self.builder.seed << 24) + iteration)
         self._seconds.clear()
         answers = self.collect(iteration)
         unended = self._watch(iteration, answers)
         experience = self.score(answers)
         learnt = self.learn(experience)
         self.lr_schedulers().step()  # type: ignore[union-attr,call-arg]
-        with self.rollouts.open("a", encoding="utf-8") as file:
-            for sample, answer in enumerate(answers):
-                row = answer.record(iteration, sample % self.config.samples_per_prompt, self.builder.catalogue)
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        if processes.rank() == 0:
+            with self.rollouts.open("a", encoding="utf-8") as file:
+                for sample, answer in enumerate(answers):
+                    row = answer.record(iteration, sample % self.config.samples_per_prompt, self.builder.catalogue)
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
         tokens = float(experience.mask.sum())
         metrics = summary(answers, self.config.list_weight) | learnt
         metrics["answer/unended"] = unended / len(answers)
@@ -178,27 +193,39 @@ class PPOModule(pl.LightningModule):
         self._seconds[name] += time.perf_counter() - started
 
     def collect(self, iteration: int) -> list[Answer]:
-        """Prompts of this iteration and sampled, judged, rewarded answers to them."""
+        """Prompts of this iteration and sampled, judged, rewarded answers to them; processes share the prompts."""
         with self._phase("prompts"):
             instructions = self.builder.rollout_prompts(
                 iteration, self.config.prompts, (self.config.item_count_min, self.config.item_count_max)
             )
-            prompts = self.chat_format.prompts([instruction.messages for instruction in instructions])
+            mine = instructions[processes.rank() :: processes.count()]
+            prompts = self.chat_format.prompts([instruction.messages for instruction in mine])
         self.eval()
+        samples = self.config.samples_per_prompt
         with self._phase("rollout"), using(self.model, ACTOR):
-            return sample_answers(
-                self.model,
-                self.chat_format,
-                instructions,
-                prompts,
-                self.config.samples_per_prompt,
-                self.builder.catalogue,
-                self.builder.ranker,
-                self.scheme,
-                self.max_new_tokens,
-                self.config.temperature,
-                self.engine,
+            answers = (
+                []
+                if not mine
+                else sample_answers(
+                    self.model,
+                    self.chat_format,
+                    mine,
+                    prompts,
+                    samples,
+                    self.builder.catalogue,
+                    self.builder.ranker,
+                    self.scheme,
+                    self.max_new_tokens,
+                    self.config.temperature,
+                    self.engine,
+                )
             )
+            shares = processes.gather(answers)
+            return [
+                answer
+                for place in range(len(instructions))
+                for answer in shares[place % len(shares)][place // len(shares) * samples :][:samples]
+            ]
 
     def _watch(self, iteration: int, answers: list[Answer]) -> int:
         """The number of answers without an end; says so where most are empty or endless.
@@ -234,11 +261,12 @@ class PPOModule(pl.LightningModule):
                 experience.log_probs[rows] = self._log_probs(experience, rows, ACTOR)[0]
                 experience.reference[rows] = self._log_probs(experience, rows, None)[0]
                 experience.values[rows] = self._values(experience, rows)
+            processes.add_up(experience.log_probs, experience.reference, experience.values)
             placed = placed_rewards(answers, self.item_rewards, settings.list_weight).to(self.device)
             scored = {"reward": placed, "value": experience.values, "log-probability": experience.log_probs}
             for what, numbers in scored.items():
-                if not torch.isfinite(numbers).all():
-                    self._refuse(what, experience)
+                bad = not bool(torch.isfinite(numbers).all())
+                processes.stop_where(bad, partial(self._refuse, what, experience))
             rewards = ppo.penalised_rewards(
                 placed, experience.log_probs, experience.reference, experience.mask, settings.kl_coefficient
             )
@@ -272,7 +300,8 @@ class PPOModule(pl.LightningModule):
         stopped = False
         with self._phase("learn"):
             for _ in range(settings.ppo_epochs):
-                for minibatch in torch.randperm(rows).to(self.device).chunk(settings.minibatches):
+                order = processes.once(lambda: torch.randperm(rows)).to(self.device)
+                for minibatch in order.chunk(settings.minibatches):
                     parts = self._accumulate(experience, minibatch)
                     if settings.kl_stop is not None and parts["kl/policy"] > settings.kl_stop:
                         stopped = True
@@ -291,51 +320,51 @@ class PPOModule(pl.LightningModule):
         settings = self.config
         self.optimizers().zero_grad()  # type: ignore[union-attr]
         tokens = experience.mask[minibatch].sum()
-        sums: dict[str, float] = defaultdict(float)
-        for rows in experience.micro_batches(minibatch, settings.micro_batch_size):
-            mask = experience.mask[rows]
-            log_probs, entropy = self._log_probs(experience, rows, ACTOR)
-            policy, ratio, clipped = ppo.policy_loss(
-                log_probs, experience.log_probs[rows], experience.advantages[rows], settings.clip
-            )
-            actor_loss = ((policy - settings.entropy_coefficient * entropy) * mask).sum() / tokens
-            if not torch.isfinite(actor_loss):
-                self._refuse("policy loss", experience)
-            self.manual_backward(actor_loss)
-            values = self._values(experience, rows)
-            error, value_clipped = ppo.value_loss(
-                values, experience.values[rows], experience.returns[rows], settings.value_clip
-            )
-            critic_loss = settings.value_coefficient * (error * mask).sum() / tokens
-            if not torch.isfinite(critic_loss):
-                self._refuse("value loss", experience)
-            self.manual_backward(critic_loss)
-            with torch.no_grad():
-                kl = ppo.kl_estimate(experience.log_probs[rows], log_probs)
-                for name, tensor in (
-                    ("loss/policy", policy),
-                    ("loss/value", error),
-                    ("policy/entropy", entropy),
-                    ("policy/ratio", ratio),
-                    ("policy/clipped", clipped),
-                    ("value/clipped", value_clipped),
-                    ("kl/policy", kl),
-                ):
-                    sums[name] += float((tensor * mask).sum() / tokens)
-                sums["policy/ratio_max"] = max(sums["policy/ratio_max"], float((ratio * mask).max()))
-        return dict(sums)
+        sums: dict[str, float] = dict.fromkeys((*_MEANS, "policy/ratio_max"), 0.0)
+        bad = None
+        with processes.own_gradients(self):
+            for rows in experience.micro_batches(minibatch, settings.micro_batch_size):
+                mask = experience.mask[rows]
+                log_probs, entropy = self._log_probs(experience, rows, ACTOR)
+                policy, ratio, clipped = ppo.policy_loss(
+                    log_probs, experience.log_probs[rows], experience.advantages[rows], settings.clip
+                )
+                actor_loss = ((policy - settings.entropy_coefficient * entropy) * mask).sum() / tokens
+                if not torch.isfinite(actor_loss):
+                    bad = "policy loss"
+                    break
+                self.manual_backward(actor_loss)
+                values = self._values(experience, rows)
+                error, value_clipped = ppo.value_loss(
+                    values, experience.values[rows], experience.returns[rows], settings.value_clip
+                )
+                critic_loss = settings.value_coefficient * (error * mask).sum() / tokens
+                if not torch.isfinite(critic_loss):
+                    bad = "value loss"
+                    break
+                self.manual_backward(critic_loss)
+                with torch.no_grad():
+                    kl = ppo.kl_estimate(experience.log_probs[rows], log_probs)
+                    parts = (policy, error, entropy, ratio, clipped, value_clipped, kl)
+                    for name, tensor in zip(_MEANS, parts, strict=True):
+                        sums[name] += float((tensor * mask).sum() / tokens)
+                    sums["policy/ratio_max"] = max(sums["policy/ratio_max"], float((ratio * mask).max()))
+        processes.stop_where(bad is not None, lambda: self._refuse(str(bad), experience))
+        everyones = processes.gather(sums)
+        largest = max(other["policy/ratio_max"] for other in everyones)
+        return {name: sum(other[name] for other in everyones) for name in _MEANS} | {"policy/ratio_max": largest}
 
     def _step(self, optimizer: Any, experience: Experience) -> dict[str, float]:
         """Clip the gradient of actor and critic together, then step."""
         groups = optimizer.param_groups
+        everything = [tensor for group in groups for tensor in group["params"]]
+        processes.sum_gradients(everything)
         norms = [
             torch.nn.utils.get_total_norm([tensor.grad for tensor in group["params"] if tensor.grad is not None])
             for group in groups
         ]
-        everything = [tensor for group in groups for tensor in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(everything, self.config.gradient_clip)
-        if not torch.isfinite(norm):
-            self._refuse("gradient", experience)
+        processes.stop_where(not torch.isfinite(norm), lambda: self._refuse("gradient", experience))
         optimizer.step()
         return {"gradient/actor": float(norms[0]), "gradient/critic": float(norms[1])}
 

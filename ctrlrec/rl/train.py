@@ -8,6 +8,7 @@ from pytorch_lightning.loggers import Logger
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
+from ctrlrec import processes
 from ctrlrec.config import Config, sampling_engine
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import sample_weights, save_adapters, with_actor_and_critic
@@ -68,6 +69,8 @@ def align(
         module.rollouts.unlink(missing_ok=True)  # rows of an attempt that never reached a checkpoint
     train(fit, module, checkpoints)
     module.cpu()
+    if processes.rank():
+        return
     columns = ("iteration", "task", "user", "category", "response", "illegal", "item_reward", "list_reward")
     log_answers(loggers, read_jsonl(module.rollouts), columns)
     save_adapters(adapted, directory / "adapter", base, chat_format.tokenizer)

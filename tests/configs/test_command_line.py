@@ -91,9 +91,8 @@ def test_info_and_cfg_answer_without_running_anything(tmp_path: Path) -> None:
     [
         (["-m", "stage=data"], "command of its own"),
         (["stage=data", "trainer.strategy=fsdp"], "trainer.strategy=ddp"),
-        (["stage=rl", "variant=full"], "stage=sl"),
     ],
-    ids=["multirun", "fsdp", "rl"],
+    ids=["multirun", "fsdp"],
 )
 def test_what_several_processes_cannot_do_is_refused_before_they_meet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, arguments: list[str], said: str

@@ -86,11 +86,11 @@ def environment() -> dict[str, str]:
     }
 
 
-def start(arguments: list[str], log: Path, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
-    """Start ``python -m ctrlrec``, through a module that launches it or not; what it prints goes to ``log``."""
+def start(arguments: list[str], log: Path, program: tuple[str, ...] = ("-m", "ctrlrec")) -> subprocess.Popen:
+    """Start ``python -m ctrlrec``, or what stands in for it; what it prints goes to ``log``."""
     with log.open("w") as file:
         return subprocess.Popen(
-            [sys.executable, *launcher, "-m", "ctrlrec", *arguments],
+            [sys.executable, *program, *arguments],
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment(),
