@@ -2,8 +2,9 @@
 
     python experiments/datasets/collect.py RUNS
 
-reads RUNS/data and RUNS/evaluate and rewrites cards.json and cards.md, and where there are evaluations results.json and
-results.md, beside this file. Numbers only: no user, title or category of a dataset is copied.
+reads RUNS/data and RUNS/evaluate and writes, beside this file, cards.json and cards.md, and of every dataset evaluated
+there results/NAME.json and results/NAME.md. What is here of other datasets stays. Numbers only: no user, title or
+category of a dataset is copied.
 """
 
 import json
@@ -26,11 +27,15 @@ KEPT = ("git_commit", "packages", "hardware", "seed", "wall_seconds", "peak_memo
 
 def main() -> None:
     runs = Path(sys.argv[1])
-    cards = {report["dataset"]: report for report in map(read_card, finished(runs / "data", "report.json"))}
+    cards = json.loads((HERE / "cards.json").read_text(encoding="utf-8"))
+    cards |= {report["dataset"]: report for report in map(read_card, finished(runs / "data", "report.json"))}
     save("cards", cards, card_table(cards))
-    results = read_results(finished(runs / "evaluate", "metrics.json"))
-    if results:
-        save("results", {result.directory.name: evaluation(result, runs) for result in results}, result_tables(results))
+    by_dataset: dict[str, list[Result]] = {}
+    for result in read_results(finished(runs / "evaluate", "metrics.json")):
+        by_dataset.setdefault(result.config["dataset"]["name"], []).append(result)
+    for dataset, results in by_dataset.items():
+        numbers = {result.directory.name: evaluation(result, runs) for result in results}
+        save(f"results/{dataset}", numbers, result_table(dataset, results))
 
 
 def finished(folder: Path, name: str) -> list[Path]:
@@ -95,13 +100,12 @@ def evaluation(result: Result, runs: Path) -> dict[str, Any]:
     return {"made": made(result.directory), "upstream_seconds": seconds, "settings": result.metrics["settings"]}
 
 
-def result_tables(results: list[Result]) -> str:
-    """One table a dataset; of several runs that cannot stand in one, the newest and what goes with it."""
-    parts = ["# Whole runs", "How each was made, with versions, hardware and seconds, is in results.json."]
-    for dataset, last in {result.config["dataset"]["name"]: result for result in results}.items():
-        rows = aggregate(comparable(results, last.config, last.directory), last.config["evaluation"]["confidence"])
-        parts += [f"## {dataset}", render.markdown(summary(rows)).strip()]
-    return "\n\n".join(parts) + "\n"
+def result_table(dataset: str, results: list[Result]) -> str:
+    """Of runs that cannot stand in one table, the newest and what goes with it."""
+    last = results[-1]
+    rows = aggregate(comparable(results, last.config, last.directory), last.config["evaluation"]["confidence"])
+    how = f"How each row was made, with versions, hardware and seconds, is in {dataset}.json."
+    return f"# {dataset}\n\n{how}\n\n{render.markdown(summary(rows)).strip()}\n"
 
 
 if __name__ == "__main__":

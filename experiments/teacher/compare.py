@@ -30,12 +30,13 @@ from ctrlrec.teacher.train import train_teacher
 HERE = Path(__file__).resolve().parent
 CONF = HERE.parents[1] / "conf"
 RESAMPLES, CONFIDENCE = 10_000, 95
+HARDWARE = ("trainer.accelerator=cpu", "trainer.progress=false")
 RULES = ("history", "nothing")  # what is excluded from the candidates
 
 
 def settings(name: str) -> Config:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return validate(compose("config", [f"teacher={name}", "trainer.accelerator=cpu", "trainer.progress=false"]))
+        return validate(compose("config", [f"teacher={name}", "budget=paper", *HARDWARE]))
 
 
 def ranks(ranker: Ranker, sequences: Sequences, split: str) -> dict[str, list[int]]:
