@@ -145,7 +145,8 @@ def main() -> None:
         runs = train(name, arguments.seeds, catalogue, sequences)
         results[f"teacher={name}"] = summarise(runs, recbole)
     record = {
-        "command": "python experiments/teacher/compare.py runs/data/<name> --recbole recbole.json",
+        "command": "python experiments/teacher/compare.py runs/data/<name> --recbole recbole.json "
+        f"--teachers {' '.join(arguments.teachers)} --seeds {' '.join(map(str, arguments.seeds))}",
         "git_commit": provenance.git_commit(),
         "packages": provenance.packages(),
         "hardware": provenance.hardware(),
