@@ -66,6 +66,16 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
+def made_from(directory: Path) -> dict[str, Path]:
+    """The upstream directories of a finished result, by stage.
+
+    They lie beside it in its output folder, which may have been moved, or be seen from elsewhere, since it was made.
+    """
+    record = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))
+    output = directory.absolute().parents[1]
+    return {stage: output / stage / Path(found["directory"]).name for stage, found in record["upstream"].items()}
+
+
 def record_files(directory: Path) -> None:
     """Write ``files.json``: size and sha256 of every file of a result, by which :func:`check_files` knows it again.
 

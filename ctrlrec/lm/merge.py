@@ -12,7 +12,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.faults import explained
 from ctrlrec.lm.backbone import load_tokenizer
 from ctrlrec.lm.policy import load_policy
-from ctrlrec.provenance import check_files
+from ctrlrec.provenance import check_files, made_from
 
 
 def merge_stage(directory: Path, out: Path) -> None:
@@ -33,7 +33,7 @@ def merge_stage(directory: Path, out: Path) -> None:
         raise CtrlRecError(f"{out}: exists; give a folder that does not")
     provenance = json.loads(record.read_text(encoding="utf-8"))
     config = validate(OmegaConf.create(provenance["config"]))
-    upstream = {name: Path(entry["directory"]) for name, entry in provenance["upstream"].items()}
+    upstream = made_from(directory)
     if "instructions" not in upstream:
         raise CtrlRecError(f"{directory}: not an sl or rl stage")
     tokenizer = load_tokenizer(upstream["data"] / "tokenizer")

@@ -11,7 +11,7 @@ from typing import Any
 from scipy.stats import t as student
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.provenance import check_files
+from ctrlrec.provenance import check_files, made_from
 from ctrlrec.reporting.tables import Row
 
 _SPEED_ONLY = ("micro_batch_size", "batch_size", "engine", "checkpoint_every")  # the last: of earlier results
@@ -40,7 +40,7 @@ class Result:
 
     def input(self, stage: str) -> Path:
         """The directory of an upstream stage."""
-        return Path(self.upstream[stage]["directory"])
+        return made_from(self.directory)[stage]
 
     def belongs_with(self, config: Mapping[str, Any]) -> bool:
         """Whether everything that decides a row of this kind, but for its variant and seed, is as ``config`` says."""

@@ -80,6 +80,6 @@ def _curves(evaluation: Path, folder: Path) -> None:
     (result,) = read_results([evaluation])
     for stage, panels in (("sl", figures.SL_PANELS), ("rl", figures.RL_PANELS)):
         if stage in result.upstream:
-            logs = Path(result.upstream[stage]["directory"]).glob("logs/attempt_*/metrics.csv")
+            logs = result.input(stage).glob("logs/attempt_*/metrics.csv")
             attempts = sorted(logs, key=lambda path: int(path.parent.name.removeprefix("attempt_")))
             figures.learning_curves(attempts, panels, folder / f"curves-{stage}-{result.name}.png")

@@ -16,7 +16,7 @@ from typing import Any
 
 from ctrlrec.data import card
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.provenance import write_text
+from ctrlrec.provenance import made_from, write_text
 from ctrlrec.reporting import render
 from ctrlrec.reporting.aggregate import Result, aggregate, comparable, read_results
 from ctrlrec.reporting.summary import summary
@@ -34,7 +34,7 @@ def main() -> None:
     for result in read_results(finished(runs / "evaluate", "metrics.json")):
         by_dataset.setdefault(result.config["dataset"]["name"], []).append(result)
     for dataset, results in by_dataset.items():
-        numbers = {result.directory.name: evaluation(result, runs) for result in results}
+        numbers = {result.directory.name: evaluation(result) for result in results}
         save(f"results/{dataset}", numbers, result_table(dataset, results))
 
 
@@ -93,9 +93,9 @@ def card_lines(report: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield from ((reason, f"{found['rows']:,}") for reason, found in report["skipped"].items())
 
 
-def evaluation(result: Result, runs: Path) -> dict[str, Any]:
+def evaluation(result: Result) -> dict[str, Any]:
     """Metrics, how they were made, and the seconds of every stage they rest on."""
-    stages = {need: runs / need / Path(found["directory"]).name for need, found in result.upstream.items()}
+    stages = made_from(result.directory)
     seconds = {need: made(directory)["wall_seconds"] for need, directory in stages.items()}
     return {"made": made(result.directory), "upstream_seconds": seconds, "settings": result.metrics["settings"]}
 

@@ -42,8 +42,8 @@ def write_evaluation(
     users: int = 4,
 ) -> Path:
     """An evaluation directory whose upstream data stage holds the catalogue."""
-    data = root / "data"
-    data.mkdir(exist_ok=True)
+    data = root / "data" / "made"
+    data.mkdir(parents=True, exist_ok=True)
     CATALOGUE.save(data / "catalogue.jsonl")
     directory = root / "evaluate" / name
     directory.mkdir(parents=True)
@@ -51,7 +51,7 @@ def write_evaluation(
     write_jsonl(directory / "predictions.jsonl", rows)
     (directory / "metrics.json").write_text(json.dumps(score(rows, CATALOGUE, 50, 0.95, 0)))
     upstream = {
-        stage: {"directory": str(root / stage), "fingerprint": f"{stage}-1"}
+        stage: {"directory": str(root / stage / "made"), "fingerprint": f"{stage}-1"}
         for stage in ("data", "teacher", "sl", "rl")
     }
     (directory / "provenance.json").write_text(

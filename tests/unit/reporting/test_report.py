@@ -48,7 +48,7 @@ def test_a_run_reports_all_finished_rows_that_belong_together(tmp_path, evaluate
     (tmp_path / "evaluate" / "v3.partial").mkdir()
     (tmp_path / "evaluate" / "v3.partial" / "metrics.json").write_text("{}")
     for attempt in (0, 1):
-        log = tmp_path / "rl" / "logs" / f"attempt_{attempt}" / "metrics.csv"
+        log = tmp_path / "rl" / "made" / "logs" / f"attempt_{attempt}" / "metrics.csv"
         log.parent.mkdir(parents=True)
         log.write_text("step,reward/total\n0,1\n1,2\n")
     settings, directory = evaluate("full", good, "variant=full")
@@ -121,6 +121,16 @@ def test_seeds_are_compared_user_by_user_and_only_with_their_like(evaluate, tmp_
     provenance["upstream"]["data"]["fingerprint"] = "other"
     (rows[0] / "provenance.json").write_text(json.dumps(provenance))
     assert comparisons(read_results(rows), 100, 0.95, 0)["full", "v2"]["sequential"]["HR@10"]["value"] == 0
+
+
+def test_results_are_compared_after_their_folder_has_moved(evaluate, tmp_path):
+    rows = [evaluate(row, said, f"variant={row}")[1] for row, said in (("v2", bad), ("full", good))]
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for stage in ("data", "evaluate"):
+        (tmp_path / stage).rename(moved / stage)
+    results = read_results([moved / "evaluate" / row.name for row in rows])
+    assert comparisons(results, 50, 0.95, 0)["full", "v2"]["sequential"]["HR@10"]["value"] == 1
 
 
 def test_the_mean_over_seeds_keeps_what_all_have():
