@@ -110,24 +110,26 @@ class TrainingStream:
         self.builder, self.families, self.chat_format = builder, families, chat_format
         self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
         self.layout: Layout = layout
-        self._rows: list[Row] = []
+        self._examples: list[Example] = []
         self._epoch = -1
         self._load(0)
-        self.steps_per_epoch = max(1, len(self._rows) // batch_size)
+        self.steps_per_epoch = max(1, len(self._examples) // batch_size)
 
     def _load(self, epoch: int) -> None:
         if epoch != self._epoch:
-            rows = encode(self.builder.epoch(epoch, self.families), self.chat_format)
-            order = np.random.default_rng([self.builder.seed, 3, epoch]).permutation(len(rows))
-            self._rows, self._epoch = [rows[index] for index in order], epoch
+            examples = self.builder.epoch(epoch, self.families)
+            order = np.random.default_rng([self.builder.seed, 3, epoch]).permutation(len(examples))
+            self._examples, self._epoch = [examples[index] for index in order], epoch
 
     def batch(self, step: int) -> list[MicroBatch]:
         """The micro-batches of one optimiser step; of several processes, those of this one's share of the samples."""
         epoch, position = divmod(step, self.steps_per_epoch)
         self._load(epoch)
         begin = position * self.batch_size
-        rows = [self._rows[index % len(self._rows)] for index in range(begin, begin + self.batch_size)]
-        rows = sorted(rows[: len(self._rows)], key=_length)[processes.rank() :: processes.count()]
+        count = len(self._examples)
+        examples = [self._examples[index % count] for index in range(begin, begin + min(self.batch_size, count))]
+        # Encoded here and not once an epoch: token ids take ten times the memory of their text.
+        rows = sorted(encode(examples, self.chat_format), key=_length)[processes.rank() :: processes.count()]
         return split(rows, self.micro_batch_size, self.chat_format.pad, self.layout)
 
 
