@@ -24,7 +24,8 @@ def results(output: Path) -> dict[str, bytes]:
         name = path.relative_to(output)
         if path.is_dir() or path.suffix == ".lock" or set(name.parts) & set(_UNCOMPARED):
             continue
-        if path.name == "provenance.json" or path.name.startswith("curves-"):  # seconds; attempts of the logs
+        # How each was made, with its seconds; attempts of the logs.
+        if path.name in ("provenance.json", "rows.json") or path.name.startswith("curves-"):
             continue
         content = path.read_bytes()
         if path.name == "files.json":
