@@ -381,7 +381,8 @@ class InstructionBuilder:
     ) -> tuple[tuple[int, ...], tuple[int, ...] | None, Messages]:
         """Shorten until the prompt fits: oldest history first, then distractors, never the instruction.
 
-        Where the labels' titles alone fill a prompt, they cannot be chosen from candidates: unless ``keep_form``, they
+        The newest item of a history stays: without any, there is no preference to ask for nor a rank to judge by. Where
+        the labels' titles fill the rest of a prompt, they cannot be chosen from candidates: unless ``keep_form``, they
         are asked for freely.
 
         Raises:
@@ -398,7 +399,7 @@ class InstructionBuilder:
             if bound <= self.limit.max_prompt or self.limit.prompt_tokens(messages) <= self.limit.max_prompt:
                 return history, candidates, messages
             distractors = [item for item in candidates or () if item not in labels]
-            if history:
+            if len(history) > 1:
                 history = history[1:]
             elif candidates is not None and distractors:
                 candidates = tuple(item for item in candidates if item != distractors[-1])

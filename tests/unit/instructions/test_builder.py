@@ -387,6 +387,7 @@ def test_distractors_go_before_the_answer_does(make_builder: Make, chat_format: 
     assert any(len(example.instruction.candidates or ()) < 15 for example in built)
     for example in built:
         asked = example.instruction
+        assert asked.history or asked.task == Task.SEARCH
         assert set(example.labels) <= set(asked.candidates or ())
         assert len(chat_format.prompts([asked.messages])[0]) <= 240
 
@@ -400,7 +401,8 @@ def test_labels_that_fill_a_prompt_are_asked_for_freely(make_builder: Make, chat
     assert 0 < len(freely) < len(built)
     assert all(len(chat_format.prompts([example.instruction.messages])[0]) <= 150 for example in built)
     # The history that the candidates had pushed out is back.
-    assert any(asked.history for asked in freely)
+    assert any(len(asked.history) > 1 for asked in freely)
+    assert all(example.instruction.history for example in built if example.instruction.task != Task.SEARCH)
     # A test question is asked in the form it was meant to have, or not at all.
     asked = [builder.question(Task.SEQUENTIAL, user, 10, None, selection=True) for user in range(20)]
     with pytest.raises(CtrlRecError, match="alone is longer"):
