@@ -142,6 +142,8 @@ def own_gradients(module: "pl.LightningModule") -> AbstractContextManager[None]:
 
     Processes may then have any number of micro-batches, none included.
     """
+    if count() == 1:
+        return nullcontext()
     from torch.nn.parallel import DistributedDataParallel
 
     wrapped = module.trainer.strategy.model

@@ -62,10 +62,10 @@ def survived(folder: Path, wanted: int, seed: int) -> dict:
 
 def tested(paths: tuple[str, ...]) -> dict:
     """Run tests; how many passed and, where Hypothesis made them, on how many inputs."""
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "--hypothesis-show-statistics", *paths]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "--hypothesis-show-statistics", *paths]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
-    inputs = sum(map(int, re.findall(r"(\d+) passing examples", done.stdout)))
+    inputs = sum(map(int, re.findall(r"(\d+) passing, ", done.stdout)))
     return {"exit": done.returncode, **counts, "generated_inputs": inputs}
 
 
@@ -90,6 +90,7 @@ def main() -> None:
         "load": os.getloadavg()[0],
     }
     arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    sys.exit(bool(kills["different"] or report["faults"]["exit"] or report["hostile_inputs"]["exit"]))
 
 
 if __name__ == "__main__":
