@@ -7,7 +7,7 @@ PIP = $(RUN) -m pip install --quiet --disable-pip-version-check --constraint con
 export MALLOC_TRIM_THRESHOLD_ = 4000000000
 export MALLOC_MMAP_THRESHOLD_ = 4000000000
 
-.PHONY: help setup setup-dev demo ablation test test-slow lint type clean
+.PHONY: help setup setup-dev demo ablation bench test test-slow lint type clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -30,6 +30,14 @@ demo: setup  ## minutes on two cores: before, after SL and after RL, side by sid
 
 ablation: setup  ## about an hour a row on two cores: the ablation rows v1, v2, v3, full; resumes when run again
 	$(RUN) -m ctrlrec -m variant=v1,v2,v3,full budget=small
+
+.venv-peers/.ready: experiments/performance/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+bench: setup .venv-peers/.ready  ## hours on two quiet cores: each part of the work against its peer; resumes when run again
+	$(RUN) experiments/performance/bench.py
 
 test: setup-dev  ## the fast tests
 	$(RUN) -m pytest -n 2 --dist loadgroup

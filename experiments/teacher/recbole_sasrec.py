@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="directory of a finished data stage")
     parser.add_argument("result", type=Path, help="JSON file to write")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=300, help="most epochs")
     arguments = parser.parse_args()
     titles, sequences = read(arguments.data)
     with tempfile.TemporaryDirectory() as name:
@@ -79,8 +80,8 @@ def main() -> None:
             "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
             "MAX_ITEM_LIST_LENGTH": HISTORY, "loss_type": "CE", "train_neg_sample_args": None,
             "eval_args": {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO", "mode": "full"},
-            "metrics": ["Hit", "NDCG"], "topk": [5, 10], "valid_metric": "NDCG@10", "stopping_step": 10, "epochs": 300,
-            "show_progress": False,
+            "metrics": ["Hit", "NDCG"], "topk": [5, 10], "valid_metric": "NDCG@10", "stopping_step": 10,
+            "epochs": arguments.epochs, "show_progress": False,
         }  # fmt: skip
         sys.argv = sys.argv[:1]  # RecBole would read options of its own from it
         config = Config(model="SASRec", dataset="data", config_dict=settings)
@@ -94,7 +95,7 @@ def main() -> None:
         epochs = []
 
         def finished(epoch: int, score: float) -> None:
-            epochs.append(score)
+            epochs.append((time.monotonic() - started, score))
             print(f"epoch {epoch + 1}: validation NDCG@10 {score:.4f}, {time.monotonic() - started:.0f} s", flush=True)
 
         started, processor = time.monotonic(), time.process_time()
@@ -107,7 +108,8 @@ def main() -> None:
             "packages": {"recbole": "1.2.1", "torch": torch.__version__, "numpy": np.__version__},
             "threads": torch.get_num_threads(), "seed": arguments.seed, "epochs": len(epochs),
             "seconds": round(wall, 1), "processor_seconds": round(processor, 1),
-            "best_epoch": int(np.argmax(epochs)) + 1, "parameters": sum(p.numel() for p in model.parameters()),
+            "best_epoch": int(np.argmax([score for _, score in epochs])) + 1, "validation": epochs,
+            "parameters": sum(p.numel() for p in model.parameters()),
             "settings": {key: config[key] for key in (
                 "hidden_size", "inner_size", "n_layers", "n_heads", "hidden_dropout_prob", "attn_dropout_prob",
                 "learning_rate", "weight_decay", "train_batch_size", "stopping_step")},

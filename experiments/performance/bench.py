@@ -1,0 +1,169 @@
+"""Each part of the work against what a user would run instead, and against what the machine can do.
+
+    make bench
+    python experiments/performance/bench.py --parts sl,decoding --pairs 5
+    python experiments/performance/bench.py --quick
+
+Both sides of a part run in fresh processes, A B A B; the ratio of a pair is that of two neighbouring runs. Writes
+results.json and results.md beside this file and appends a line to history.jsonl. What was measured stays in the scratch
+folder until the measurement is complete: an interrupted one goes on where it was. Linux only.
+"""
+
+import argparse
+import datetime
+import importlib
+import json
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+
+from measuring import Metric, compare, history_line, in_fresh_process, load, measure, peak_memory, regressions  # noqa: E402
+
+from ctrlrec import provenance  # noqa: E402
+
+PARTS = ("limits", "cold_start", "throughput", "decoding", "sl", "rl", "teacher", "teacher_1m")
+
+
+def part_of(name: str) -> Any:
+    return importlib.import_module(f"parts.{name}")
+
+
+def run_side(part: str, side: str, sizes: str, result: Path, scratch: Path) -> None:
+    """In a process of its own: one side, or ``prepare``."""
+    module, asked = part_of(part), json.loads(sizes)
+    before, started = load(), time.perf_counter()
+    made = (module.prepare if side == "prepare" else module.SIDES[side])(scratch, asked) or {}
+    made |= {"process_seconds": time.perf_counter() - started, "peak_bytes": peak_memory(), "load": before}
+    provenance.write_text(result, json.dumps(made))
+
+
+def measured(name: str, quick: bool, pairs: int, scratch: Path) -> dict[str, Any]:
+    """A part's metrics, what its check says, and the runs behind them."""
+    part = part_of(name)
+    sizes = part.QUICK if quick else part.FULL
+    in_fresh_process(name, "prepare", sizes, scratch)
+    runs = measure(part, sizes, pairs, scratch)
+    return {
+        "about": part.__doc__.split("\n")[0],
+        "sizes": sizes,
+        "pairs": pairs,
+        "metrics": [compare(metric, runs["ours"], runs.get("peer", [])) for metric in part.METRICS],
+        "aims": getattr(part, "AIMS", {}),
+        "check": part.check(runs) if hasattr(part, "check") else {},
+        "load": max(run["load"] for made in runs.values() for run in made),
+        "runs": {side: [{key: value for key, value in run.items() if not key.endswith("_tokens")} for run in made]
+                 for side, made in runs.items()},
+    }  # fmt: skip
+
+
+def fractions(parts: dict[str, Any]) -> dict[str, float]:
+    """The share of the machine's limit that SL and decoding reach."""
+    if "limits" not in parts:
+        return {}
+    limits = parts["limits"]["runs"]["ours"][0]
+    found = {}
+    if "sl" in parts:
+        run = parts["sl"]["runs"]["ours"][0]
+        # A token's forward pass is two operations a weight; the frozen weights' backward pass is two more.
+        found["sl_of_matrix_product_rate"] = (
+            4e-9 * run["parameters"] * run["tokens_per_second"] / limits["training_gflops"]
+        )
+    if "decoding" in parts:
+        run = parts["decoding"]["runs"]["ours"][0]
+        read = 1e-9 * run["weights"] * limits["bytes_a_weight"] / limits["read_gigabytes_per_second"]
+        found["decoding_of_weight_read_rate"] = read / run["greedy_seconds_a_step"]
+    return found
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The page that a reader opens."""
+    hardware, versions = results["hardware"], results["packages"]
+    lines = [
+        "# Performance",
+        "",
+        f"`{results['command']}`, commit {results['git_commit']}, {results['date']}, {hardware['cores']} CPU cores "
+        f"({hardware['machine']}), "
+        + ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "transformers", "trl", "peft"))
+        + ". Median (min to max) over pairs of runs; a ratio above 1 means that this project is ahead. Load is how many "
+        "processes wanted a core when a run began: with others beside it, only ratios say something.",
+        "",
+        "| part | metric | this project | peer | ratio | aimed at | pairs | load |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, part in results["parts"].items():
+        for row in part["metrics"]:
+            aim = part["aims"].get(row["metric"])
+            target = f"ratio {row['target']:g}" if row["target"] else f"{aim:,} {row['unit']}" if aim else ""
+            cells = [shown(row["ours"], row["unit"]), shown(row["peer"], row["unit"]), shown(row["ratio"], "")]
+            lines.append(f"| {name} | {row['metric'].replace('_', ' ')} | " + " | ".join(cells)
+                         + f" | {target} | {part['pairs']} | {part['load']:.1f} |")  # fmt: skip
+    lines += ["", "## The parts", ""] + [f"- **{name}**: {part['about']}" for name, part in results["parts"].items()]
+    checks = [f"- {name}: {key.replace('_', ' ')}: {value}"
+              for name, part in results["parts"].items() for key, value in part["check"].items()]  # fmt: skip
+    lines += ["", "## Equality", "", *checks] if checks else []
+    shares = [f"- {name.replace('_', ' ')}: {100 * value:.0f}%" for name, value in results["fractions"].items()]
+    lines += ["", "## Share of the machine's limit", "", *shares] if shares else []
+    lost = [f"- {name}: {before:.3g} before, {now:.3g} now" for name, (before, now) in results["regressions"].items()]
+    lines += ["", "## Behind earlier measurements", "", *(lost or ["Nothing by more than 15%."])]
+    return "\n".join(lines) + "\n"
+
+
+def shown(values: dict[str, float] | None, unit: str) -> str:
+    if values is None:
+        return ""
+    scale, unit = (1e9, "GB") if unit == "bytes" else (1, unit)
+    median, low, high = (f"{values[key] / scale:,.4g}" for key in ("median", "min", "max"))
+    return f"{median} ({low} to {high}) {unit}".rstrip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default=",".join(PARTS), help="of " + ", ".join(PARTS))
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: whether it works, not how fast it is")
+    parser.add_argument("--scratch", type=Path, default=HERE.parents[1] / "runs" / "benchmark")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder for results and history")
+    parser.add_argument("--side", nargs=4, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    scratch = arguments.scratch.resolve()
+    scratch.mkdir(parents=True, exist_ok=True)
+    if arguments.side:
+        part, side, sizes, result = arguments.side
+        return run_side(part, side, sizes, Path(result), scratch)
+    names = arguments.parts.split(",")
+    if unknown := set(names) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; valid: {', '.join(PARTS)}")
+    parts = {name: measured(name, arguments.quick, arguments.pairs, scratch) for name in names}
+    flags = [word for word in sys.argv[1:] if word.split("=")[0] not in ("--scratch", "--out")]
+    results: dict[str, Any] = {
+        "command": shlex.join(["python", "experiments/performance/bench.py", *flags]),
+        "date": datetime.date.today().isoformat(),
+        "git_commit": provenance.git_commit(),
+        "quick": arguments.quick,
+        "hardware": provenance.hardware(),
+        "packages": provenance.packages(),
+        "peers": (HERE / "peers.txt").read_text(encoding="utf-8").split(),
+        "parts": parts,
+        "fractions": fractions(parts),
+    }
+    kept = arguments.out / "history.jsonl"
+    history = [*(provenance.read_jsonl(kept) if kept.exists() else []), history_line(results)]
+    better = {f"{name}/{metric.key}": metric.more for name in names for metric in part_of(name).METRICS
+              if "peer" not in part_of(name).SIDES}  # fmt: skip
+    results["regressions"] = regressions(history, better)
+    provenance.write_text(arguments.out / "results.json", json.dumps(results, indent=1) + "\n")
+    provenance.write_text(arguments.out / "results.md", markdown(results))
+    provenance.write_jsonl(kept, history)
+    for name in names:
+        (scratch / "measured" / f"{name}.json").unlink()
+    print(markdown(results))
+
+
+if __name__ == "__main__":
+    main()
