@@ -14,7 +14,6 @@ import datetime
 import importlib
 import json
 import shlex
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
-from measuring import Metric, compare, history_line, in_fresh_process, load, measure, peak_memory, regressions  # noqa: E402
+from measuring import compare, history_line, in_fresh_process, load, measure, peak_memory, regressions  # noqa: E402
 
 from ctrlrec import provenance  # noqa: E402
 
@@ -90,7 +89,7 @@ def markdown(results: dict[str, Any]) -> str:
         f"`{results['command']}`, commit {results['git_commit']}, {results['date']}, {hardware['cores']} CPU cores "
         f"({hardware['machine']}), "
         + ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "transformers", "trl", "peft"))
-        + ". Median (min to max) over pairs of runs; a ratio above 1 means that this project is ahead. Load is how many "
+        + ". Median (min to max) over pairs; a ratio above 1 means that this project is ahead. Load says how many "
         "processes wanted a core when a run began: with others beside it, only ratios say something.",
         "",
         "| part | metric | this project | peer | ratio | aimed at | pairs | load |",

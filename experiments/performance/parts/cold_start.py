@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring import Metric
+
 from parts import world
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring import Metric
+
 from parts import sl, world
 
 PHASES = ("rollout", "score", "learn")
@@ -98,7 +99,7 @@ def plain(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
 
 
 def sampled(config: Any, builder: Any, chat_format: Any, model: Any, iteration: int) -> list[tuple[Any, ...]]:
-    """Two answers to each prompt by two calls, judged one at a time: (prompt, tokens, item rewards and list, places)."""
+    """Two answers to each prompt by two calls, judged one at a time: (prompt, tokens, rewards, places)."""
     from ctrlrec.judging import judge
     from ctrlrec.lm.adapters import ACTOR, using
     from ctrlrec.lm.generation import by_transformers

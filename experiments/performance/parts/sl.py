@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring import Metric
+
 from parts import world
 
 METRICS = (Metric("tokens_per_second", "tokens/s", target=2), Metric("peak_bytes", "bytes", more=False, target=1))

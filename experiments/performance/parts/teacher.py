@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from measuring import Metric
+
 from parts import world
 
 ROOT = Path(__file__).resolve().parents[3]

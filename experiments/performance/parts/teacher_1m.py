@@ -1,6 +1,7 @@
 """The same for a generated set of a million interactions, a fixed few epochs of each: what an epoch costs."""
 
 from measuring import Metric
+
 from parts import teacher
 
 METRICS = (Metric("seconds_an_epoch", "s", more=False, target=10), Metric("peak_bytes", "bytes", more=False))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring import Metric
+
 from parts import world
 
 METRICS = (

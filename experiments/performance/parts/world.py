@@ -28,7 +28,7 @@ def directories(config: Config) -> dict[str, Path]:
     return {name: result.directory for name, result in stages.run(config).items()}
 
 
-def load(config: Config, sizes: Sizes) -> Any:
+def load(config: Config) -> Any:
     """Builder, chat format and untrained policy, as the stages SL and RL load them."""
     from ctrlrec.lm.policy import load_policy
     from ctrlrec.runners import load_builder
