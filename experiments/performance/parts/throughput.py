@@ -27,7 +27,8 @@ def prepare(scratch: Path, sizes: world.Sizes) -> None:
 
 
 def measured(scratch: Path, sizes: world.Sizes, size: int) -> dict[str, Any]:
-    """Rates at ``size`` prompts or answers a call; the epoch of the instruction set is whole on both sides."""
+    """Rates at ``size`` users, prompts or answers at once."""
+    from ctrlrec.instructions import builder as building
     from ctrlrec.judging import judge
     from ctrlrec.lm.parsing import written_items
     from ctrlrec.rewards.scheme import SCHEMES
@@ -35,6 +36,7 @@ def measured(scratch: Path, sizes: world.Sizes, size: int) -> dict[str, Any]:
 
     config = configured(scratch)
     builder, _ = load_builder(config, world.directories(config))
+    building._CHUNK = size  # histories that the teacher scores at once
     scheme, families = SCHEMES[config.reward.name], ("sequential", "category", "proportion", "search")
     builder.rollout_prompts(0, 4, (5, 10))  # what is done once
 
