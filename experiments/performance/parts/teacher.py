@@ -41,6 +41,7 @@ def configured(scratch: Path, sizes: world.Sizes) -> Any:
 def ours(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
     from pytorch_lightning.callbacks import Callback
 
+    from ctrlrec.config import typed
     from ctrlrec.data.catalogue import Catalogue
     from ctrlrec.data.sequences import Sequences
     from ctrlrec.teacher.ranker import Ranker
@@ -56,7 +57,7 @@ def ours(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
     prepare_hardware(config.trainer)
     catalogue = Catalogue.load(data / "catalogue.jsonl")
     sequences = Sequences.load(data / "sequences.jsonl", catalogue, config.dataset.history_length)
-    settings = config.teacher.copy()  # type: ignore[attr-defined]
+    settings = typed(config.teacher)
     settings.max_epochs = sizes["epochs"] or settings.max_epochs
     validation: list[tuple[float, float]] = []
 
