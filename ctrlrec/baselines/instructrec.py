@@ -202,7 +202,7 @@ class InstructRecInstructions(InstructionBuilder):
             return None
         if form == "wish":
             return (target,)
-        others = np.setdiff1d(np.arange(len(self.catalogue)), [*history, target])
+        others = np.delete(np.arange(len(self.catalogue)), [*history, target])
         if form == "reranking":
             return self._candidates([target], others, rng)
         pair = rng.permutation([target, int(rng.choice(others))]).tolist()

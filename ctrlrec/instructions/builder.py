@@ -330,7 +330,7 @@ class InstructionBuilder:
         titles = self.catalogue.titles
         candidates = None
         if draft.selects:
-            outside = np.setdiff1d(np.arange(len(self.catalogue)), [*draft.history, *labels])
+            outside = np.delete(np.arange(len(self.catalogue)), [*draft.history, *labels])
             candidates = self._candidates(labels, outside, draft.rng)
 
         def render(history: Sequence[int], shown: Sequence[int] | None) -> str:
