@@ -92,8 +92,9 @@ def sample_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     sample = {}
     for name, tensor in model.state_dict().items():
         values = tensor.detach().reshape(-1)
-        places = torch.linspace(0, len(values) - 1, min(_SAMPLE, len(values)), device=values.device).long()
-        sample[name] = values[places].float().cpu()
+        last = len(values) - 1
+        places = torch.linspace(0, last, min(_SAMPLE, len(values)), device=values.device).long()
+        sample[name] = values[places.clamp(max=last)].float().cpu()  # above 2^24, float32 rounds past the end
     return sample
 
 

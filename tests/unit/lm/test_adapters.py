@@ -179,3 +179,12 @@ def test_an_adapter_of_an_earlier_version_is_taken_with_a_warning(
 ) -> None:
     check_base(tmp_path, make_model(), tokenizer)
     assert "does not say which model it was made for" in caplog.text
+
+
+def test_weights_of_any_size_are_sampled() -> None:
+    """The embedding of SmolLM2-135M has more entries than float32 can count."""
+    large = torch.nn.Module()
+    large.register_buffer("embedding", torch.ones(1).expand(49152 * 576))
+    large.register_buffer("scalar", torch.tensor(2.0))
+    sample = sample_weights(large)  # type: ignore[arg-type]
+    assert sample["embedding"].tolist() == [1.0] * 64 and sample["scalar"].tolist() == [2.0]
