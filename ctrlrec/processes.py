@@ -31,8 +31,8 @@ def _number(*names: str, default: int) -> int:
 
 
 def count() -> int:
-    """Processes of this run."""
-    return _number("WORLD_SIZE", "SLURM_NTASKS", default=1)
+    """Processes of this run; a job of many tasks is one process unless srun starts it."""
+    return _number("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", default=1)
 
 
 def rank() -> int:
@@ -42,7 +42,7 @@ def rank() -> int:
 
 def nodes() -> int:
     """Machines of this run."""
-    return _number("GROUP_WORLD_SIZE", "SLURM_JOB_NUM_NODES", default=1) if count() > 1 else 1
+    return _number("GROUP_WORLD_SIZE", "SLURM_STEP_NUM_NODES", default=1) if count() > 1 else 1
 
 
 def join(config: TrainerConfig) -> None:

@@ -20,6 +20,7 @@ import transformers
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.plugins import TorchCheckpointIO
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.profilers import SimpleProfiler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -236,7 +237,8 @@ def trainer(
         strategy="ddp" if processes.count() > 1 else config.strategy,
         precision=precision(config),  # type: ignore[arg-type]
         default_root_dir=directory,
-        plugins=[WholeCheckpoints()],
+        # Lightning would take a shell inside a SLURM job for one of its tasks.
+        plugins=[WholeCheckpoints(), *([LightningEnvironment()] if processes.count() == 1 else [])],
         logger=list(made),
         callbacks=[*callbacks, *shown],
         max_epochs=max_epochs,

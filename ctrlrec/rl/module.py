@@ -203,10 +203,9 @@ class PPOModule(pl.LightningModule):
         self.eval()
         samples = self.config.samples_per_prompt
         with self._phase("rollout"), using(self.model, ACTOR):
-            answers = (
-                []
-                if not mine
-                else sample_answers(
+            answers: list[Answer] = []
+            if mine:
+                answers = sample_answers(
                     self.model,
                     self.chat_format,
                     mine,
@@ -219,7 +218,6 @@ class PPOModule(pl.LightningModule):
                     self.config.temperature,
                     self.engine,
                 )
-            )
             shares = processes.gather(answers)
             return [
                 answer

@@ -85,7 +85,7 @@ def test_info_and_cfg_answer_without_running_anything(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("runs/data/*"))
 
 
-@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_NTASKS"])
+@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
