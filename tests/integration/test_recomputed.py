@@ -8,8 +8,9 @@ from pathlib import Path
 import by_the_spec
 import pytest
 import tiny_run
+from omegaconf import OmegaConf
 
-from ctrlrec.config import EvaluationConfig, InstructionsConfig
+from ctrlrec.config import Config, validate
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.evaluation import metrics as product_metrics
@@ -163,18 +164,22 @@ def test_rewards_of_a_run(sweep, catalogue) -> None:
     check_rewards(rows, catalogue, "paper")
 
 
+def settings_of(sweep, **evaluation: object) -> Config:
+    """What the run was decided by, with other settings of its evaluation."""
+    config = OmegaConf.create(json.loads((sweep.result("rl") / "provenance.json").read_text())["config"])
+    config.evaluation.update(evaluation)
+    return validate(config)
+
+
 @pytest.fixture(scope="module")
 def parts(sweep) -> tuple[InstructionBuilder, ChatFormat]:
     """Builder and chat format over the run's own catalogue, sequences, teacher and tokenizer."""
-    from omegaconf import OmegaConf
-
-    config = OmegaConf.create(json.loads((sweep.result("rl") / "provenance.json").read_text())["config"])
+    config = settings_of(sweep)
     whole = Catalogue.load(sweep.result("data") / "catalogue.jsonl")
     sequences = Sequences.load(sweep.result("data") / "sequences.jsonl", whole, 10)
     chat_format = ChatFormat(load_tokenizer(sweep.result("data") / "tokenizer"), config.model)
-    instructions: InstructionsConfig = config.instructions
     ranker = Ranker.load(sweep.result("teacher"))
-    return InstructionBuilder(whole, sequences, ranker, instructions, chat_format.limit(), 3), chat_format
+    return InstructionBuilder(whole, sequences, ranker, config.instructions, chat_format.limit(), 3), chat_format
 
 
 def answer_of(rng: random.Random, labels: list[str], history: list[str], titles: list[str]) -> str:
@@ -294,12 +299,9 @@ def test_metrics_of_a_run(sweep, catalogue, users, variant: str) -> None:
 
 def test_metrics_of_answers_good_and_bad(parts, catalogue, users, sweep) -> None:
     """As the run's own evaluation, with answers that name real titles."""
-    from omegaconf import OmegaConf
-
     builder, _ = parts
-    config = OmegaConf.create(json.loads((sweep.result("rl") / "provenance.json").read_text())["config"])
-    config.evaluation.users = None
-    evaluation: EvaluationConfig = config.evaluation
+    config = settings_of(sweep, users=None)
+    evaluation = config.evaluation
     rng, titles = random.Random(2), list(builder.catalogue.titles)
 
     def answer(asked) -> list[str]:
