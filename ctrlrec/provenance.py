@@ -66,14 +66,17 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def made_from(directory: Path) -> dict[str, Path]:
-    """The upstream directories of a finished result, by stage.
+def made_from(directory: Path, upstream: Mapping[str, Any]) -> dict[str, Path]:
+    """The directories by stage that a finished result was made from.
 
     They lie beside it in its output folder, which may have been moved, or be seen from elsewhere, since it was made.
+
+    Args:
+        directory: of the result.
+        upstream: what its ``provenance.json`` says under this name.
     """
-    record = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))
     output = directory.absolute().parents[1]
-    return {stage: output / stage / Path(found["directory"]).name for stage, found in record["upstream"].items()}
+    return {stage: output / stage / Path(found["directory"]).name for stage, found in upstream.items()}
 
 
 def record_files(directory: Path) -> None:

@@ -33,7 +33,7 @@ def merge_stage(directory: Path, out: Path) -> None:
         raise CtrlRecError(f"{out}: exists; give a folder that does not")
     provenance = json.loads(record.read_text(encoding="utf-8"))
     config = validate(OmegaConf.create(provenance["config"]))
-    upstream = made_from(directory)
+    upstream = made_from(directory, provenance["upstream"])
     if "instructions" not in upstream:
         raise CtrlRecError(f"{directory}: not an sl or rl stage")
     tokenizer = load_tokenizer(upstream["data"] / "tokenizer")

@@ -40,7 +40,7 @@ class Result:
 
     def input(self, stage: str) -> Path:
         """The directory of an upstream stage."""
-        return made_from(self.directory)[stage]
+        return made_from(self.directory, self.upstream)[stage]
 
     def belongs_with(self, config: Mapping[str, Any]) -> bool:
         """Whether everything that decides a row of this kind, but for its variant and seed, is as ``config`` says."""

@@ -95,7 +95,7 @@ def card_lines(report: dict[str, Any]) -> Iterable[tuple[str, str]]:
 
 def evaluation(result: Result) -> dict[str, Any]:
     """Metrics, how they were made, and the seconds of every stage they rest on."""
-    stages = made_from(result.directory)
+    stages = made_from(result.directory, result.upstream)
     seconds = {need: made(directory)["wall_seconds"] for need, directory in stages.items()}
     return {"made": made(result.directory), "upstream_seconds": seconds, "settings": result.metrics["settings"]}
 
