@@ -150,9 +150,14 @@ def own_gradients(module: "pl.LightningModule") -> AbstractContextManager[None]:
     return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()  # type: ignore[return-value]
 
 
-def share(work: "torch.Tensor") -> "torch.Tensor":
-    """Every n-th element, from this process's rank on."""
+def share(work: Any) -> Any:
+    """This process's part of a list, a range or a tensor: every n-th element, from its rank on."""
     return work[rank() :: count()]
+
+
+def own_seed(seed: int, place: int) -> int:
+    """Of the random stream of one epoch or iteration: a process would else draw what the others draw."""
+    return (rank() << 48) + (seed << 24) + place
 
 
 def add_up(*tensors: "torch.Tensor") -> None:

@@ -159,9 +159,8 @@ class PPOModule(pl.LightningModule):
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Sample, judge, score, learn, log: one iteration."""
         iteration = int(batch)
-        # Every iteration has its own random stream, so a resumed run samples what an undisturbed one would; so has
-        # every process, which would else draw what the others draw.
-        torch.manual_seed((processes.rank() << 48) + (self.builder.seed << 24) + iteration)
+        # Every iteration has its own random stream, so a resumed run samples what an undisturbed one would.
+        torch.manual_seed(processes.own_seed(self.builder.seed, iteration))
         self._seconds.clear()
         answers = self.collect(iteration)
         unended = self._watch(iteration, answers)
@@ -198,7 +197,7 @@ class PPOModule(pl.LightningModule):
             instructions = self.builder.rollout_prompts(
                 iteration, self.config.prompts, (self.config.item_count_min, self.config.item_count_max)
             )
-            mine = instructions[processes.rank() :: processes.count()]
+            mine = processes.share(instructions)
             prompts = self.chat_format.prompts([instruction.messages for instruction in mine])
         self.eval()
         samples = self.config.samples_per_prompt

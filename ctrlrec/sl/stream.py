@@ -129,7 +129,7 @@ class TrainingStream:
         count = len(self._examples)
         examples = [self._examples[index % count] for index in range(begin, begin + min(self.batch_size, count))]
         # Encoded here and not once an epoch: token ids take ten times the memory of their text.
-        rows = sorted(encode(examples, self.chat_format), key=_length)[processes.rank() :: processes.count()]
+        rows = processes.share(sorted(encode(examples, self.chat_format), key=_length))
         return split(rows, self.micro_batch_size, self.chat_format.pad, self.layout)
 
 

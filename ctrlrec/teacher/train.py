@@ -85,8 +85,7 @@ def accuracy(ranker: Ranker, sequences: Sequences, split: str) -> dict[str, floa
     """
     ask = sequences.validation if split == "validation" else sequences.test
     ranks: list[float] = []
-    step = VALIDATION_BATCH * processes.count()
-    for begin in range(VALIDATION_BATCH * processes.rank(), len(sequences), step):
+    for begin in processes.share(range(0, len(sequences), VALIDATION_BATCH)):
         users = range(begin, min(begin + VALIDATION_BATCH, len(sequences)))
         histories, targets = zip(*(ask(user) for user in users), strict=True)
         placed = ranker.ranks(histories, [[target] for target in targets])
@@ -120,7 +119,7 @@ class TeacherModule(pl.LightningModule):
         """Make the epoch a function of its number, so that a resumed run equals an undisturbed one."""
         self.windows.epoch = self.current_epoch
         # Dropout draws from the global generator; processes have other windows and draw other numbers.
-        torch.manual_seed((processes.rank() << 48) + (self.seed << 24) + self.current_epoch)
+        torch.manual_seed(processes.own_seed(self.seed, self.current_epoch))
 
     def val_dataloader(self) -> DataLoader:
         """One empty step: it ranks every user itself."""
@@ -129,7 +128,7 @@ class TeacherModule(pl.LightningModule):
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
         """Full softmax loss of one batch of windows; of several processes, each takes its share of them."""
         histories, targets = batch
-        mine = torch.arange(processes.rank(), len(targets), processes.count())
+        mine = processes.share(torch.arange(len(targets)))
         # Processes take part in every step: one that has no window left takes the first, which counts for nothing.
         place = mine if len(mine) else torch.zeros(1, dtype=torch.long)
         loss = self.model.loss(histories[place], targets[place])
