@@ -34,16 +34,6 @@ from ctrlrec.sl.module import polynomial_decay
 log = logging.getLogger(__name__)
 
 _COLLAPSED = 5  # iterations of nothing but empty answers
-# What is averaged over the tokens of a minibatch, in the order in which _accumulate makes it.
-_MEANS = (
-    "loss/policy",
-    "loss/value",
-    "policy/entropy",
-    "policy/ratio",
-    "policy/clipped",
-    "value/clipped",
-    "kl/policy",
-)
 
 
 class Experience:
@@ -317,7 +307,8 @@ class PPOModule(pl.LightningModule):
         settings = self.config
         self.optimizers().zero_grad()  # type: ignore[union-attr]
         tokens = experience.mask[minibatch].sum()
-        sums: dict[str, float] = dict.fromkeys((*_MEANS, "policy/ratio_max"), 0.0)
+        sums: dict[str, float] = defaultdict(float)
+        largest = 0.0
         bad = None
         with processes.own_gradients(self):
             for rows in experience.micro_batches(minibatch, settings.micro_batch_size):
@@ -342,14 +333,24 @@ class PPOModule(pl.LightningModule):
                 self.manual_backward(critic_loss)
                 with torch.no_grad():
                     kl = ppo.kl_estimate(experience.log_probs[rows], log_probs)
-                    parts = (policy, error, entropy, ratio, clipped, value_clipped, kl)
-                    for name, tensor in zip(_MEANS, parts, strict=True):
+                    for name, tensor in (
+                        ("loss/policy", policy),
+                        ("loss/value", error),
+                        ("policy/entropy", entropy),
+                        ("policy/ratio", ratio),
+                        ("policy/clipped", clipped),
+                        ("value/clipped", value_clipped),
+                        ("kl/policy", kl),
+                    ):
                         sums[name] += float((tensor * mask).sum() / tokens)
-                    sums["policy/ratio_max"] = max(sums["policy/ratio_max"], float((ratio * mask).max()))
+                    largest = max(largest, float((ratio * mask).max()))
         processes.stop_where(bad is not None, lambda: self._refuse(str(bad), experience))
-        everyones = processes.gather(sums)
-        largest = max(other["policy/ratio_max"] for other in everyones)
-        return {name: sum(other[name] for other in everyones) for name in _MEANS} | {"policy/ratio_max": largest}
+        everyones, largests = zip(*processes.gather((dict(sums), largest)), strict=True)
+        means: dict[str, float] = defaultdict(float)
+        for part in everyones:  # empty of a process that had no row
+            for name, value in part.items():
+                means[name] += value
+        return {**means, "policy/ratio_max": max(largests)}
 
     def _step(self, optimizer: Any, experience: Experience) -> dict[str, float]:
         """Clip the gradient of actor and critic together, then step."""
