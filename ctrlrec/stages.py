@@ -262,18 +262,20 @@ def _ensure(name: str, config: Config, results: dict[str, Result]) -> None:
     if name in results:
         return
     stage = STAGES[name]
-    for need in stage.needs(config):
+    needs = stage.needs(config)
+    for need in needs:
         _ensure(need, config, results)
+    upstream = {need: results[need] for need in needs}
     with ExitStack() as held:
-        result, determined_by = processes.once(lambda: _claim(stage, config, results, held))
+        result, determined_by = processes.once(lambda: _claim(stage, config, upstream, held))
         if not result.reused:
-            inputs = {need: results[need].directory for need in stage.needs(config)}
+            inputs = {need: made.directory for need, made in upstream.items()}
             _make(stage, config, inputs, result.directory, determined_by)
     results[name] = result
 
 
 def _claim(
-    stage: Stage, config: Config, results: Mapping[str, Result], held: ExitStack
+    stage: Stage, config: Config, upstream: Mapping[str, Result], held: ExitStack
 ) -> tuple[Result, dict[str, Any]]:
     """Lock a stage until ``held`` ends; where its result lies, whether it is there, and what determines it."""
     name = stage.name
@@ -281,7 +283,7 @@ def _claim(
         "stage": name,
         "version": _RESULT_VERSION[name],
         "settings": stage.settings(config),
-        "upstream": {need: results[need].fingerprint for need in stage.needs(config)},
+        "upstream": {need: made.fingerprint for need, made in upstream.items()},
     }
     text = json.dumps(determined_by, sort_keys=True, ensure_ascii=False)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:12]
