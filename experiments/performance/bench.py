@@ -53,7 +53,6 @@ def measured(name: str, quick: bool, pairs: int, scratch: Path) -> dict[str, Any
         "sizes": sizes,
         "pairs": pairs,
         "metrics": [compare(metric, runs["ours"], runs.get("peer", [])) for metric in part.METRICS],
-        "aims": getattr(part, "AIMS", {}),
         "check": part.check(runs) if hasattr(part, "check") else {},
         "load": max(run["load"] for made in runs.values() for run in made),
         "runs": {side: [{key: value for key, value in run.items() if not key.endswith("_tokens")} for run in made]
@@ -97,7 +96,7 @@ def markdown(results: dict[str, Any]) -> str:
     ]
     for name, part in results["parts"].items():
         for row in part["metrics"]:
-            aim = part["aims"].get(row["metric"])
+            aim = row["aim"]
             target = f"ratio {row['target']:g}" if row["target"] else f"{aim:,} {row['unit']}" if aim else ""
             cells = [shown(row["ours"], row["unit"]), shown(row["peer"], row["unit"]), shown(row["ratio"], "")]
             lines.append(f"| {name} | {row['metric'].replace('_', ' ')} | " + " | ".join(cells)

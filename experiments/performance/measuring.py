@@ -24,13 +24,15 @@ class Metric:
         key: its name in what a side returns.
         unit: for the table.
         more: whether more of it is better.
-        target: the least ratio that was aimed at, or for a number without a peer the number itself.
+        target: the least ratio that was aimed at.
+        aim: the number itself that was aimed at.
     """
 
     key: str
     unit: str
     more: bool = True
     target: float | None = None
+    aim: float | None = None
 
 
 def in_fresh_process(part: str, side: str, sizes: Mapping[str, Any], scratch: Path) -> Run:
@@ -81,6 +83,7 @@ def compare(metric: Metric, ours: Sequence[Run], peer: Sequence[Run]) -> dict[st
         "unit": metric.unit,
         "more_is_better": metric.more,
         "target": metric.target,
+        "aim": metric.aim,
         "ours": spread([run[metric.key] for run in ours]),
         "peer": None,
         "ratio": None,

@@ -21,6 +21,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from ctrlrec import provenance
+from ctrlrec.__main__ import conf_directory
 from ctrlrec.config import Config, validate
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
@@ -28,14 +29,13 @@ from ctrlrec.teacher.ranker import Ranker, ranks_of
 from ctrlrec.teacher.train import train_teacher
 
 HERE = Path(__file__).resolve().parent
-CONF = HERE.parents[1] / "conf"
 RESAMPLES, CONFIDENCE = 10_000, 95
 HARDWARE = ("trainer.accelerator=cpu", "trainer.progress=false")
 RULES = ("history", "nothing")  # what is excluded from the candidates
 
 
 def settings(name: str) -> Config:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
         return validate(compose("config", [f"teacher={name}", "budget=paper", *HARDWARE]))
 
 
