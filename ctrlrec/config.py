@@ -417,6 +417,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "variant.answers_with": ("model", "teacher", "api"),
     "variant.instructions": ("paper", "palr", "instructrec"),
     "reward.name": ("paper", "paper_literal", "released"),
+    "trainer.strategy": ("auto", "ddp", "fsdp"),
     "generation.engine": ("auto", "native", "hf", "vllm", "api"),
     "trainer.precision": ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"),
     "trainer.matmul_precision": ("highest", "high", "medium"),
@@ -548,6 +549,11 @@ def _check_pairs(config: Config) -> None:
         )
     if variant.rl and not variant.tasks:
         raise CtrlRecError("variant.rl=true needs variant.tasks: RL starts from the model after SL")
+    if config.trainer.strategy == "fsdp" and variant.tasks and config.sl.trainable != Trainable.lora:
+        raise CtrlRecError(
+            f"trainer.strategy=fsdp sl.trainable={config.sl.trainable.value}: only frozen weights, beneath an adapter, "
+            "are shared out; use sl.trainable=lora or trainer.strategy=ddp"
+        )
     if variant.tasks and variant.answers_with != "model":
         raise CtrlRecError(
             f"variant.answers_with={variant.answers_with} trains no language model: variant.tasks must be empty"

@@ -7,7 +7,6 @@ not training is done by process 0 while the others wait. In a run of one process
 import logging
 import os
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -18,8 +17,8 @@ from ctrlrec.config import TrainerConfig
 from ctrlrec.errors import CtrlRecError
 
 if TYPE_CHECKING:
-    import pytorch_lightning as pl
     import torch
+    from transformers import PreTrainedModel
 
 Made = TypeVar("Made")
 
@@ -52,18 +51,17 @@ def join(config: TrainerConfig) -> None:
         CtrlRecError: for what several processes cannot do together.
     """
     if count() == 1:
+        if config.strategy == "fsdp":
+            raise CtrlRecError(
+                "trainer.strategy=fsdp shares out a model between several processes, and this is one: start it with "
+                "torchrun --nproc-per-node ... -m ctrlrec ..."
+            )
         return
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise CtrlRecError(
             f"-m with {count()} processes: a row that fails in one would leave the others in another: start "
             "each row as a command of its own (torchrun ... -m ctrlrec variant=v1, then variant=v2)"
         )
-    if config.strategy not in ("auto", "ddp"):
-        raise CtrlRecError(
-            f"trainer.strategy={config.strategy}: each process holds the whole model, so {count()} train under "
-            "trainer.strategy=ddp alone"
-        )
-    import torch
     from torch import distributed
 
     if rank():
@@ -74,8 +72,14 @@ def join(config: TrainerConfig) -> None:
 
     launcher = TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment()
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = launcher.main_address, str(launcher.main_port)
-    backend = "gloo" if config.accelerator == "cpu" or not torch.cuda.is_available() else "cpu:gloo,cuda:nccl"
+    backend = "cpu:gloo,cuda:nccl" if _on_gpus(config) else "gloo"
     distributed.init_process_group(backend, rank=rank(), world_size=count(), timeout=_PATIENCE)
+
+
+def _on_gpus(config: TrainerConfig) -> bool:
+    import torch
+
+    return config.accelerator != "cpu" and torch.cuda.is_available()
 
 
 def gather(value: Made) -> list[Made]:
@@ -137,17 +141,33 @@ def stop_where(bad: bool, refuse: Callable[[], NoReturn]) -> None:
     raise CtrlRecError(gather(why)[places[0]])
 
 
-def own_gradients(module: "pl.LightningModule") -> AbstractContextManager[None]:
-    """Keep gradients of backward passes to this process: :func:`sum_gradients` adds them up where a step needs them.
+def shard_frozen(model: "PreTrainedModel", config: TrainerConfig) -> None:
+    """Leave each process a part of every layer's frozen weights; a layer is whole only while it computes (FSDP2).
 
-    Processes may then have any number of micro-batches, none included.
+    What is trained stays whole everywhere, and so do embeddings and head: gradients, optimiser and checkpoints are as
+    without. All processes must then make equally many passes.
+
+    Args:
+        model: the backbone, adapters included.
+        config: says which devices.
+
+    Raises:
+        CtrlRecError: where the architecture does not say what its layers are.
     """
-    if count() == 1:
-        return nullcontext()
-    from torch.nn.parallel import DistributedDataParallel
+    import torch
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
 
-    wrapped = module.trainer.strategy.model
-    return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()  # type: ignore[return-value]
+    kinds = getattr(model, "_no_split_modules", None) or ()
+    layers = [module for module in model.modules() if type(module).__name__ in kinds]
+    if not layers:
+        raise CtrlRecError(f"{type(model).__name__} names no layers that could be shared out: use trainer.strategy=ddp")
+    if _on_gpus(config):
+        torch.cuda.set_device(_number("LOCAL_RANK", "SLURM_LOCALID", default=0))
+    mesh = init_device_mesh("cuda" if _on_gpus(config) else "cpu", (count(),))
+    for layer in layers:
+        trained = {parameter for parameter in layer.parameters() if parameter.requires_grad}
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True, ignored_params=trained)
 
 
 def share(work: Any) -> Any:

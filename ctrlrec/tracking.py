@@ -22,6 +22,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.plugins import TorchCheckpointIO
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.profilers import SimpleProfiler
+from pytorch_lightning.strategies import DDPStrategy
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ctrlrec import processes
@@ -218,6 +219,13 @@ class WholeCheckpoints(TorchCheckpointIO):
         write_bytes(Path(path), buffer.getbuffer())
 
 
+class SideBySide(DDPStrategy):
+    """Several processes whose modules sum their gradients themselves, any number of micro-batches in each."""
+
+    def configure_ddp(self) -> None:
+        """Wrap nothing."""
+
+
 def trainer(
     config: TrainerConfig,
     directory: Path,
@@ -234,7 +242,7 @@ def trainer(
         accelerator=config.accelerator,
         devices=processes.count() // processes.nodes(),
         num_nodes=processes.nodes(),
-        strategy="ddp" if processes.count() > 1 else config.strategy,
+        strategy=SideBySide() if processes.count() > 1 else "auto",
         precision=precision(config),  # type: ignore[arg-type]
         default_root_dir=directory,
         # Lightning would take a shell inside a SLURM job for one of its tasks.

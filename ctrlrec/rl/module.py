@@ -310,40 +310,39 @@ class PPOModule(pl.LightningModule):
         sums: dict[str, float] = defaultdict(float)
         largest = 0.0
         bad = None
-        with processes.own_gradients(self):
-            for rows in experience.micro_batches(minibatch, settings.micro_batch_size):
-                mask = experience.mask[rows]
-                log_probs, entropy = self._log_probs(experience, rows, ACTOR)
-                policy, ratio, clipped = ppo.policy_loss(
-                    log_probs, experience.log_probs[rows], experience.advantages[rows], settings.clip
-                )
-                actor_loss = ((policy - settings.entropy_coefficient * entropy) * mask).sum() / tokens
-                if not torch.isfinite(actor_loss):
-                    bad = "policy loss"
-                    break
-                self.manual_backward(actor_loss)
-                values = self._values(experience, rows)
-                error, value_clipped = ppo.value_loss(
-                    values, experience.values[rows], experience.returns[rows], settings.value_clip
-                )
-                critic_loss = settings.value_coefficient * (error * mask).sum() / tokens
-                if not torch.isfinite(critic_loss):
-                    bad = "value loss"
-                    break
-                self.manual_backward(critic_loss)
-                with torch.no_grad():
-                    kl = ppo.kl_estimate(experience.log_probs[rows], log_probs)
-                    for name, tensor in (
-                        ("loss/policy", policy),
-                        ("loss/value", error),
-                        ("policy/entropy", entropy),
-                        ("policy/ratio", ratio),
-                        ("policy/clipped", clipped),
-                        ("value/clipped", value_clipped),
-                        ("kl/policy", kl),
-                    ):
-                        sums[name] += float((tensor * mask).sum() / tokens)
-                    largest = max(largest, float((ratio * mask).max()))
+        for rows in experience.micro_batches(minibatch, settings.micro_batch_size):
+            mask = experience.mask[rows]
+            log_probs, entropy = self._log_probs(experience, rows, ACTOR)
+            policy, ratio, clipped = ppo.policy_loss(
+                log_probs, experience.log_probs[rows], experience.advantages[rows], settings.clip
+            )
+            actor_loss = ((policy - settings.entropy_coefficient * entropy) * mask).sum() / tokens
+            if not torch.isfinite(actor_loss):
+                bad = "policy loss"
+                break
+            self.manual_backward(actor_loss)
+            values = self._values(experience, rows)
+            error, value_clipped = ppo.value_loss(
+                values, experience.values[rows], experience.returns[rows], settings.value_clip
+            )
+            critic_loss = settings.value_coefficient * (error * mask).sum() / tokens
+            if not torch.isfinite(critic_loss):
+                bad = "value loss"
+                break
+            self.manual_backward(critic_loss)
+            with torch.no_grad():
+                kl = ppo.kl_estimate(experience.log_probs[rows], log_probs)
+                for name, tensor in (
+                    ("loss/policy", policy),
+                    ("loss/value", error),
+                    ("policy/entropy", entropy),
+                    ("policy/ratio", ratio),
+                    ("policy/clipped", clipped),
+                    ("value/clipped", value_clipped),
+                    ("kl/policy", kl),
+                ):
+                    sums[name] += float((tensor * mask).sum() / tokens)
+                largest = max(largest, float((ratio * mask).max()))
         processes.stop_where(bad is not None, lambda: self._refuse(str(bad), experience))
         everyones, largests = zip(*processes.gather((dict(sums), largest)), strict=True)
         means: dict[str, float] = defaultdict(float)

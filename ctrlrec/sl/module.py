@@ -80,6 +80,7 @@ class SupervisedModule(pl.LightningModule):
     def val_dataloader(self) -> DataLoader:
         """Validation micro-batches with their kind of instruction."""
         rows = [(task, batch) for task, batches in self.validation for batch in batches]
+        rows += rows[-1:] * (-len(rows) % processes.count())  # processes make equally many passes
         return DataLoader(rows, batch_size=None, num_workers=0)  # type: ignore[arg-type]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
@@ -90,17 +91,16 @@ class SupervisedModule(pl.LightningModule):
         """Accumulate the gradient of the mean over all response tokens of the batch, clip, step."""
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
         here = sum(int((micro.labels != IGNORED).sum()) for micro in batch)
-        tokens = sum(processes.gather(here))
-        total, bad = 0.0, None
+        everywhere, passes = zip(*processes.gather((here, len(batch))), strict=True)
+        tokens, total, bad = sum(everywhere), 0.0, None
         optimizer.zero_grad()  # type: ignore[union-attr]
-        with processes.own_gradients(self):
-            for micro in batch:
-                loss, _ = response_loss(self.model, micro)
-                if not torch.isfinite(loss):
-                    bad = micro
-                    break
-                self.manual_backward(loss / tokens)
+        # Processes that share out a model make equally many passes, whatever happens in one; added ones count nothing.
+        for index, micro in enumerate([*batch, *batch[-1:] * (max(passes) - len(batch))]):
+            loss, _ = response_loss(self.model, micro)
+            if index < len(batch):
+                bad = micro if bad is None and not torch.isfinite(loss) else bad
                 total += float(loss.detach())
+            self.manual_backward(loss / tokens * (index < len(batch)))
         processes.stop_where(bad is not None, lambda: self._refuse("loss", [bad]))  # type: ignore[list-item]
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         processes.sum_gradients(trained)
@@ -137,7 +137,8 @@ class SupervisedModule(pl.LightningModule):
             return
         task, micro = batch
         loss, tokens = response_loss(self.model, micro)
-        self._losses[task.value].append((float(loss), tokens))
+        if batch_idx < sum(len(batches) for _, batches in self.validation):
+            self._losses[task.value].append((float(loss), tokens))
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean loss of each kind and the mean of these, which selects the checkpoint."""

@@ -58,6 +58,13 @@ def fine_tune(
         (task, split(encode(examples, chat_format), size, chat_format.pad, layout))
         for task, examples in by_task.items()
     ]
+    if config.trainer.strategy == "fsdp":
+        if settings.batch_size < processes.count():
+            raise CtrlRecError(
+                f"sl.batch_size={settings.batch_size} leaves some of {processes.count()} processes without a sample; "
+                "under trainer.strategy=fsdp all must take part in every step"
+            )
+        processes.shard_frozen(model, config.trainer)
     total_steps = settings.max_steps or settings.epochs * stream.steps_per_epoch
     module = SupervisedModule(trained, stream, validation, settings, total_steps)
     checkpoints = directory / "checkpoints"

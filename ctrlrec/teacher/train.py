@@ -133,14 +133,22 @@ class TeacherModule(pl.LightningModule):
         place = mine if len(mine) else torch.zeros(1, dtype=torch.long)
         loss = self.model.loss(histories[place], targets[place])
         processes.stop_where(not torch.isfinite(loss), lambda: self._refuse("loss", (histories[place], targets[place])))
-        if processes.count() > 1:  # DDP takes the mean over processes, however many targets each has
-            share = (targets[mine] != self.model.padding).sum() / (targets != self.model.padding).sum()
-            loss = loss * share * processes.count()
+        if processes.count() > 1:  # its part of the mean over all targets
+            loss = loss * (targets[mine] != self.model.padding).sum() / (targets != self.model.padding).sum()
         self._batch = batch
-        self.log(
-            "train/loss", loss, on_step=False, on_epoch=True, batch_size=len(targets), sync_dist=processes.count() > 1
+        self.log(  # the parts of several processes are averaged
+            "train/loss",
+            loss * processes.count(),
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(targets),
+            sync_dist=processes.count() > 1,
         )
         return loss
+
+    def on_after_backward(self) -> None:
+        """Every process holds the gradient of its windows."""
+        processes.sum_gradients(self.parameters())
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Look at the gradient before it is followed."""

@@ -90,9 +90,10 @@ def test_info_and_cfg_answer_without_running_anything(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["-m", "stage=data"], "command of its own"),
-        (["stage=data", "trainer.strategy=fsdp"], "trainer.strategy=ddp"),
+        (["stage=data", "trainer.strategy=deepspeed"], "valid: auto, ddp, fsdp"),
+        (["stage=sl", "trainer.strategy=fsdp"], "trainer.strategy=ddp"),
     ],
-    ids=["multirun", "fsdp"],
+    ids=["multirun", "another strategy", "nothing frozen"],
 )
 def test_what_several_processes_cannot_do_is_refused_before_they_meet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, arguments: list[str], said: str
@@ -101,6 +102,12 @@ def test_what_several_processes_cannot_do_is_refused_before_they_meet(
     done = call(tmp_path, *arguments)
     assert done.returncode == 1
     assert said in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+
+
+def test_one_process_shares_nothing_out(tmp_path: Path) -> None:
+    done = call(tmp_path, "stage=data", "model=smollm2_135m", "trainer.strategy=fsdp")
+    assert done.returncode == 1
+    assert "torchrun" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
 
 
 def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

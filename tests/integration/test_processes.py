@@ -7,6 +7,9 @@ import pytest
 import tiny_run
 import torch
 from safetensors.torch import load_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from ctrlrec.lm.backbone import train_tokenizer
 
 pytestmark = pytest.mark.xdist_group("processes")
 
@@ -67,6 +70,67 @@ def test_two_processes_make_what_one_makes(records: Path, tmp_path: Path) -> Non
         assert _logged(two["rl"], column) == pytest.approx(_logged(one["rl"], column), rel=1e-2, abs=1e-5), column
     assert len(_logged(two["rl"], "reward/total")) == 2
     assert (two["rl"] / "rollouts.jsonl").read_text() == (one["rl"] / "rollouts.jsonl").read_text()
+
+
+# The command line, saying how much of its first matrix a process keeps.
+_TELLS_ITS_PART = """
+import sys
+from ctrlrec import processes
+from ctrlrec.__main__ import main
+
+shard = processes.shard_frozen
+
+def shard_frozen(model, config):
+    weight = next(tensor for name, tensor in model.named_parameters() if "up_proj" in name)
+    whole = weight.numel()
+    shard(model, config)
+    kept = next(tensor for name, tensor in model.named_parameters() if "up_proj" in name).to_local().numel()
+    print(f"process {processes.rank()} keeps {kept / whole}", flush=True)
+
+processes.shard_frozen = shard_frozen
+sys.exit(main())
+"""
+
+
+def test_a_model_shared_out_learns_what_a_whole_one_learns(records: Path, tmp_path: Path) -> None:
+    """Of 9 samples in micro-batches of 2, one process makes three passes and the other two."""
+    titles = [row["title"] for row in tiny_run.read_lines(records / "items.jsonl")]
+    tokenizer = train_tokenizer([*titles, "A user likes these: 1. 2. 3."], 400)
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(shape).save_pretrained(tmp_path / "llama")
+    tokenizer.save_pretrained(tmp_path / "llama")
+    script = tmp_path / "tells_its_part.py"
+    script.write_text(_TELLS_ITS_PART)
+    made, logs = [], []
+    for name, launcher, strategy in (("one", (), "auto"), ("two", _TWO, "fsdp")):
+        arguments = tiny_run.settings(
+            records, tmp_path / name, stage="sl", variant="v2", model="hf", model__path=tmp_path / "llama",
+            model__dtype="float32", model__max_length=1500, model__max_response_length=300,
+            instructions__validation_size=5, teacher__dropout=0.0, sl__batch_size=9, sl__micro_batch_size=2,
+            sl__lora_rank=4, trainer__precision="32-true", trainer__matmul_precision="highest",
+            trainer__strategy=strategy,
+        )  # fmt: skip
+        dropped = ("model.hidden_size", "model.layers", "model.heads", "model.vocabulary")
+        arguments = [argument for argument in arguments if not argument.startswith(dropped)]
+        log = tmp_path / f"{name}.log"
+        process = tiny_run.start(arguments, log, (*launcher, str(script)))
+        assert process.wait(timeout=300) == 0, log.read_text()
+        made.append(tiny_run.only(tmp_path / name / "sl"))
+        logs.append(log.read_text())
+    one, two = made
+    assert "keeps" not in logs[0]
+    assert "process 0 keeps 0.5" in logs[1] and "process 1 keeps 0.5" in logs[1]
+    expected, found = (load_file(result / "adapter" / "adapter_model.safetensors") for result in made)
+    assert expected.keys() == found.keys()
+    assert any(values.abs().max() > 0 for name, values in expected.items() if "lora_B" in name)
+    for tensor, values in expected.items():
+        assert torch.allclose(values, found[tensor], rtol=1e-3, atol=1e-4), tensor
+    for column in ("train/loss", "train/gradient_norm", "validation/loss"):
+        assert _logged(two, column) == pytest.approx(_logged(one, column), rel=1e-4), column
 
 
 def test_all_processes_stop_where_a_number_is_not_finite(records: Path, tmp_path: Path) -> None:
