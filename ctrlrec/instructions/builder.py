@@ -20,7 +20,6 @@ from ctrlrec.teacher.ranker import Ranker
 
 _TASKS = tuple(Task)
 _VALIDATION_EPOCH, _ROLLOUT_EPOCH, _EVALUATION_EPOCH = 2**32, 2**33, 2**34  # streams that no training epoch reaches
-_CHUNK = 1024  # histories scored by the teacher at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,8 +264,8 @@ class InstructionBuilder:
         A draft for which no category can be asked (the ground truth has every one) is left out.
         """
         examples: list[Example] = []
-        for begin in range(0, len(drafts), _CHUNK):
-            examples += self._complete(drafts[begin : begin + _CHUNK])
+        for begin in range(0, len(drafts), self.ranker.at_once):
+            examples += self._complete(drafts[begin : begin + self.ranker.at_once])
         return examples
 
     def _complete(self, drafts: Sequence[Draft]) -> list[Example]:

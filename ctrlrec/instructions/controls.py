@@ -1,9 +1,7 @@
 """What can be asked for, as frozen types shared by training, rewards and evaluation."""
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
-from fractions import Fraction
 
 from ctrlrec.data.catalogue import Catalogue
 
@@ -106,9 +104,9 @@ class Example:
 
 def allowed_counts(task: Task, item_count: int, proportion: int) -> range:
     """Every number of in-category items, of ``item_count``, that obeys a proportion (Eq. 7), in exact integers."""
-    demand = Fraction(item_count * proportion, 100)
+    demand = item_count * proportion  # in hundredths of an item
     if task == Task.PROPORTION_AT_MOST:
-        return range(0, math.floor(demand) + 1)
+        return range(0, demand // 100 + 1)
     if task == Task.PROPORTION_AT_LEAST:
-        return range(math.ceil(demand), item_count + 1)
-    return range(max(0, math.ceil(demand - 1)), min(item_count, math.floor(demand + 1)) + 1)
+        return range(-(-demand // 100), item_count + 1)
+    return range(max(0, -((100 - demand) // 100)), min(item_count, (demand + 100) // 100) + 1)

@@ -36,6 +36,23 @@ class _Block(nn.Module):
         states = states + functional.dropout(mixed, self.dropout, self.training)
         return states + self.feedforward(self.norm_feedforward(states))
 
+    def at(self, states: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """What :meth:`forward` gives at one position of each row, without dropout and without computing the others."""
+        batch, length, width = states.shape
+        rows, size = torch.arange(batch, device=states.device), width // self.heads
+        normed, weight, bias = self.norm_attention(states), self.projection.weight, self.projection.bias
+        query = functional.linear(normed[rows, places], weight[:width], bias[:width])
+        key, value = functional.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
+        seen = torch.arange(length, device=states.device) <= places[:, None]
+        mixed = functional.scaled_dot_product_attention(
+            query.view(batch, self.heads, 1, size),
+            key.view(batch, length, self.heads, size).transpose(1, 2),
+            value.view(batch, length, self.heads, size).transpose(1, 2),
+            attn_mask=seen[:, None, None],
+        )
+        newest = states[rows, places] + self.output(mixed.reshape(batch, width))
+        return newest + self.feedforward(self.norm_feedforward(newest))
+
 
 class SASRec(nn.Module):
     """Scores every item after every position of a history.
@@ -78,11 +95,22 @@ class SASRec(nn.Module):
         Returns:
             (B, L, width); states of padded positions mean nothing.
         """
-        positions = self.position_embedding.weight[: histories.shape[1]]
-        states = self.dropout(self.item_embedding(histories) + positions)
+        states = self._embedded(histories)
         for block in self.blocks:
             states = block(states)
         return self.norm(states)
+
+    def newest(self, histories: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """States (B, width) after one position of each history: :meth:`forward` there, in evaluation mode."""
+        states = self._embedded(histories)
+        *blocks, last = self.blocks
+        for block in blocks:
+            states = block(states)
+        return self.norm(last.at(states, places))  # type: ignore[operator]
+
+    def _embedded(self, histories: torch.Tensor) -> torch.Tensor:
+        positions = self.position_embedding.weight[: histories.shape[1]]
+        return self.dropout(self.item_embedding(histories) + positions)
 
     def scores(self, states: torch.Tensor) -> torch.Tensor:
         """Scores (..., items) of states (..., width); the item embedding is also the output."""

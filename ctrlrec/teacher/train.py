@@ -21,7 +21,6 @@ from ctrlrec.teacher.sasrec import SASRec
 from ctrlrec.tracking import train, trainer
 
 CUTOFFS = (5, 10)
-VALIDATION_BATCH = 1024  # users ranked at once; bounds memory, changes no number
 _MONITOR = "validation/NDCG@10"
 _WINDOWS_STREAM = 4  # keeps the random stream of windows apart from others of the same seed
 
@@ -85,8 +84,8 @@ def accuracy(ranker: Ranker, sequences: Sequences, split: str) -> dict[str, floa
     """
     ask = sequences.validation if split == "validation" else sequences.test
     ranks: list[float] = []
-    for begin in processes.share(range(0, len(sequences), VALIDATION_BATCH)):
-        users = range(begin, min(begin + VALIDATION_BATCH, len(sequences)))
+    for begin in processes.share(range(0, len(sequences), ranker.at_once)):
+        users = range(begin, min(begin + ranker.at_once, len(sequences)))
         histories, targets = zip(*(ask(user) for user in users), strict=True)
         placed = ranker.ranks(histories, [[target] for target in targets])
         ranks += [np.inf if rank is None else rank for (rank,) in placed]

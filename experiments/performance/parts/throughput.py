@@ -27,7 +27,6 @@ def prepare(scratch: Path, sizes: world.Sizes) -> None:
 
 def measured(scratch: Path, sizes: world.Sizes, size: int) -> dict[str, Any]:
     """Rates at ``size`` users, prompts or answers at once."""
-    from ctrlrec.instructions import builder as building
     from ctrlrec.judging import judge
     from ctrlrec.lm.parsing import written_items
     from ctrlrec.rewards.scheme import SCHEMES
@@ -35,7 +34,7 @@ def measured(scratch: Path, sizes: world.Sizes, size: int) -> dict[str, Any]:
 
     config = configured(scratch)
     builder, _ = load_builder(config, world.directories(config))
-    building._CHUNK = size  # histories that the teacher scores at once
+    builder.ranker.at_once = size
     scheme, families = SCHEMES[config.reward.name], ("sequential", "category", "proportion", "search")
     builder.rollout_prompts(0, 4, (5, 10))  # what is done once
 
