@@ -85,9 +85,10 @@ def judge(
     ranks = ranker.ranks([instruction.history for instruction in instructions], resolved)
     judgements = []
     for instruction, items, places in zip(instructions, resolved, ranks, strict=True):
-        row = None
+        row, size = None, 0
         if instruction.category is not None:
-            row = catalogue.membership[catalogue.category_index[instruction.category]]
+            index = catalogue.category_index[instruction.category]
+            row, size = catalogue.membership[index], int(catalogue.category_sizes[index])
         judgements.append(
             Judgement(
                 instruction,
@@ -95,7 +96,7 @@ def judge(
                 legality(items, instruction.history, instruction.item_count),
                 tuple(row is not None and item is not None and bool(row[item]) for item in items),
                 tuple(places),
-                0 if row is None else int(row.sum()),
+                size,
             )
         )
     return judgements

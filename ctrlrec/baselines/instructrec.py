@@ -26,6 +26,7 @@ from transformers import PreTrainedModel
 
 from ctrlrec.instructions.builder import InstructionBuilder, generator
 from ctrlrec.instructions.controls import Example, Instruction, Task
+from ctrlrec.instructions.pools import Pool
 from ctrlrec.instructions.templates import answer, quoted
 from ctrlrec.lm.beams import beam_search
 from ctrlrec.lm.chat_format import ChatFormat
@@ -191,7 +192,7 @@ class InstructRecInstructions(InstructionBuilder):
             return None
         if intention == "specific":
             return self.catalogue.target_categories[target]
-        index, sizes = self.catalogue.category_index, self.catalogue.membership.sum(axis=1)
+        index, sizes = self.catalogue.category_index, self.catalogue.category_sizes
         return max(self.catalogue.categories[target], key=lambda name: (sizes[index[name]], name))
 
     def _shown(
@@ -202,10 +203,10 @@ class InstructRecInstructions(InstructionBuilder):
             return None
         if form == "wish":
             return (target,)
-        others = np.delete(np.arange(len(self.catalogue)), [*history, target])
+        others = Pool(np.unique([*history, target]), others_of=len(self.catalogue))
         if form == "reranking":
             return self._candidates([target], others, rng)
-        pair = rng.permutation([target, int(rng.choice(others))]).tolist()
+        pair = rng.permutation([target, *others.draw(rng, 1).tolist()]).tolist()
         return tuple(pair[:1] if form == "pointwise" else pair)
 
     def _overhead(self, *_: object) -> int:

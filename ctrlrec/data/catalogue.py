@@ -57,6 +57,11 @@ class Catalogue:
         return inside
 
     @cached_property
+    def category_sizes(self) -> np.ndarray:
+        """Items in each category; int (n_categories,)."""
+        return self.membership.sum(axis=1)
+
+    @cached_property
     def title_index(self) -> dict[str, int]:
         """Item index of each title."""
         return {title: item for item, title in enumerate(self.titles)}

@@ -16,6 +16,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions import chat, templates
 from ctrlrec.instructions.controls import PROPORTION_TASKS, Example, Instruction, Messages, Task
 from ctrlrec.instructions.labels import Demand, answers, negative_categories, settle
+from ctrlrec.instructions.pools import Pool
 from ctrlrec.teacher.ranker import Ranker
 
 _TASKS = tuple(Task)
@@ -103,6 +104,7 @@ class InstructionBuilder:
         # A user with one training item has no window: a history of at least one item and a target.
         self.users = [user for user in range(len(sequences)) if len(sequences.train(user)) >= 2]
         self._quoted_tokens = np.asarray(limit.text_tokens([f" '{title}'," for title in catalogue.titles]))
+        self._pools: dict[str, tuple[Pool, Pool]] = {}
         self._overheads: dict[tuple[Task, bool, str], int] = {}
 
     # ------------------------------------------------------------------ training
@@ -157,16 +159,14 @@ class InstructionBuilder:
         own = self.catalogue.membership[:, item]
         negative = bool(rng.random() < self.config.search_negative_share) and not own.all()
         category = self.catalogue.category_names[int(rng.choice(np.flatnonzero(~own if negative else own)))]
-        row = self.catalogue.membership[self.catalogue.category_index[category]]
-        pool = np.flatnonzero(~row if negative else row)
-        pool = pool[pool != item]
-        chosen = rng.choice(pool, size=min(k - 1, len(pool)), replace=False)
-        labels = rng.permutation(np.append(chosen, item)).tolist()
+        inside, outside = self._sides(category)
+        obeying, breaking = (outside, inside) if negative else (inside, outside)
+        labels = rng.permutation(np.append(obeying.draw(rng, k - 1, but=item), item)).tolist()
         phrasing = int(rng.integers(templates.INTENTIONS))
         candidates = None
         if rng.random() < self.config.candidate_share:
             # Distractors break the intention: an answer from outside the labels would not comply.
-            candidates = self._candidates(labels, np.flatnonzero(row if negative else ~row), rng)
+            candidates = self._candidates(labels, breaking, rng)
 
         def render(shown: Sequence[int] | None) -> str:
             titles = None if shown is None else [self.catalogue.titles[index] for index in shown]
@@ -329,8 +329,8 @@ class InstructionBuilder:
         titles = self.catalogue.titles
         candidates = None
         if draft.selects:
-            outside = np.delete(np.arange(len(self.catalogue)), [*draft.history, *labels])
-            candidates = self._candidates(labels, outside, draft.rng)
+            unshown = Pool(np.unique([*draft.history, *labels]), others_of=len(self.catalogue))
+            candidates = self._candidates(labels, unshown, draft.rng)
 
         def render(history: Sequence[int], shown: Sequence[int] | None) -> str:
             text = self.wording(
@@ -363,9 +363,15 @@ class InstructionBuilder:
     def _answer(self, labels: Iterable[int]) -> str:
         return templates.answer([self.catalogue.titles[item] for item in labels])
 
-    def _candidates(self, labels: Sequence[int], pool: np.ndarray, rng: np.random.Generator) -> tuple[int, ...]:
-        missing = min(max(self.config.candidate_count - len(labels), 0), len(pool))
-        distractors = rng.choice(pool, size=missing, replace=False) if missing else np.empty(0, dtype=int)
+    def _sides(self, category: str) -> tuple[Pool, Pool]:
+        """The items of a category, and all others."""
+        if category not in self._pools:
+            named = np.flatnonzero(self.catalogue.membership[self.catalogue.category_index[category]])
+            self._pools[category] = Pool(named), Pool(named, others_of=len(self.catalogue))
+        return self._pools[category]
+
+    def _candidates(self, labels: Sequence[int], pool: Pool, rng: np.random.Generator) -> tuple[int, ...]:
+        distractors = pool.draw(rng, max(self.config.candidate_count - len(labels), 0))
         return tuple(rng.permutation(np.concatenate([np.asarray(labels), distractors])).astype(int).tolist())
 
     def _fit(

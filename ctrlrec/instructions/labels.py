@@ -126,9 +126,10 @@ def settle(
     taken = np.asarray([*history, target] if target_required else history, dtype=np.int64)
     for k in range(item_count, 0, -1):
         for category in categories:
-            row = catalogue.membership[catalogue.category_index[category]]
+            index = catalogue.category_index[category]
+            row = catalogue.membership[index]
             target_inside = bool(row[target])
-            inside = int(row.sum() - row[taken].sum())
+            inside = int(catalogue.category_sizes[index] - row[taken].sum())
             outside = len(catalogue) - len(taken) - inside
             counts = feasible_counts(task, k, proportion, target_inside if target_required else None, inside, outside)
             if counts:
