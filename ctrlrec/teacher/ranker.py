@@ -51,7 +51,8 @@ def ranks_of(scores: torch.Tensor, items: Sequence[Sequence[int | None]]) -> lis
     Returns:
         B lists; None for None and for excluded items.
     """
-    rows = scores.cpu().numpy()  # counting a row at a time, numpy is several times faster than torch
+    # Counting a row at a time, numpy is several times faster than torch; it knows no bfloat16.
+    rows = scores.to("cpu", torch.promote_types(scores.dtype, torch.float32)).numpy()
     return [[_rank(row, item) for item in wanted] for row, wanted in zip(rows, items, strict=True)]
 
 
