@@ -274,19 +274,40 @@ def _ensure(name: str, config: Config, results: dict[str, Result]) -> None:
     results[name] = result
 
 
+def _identity(stage: Stage, config: Config, upstream: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """A result's fingerprint, and what determines it: settings and the fingerprints of what it is made from."""
+    determined_by = {
+        "stage": stage.name,
+        "version": _RESULT_VERSION[stage.name],
+        "settings": stage.settings(config),
+        "upstream": dict(upstream),
+    }
+    text = json.dumps(determined_by, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12], determined_by
+
+
+def planned(config: Config) -> dict[str, str]:
+    """The fingerprint of every result that :func:`run` would make or reuse, by stage; nothing is made."""
+    found: dict[str, str] = {}
+
+    def add(name: str) -> None:
+        for need in STAGES[name].needs(config):
+            if need not in found:
+                add(need)
+        upstream = {need: found[need] for need in STAGES[name].needs(config)}
+        found[name], _ = _identity(STAGES[name], config, upstream)
+
+    for name in requested(config):
+        add(name)
+    return found
+
+
 def _claim(
     stage: Stage, config: Config, upstream: Mapping[str, Result], held: ExitStack
 ) -> tuple[Result, dict[str, Any]]:
     """Lock a stage until ``held`` ends; where its result lies, whether it is there, and what determines it."""
     name = stage.name
-    determined_by = {
-        "stage": name,
-        "version": _RESULT_VERSION[name],
-        "settings": stage.settings(config),
-        "upstream": {need: made.fingerprint for need, made in upstream.items()},
-    }
-    text = json.dumps(determined_by, sort_keys=True, ensure_ascii=False)
-    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:12]
+    fingerprint, determined_by = _identity(stage, config, {need: made.fingerprint for need, made in upstream.items()})
     directory = Path(config.output) / name / f"{stage.label(config)}-{fingerprint}"
     directory.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{directory}.lock")

@@ -1,4 +1,4 @@
-"""What changes a stage's fingerprint and what must not (compared through what a fingerprint is made of)."""
+"""What changes a stage's fingerprint and what must not."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from compose import valid
 
 from ctrlrec.config import Config
-from ctrlrec.stages import STAGES, requested
+from ctrlrec.stages import planned, requested
 
 
 @pytest.fixture
@@ -18,23 +18,13 @@ def row(tmp_path: Path):
     return lambda *overrides: valid("dataset=records", f"dataset.path={tmp_path}", *overrides)
 
 
-def determined(config: Config, name: str = "evaluate") -> dict[str, str]:
-    """Everything that determines each stage up to ``name``."""
-    stage, found = STAGES[name], {}
-    for need in stage.needs(config):
-        found |= determined(config, need)
-    upstream = {need: found[need] for need in stage.needs(config)}
-    found[name] = json.dumps([stage.settings(config), upstream], sort_keys=True)
-    return found
-
-
 def changed(before: Config, after: Config) -> set[str]:
-    a, b = determined(before), determined(after)
+    a, b = planned(before), planned(after)
     return {name for name in a.keys() | b.keys() if a.get(name) != b.get(name)}
 
 
 def test_v2_v3_and_full_share_everything_up_to_sl(row) -> None:
-    v2, v3, full = (determined(row(f"variant={name}")) for name in ("v2", "v3", "full"))
+    v2, v3, full = (planned(row(f"variant={name}")) for name in ("v2", "v3", "full"))
     for stage in ("data", "teacher", "instructions", "sl"):
         assert v2[stage] == v3[stage] == full[stage]
     assert "rl" not in v2
@@ -43,12 +33,12 @@ def test_v2_v3_and_full_share_everything_up_to_sl(row) -> None:
 
 
 def test_v1_shares_data_teacher_and_instructions_but_not_sl(row) -> None:
-    v1, v2 = determined(row("variant=v1")), determined(row("variant=v2"))
+    v1, v2 = planned(row("variant=v1")), planned(row("variant=v2"))
     assert {name for name in v1 if v1[name] != v2[name]} == {"sl", "evaluate"}
 
 
 def test_a_baseline_with_its_own_instructions_shares_data_and_teacher(row) -> None:
-    v1, palr = determined(row("variant=v1")), determined(row("variant=palr"))
+    v1, palr = planned(row("variant=v1")), planned(row("variant=palr"))
     assert {name for name in v1 if v1[name] != palr[name]} == {"instructions", "sl", "evaluate"}
 
 
@@ -102,22 +92,22 @@ def test_what_changes_a_result_changes_its_stage_and_those_behind_it(row, overri
 
 
 def test_changed_data_under_the_same_path_changes_the_data_stage(row, tmp_path: Path) -> None:
-    before = determined(row())["data"]
+    before = planned(row())["data"]
     with (tmp_path / "interactions.csv").open("a") as file:
         file.write("u,i,2\n")
-    assert determined(row())["data"] != before
+    assert planned(row())["data"] != before
 
 
 def test_changed_dialogues_change_what_learns_from_them(row, tmp_path: Path) -> None:
     dialogues = tmp_path / "chat.jsonl"
     turns = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Hello."}]
     dialogues.write_text(json.dumps({"id": "1", "conversations": turns}) + "\n")
-    shipped = determined(row())
-    own = determined(row(f"instructions.chat_path={dialogues}"))
+    shipped = planned(row())
+    own = planned(row(f"instructions.chat_path={dialogues}"))
     # llama_mini's tokenizer is trained on the dialogues too
     assert all(shipped[stage] != own[stage] for stage in ("data", "instructions", "sl"))
     dialogues.write_text(json.dumps({"id": "1", "conversations": turns * 2}) + "\n")
-    edited = determined(row(f"instructions.chat_path={dialogues}"))
+    edited = planned(row(f"instructions.chat_path={dialogues}"))
     assert all(edited[stage] != own[stage] for stage in ("data", "instructions", "sl"))
 
 

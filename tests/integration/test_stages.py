@@ -7,6 +7,11 @@ from collections import Counter
 from pathlib import Path
 
 import tiny_run
+from hydra import compose, initialize_config_dir
+
+from ctrlrec.__main__ import conf_directory
+from ctrlrec.config import validate
+from ctrlrec.stages import STAGES, planned
 
 
 def happened(printed: str) -> list[tuple[str, str]]:
@@ -39,6 +44,16 @@ def test_rows_of_a_sweep_share_teacher_and_sl(sweep) -> None:
     ]
     assert all(upstream[0][stage] == upstream[1][stage] for stage in ("data", "teacher", "sl"))
     assert set(upstream[1]) - set(upstream[0]) == {"rl"}
+
+
+def test_a_plan_names_what_a_run_makes(sweep) -> None:
+    made = {stage: {path.name[-12:] for path in (sweep.output / stage).glob("*-????????????")} for stage in STAGES}
+    plans = []
+    for variant in ("v2", "full"):
+        with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+            arguments = [f"variant={variant}", *sweep.arguments(sweep.output)]
+            plans.append(planned(validate(compose("config", arguments))))
+    assert {stage: {plan[stage] for plan in plans if stage in plan} for stage in STAGES} == made
 
 
 def test_the_same_sweep_again_trains_nothing(sweep, tmp_path: Path) -> None:
