@@ -1,6 +1,9 @@
 """Two processes under torchrun: what they make is what one makes, and they stop together."""
 
 import csv
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -139,3 +142,33 @@ def test_all_processes_stop_where_a_number_is_not_finite(records: Path, tmp_path
     assert tiny_run.start(arguments, log, (*_TWO, "-m", "ctrlrec")).wait(timeout=120) == 1
     assert "is not finite, nothing was trained on it" in log.read_text()
     assert (tiny_run.only(tmp_path / "runs" / "teacher", "*.partial") / "not_finite.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_a_launcher_told_to_stop_goes_on_where_it_was(records: Path, tmp_path: Path) -> None:
+    """SIGTERM to the launcher in SL, Ctrl-C in RL; the same command then ends as an undisturbed one."""
+
+    def start(name: str, log: str) -> subprocess.Popen:
+        arguments = tiny_run.settings(
+            records, tmp_path / name, stage="rl", variant="full", sl__max_steps=12, sl__validations=6, rl__iterations=8
+        )
+        return tiny_run.start(arguments, tmp_path / log, (*_TWO, "-m", "ctrlrec"))
+
+    assert start("whole", "whole.log").wait(timeout=300) == 0, (tmp_path / "whole.log").read_text()
+    for stage, sign in (("sl", signal.SIGTERM), ("rl", signal.SIGINT)):
+        process = start("stopped", f"{stage}.log")
+        while not list((tmp_path / "stopped" / stage).glob("*.partial/checkpoints/last.ckpt")):
+            assert process.poll() is None, (tmp_path / f"{stage}.log").read_text()
+            time.sleep(0.05)
+        process.send_signal(sign)
+        assert process.wait(timeout=60) != 0
+        assert list((tmp_path / "stopped" / stage).glob("*.partial"))
+    assert start("stopped", "last.log").wait(timeout=300) == 0, (tmp_path / "last.log").read_text()
+    assert " rl           resume" in (tmp_path / "last.log").read_text()
+    whole, stopped = (tiny_run.only(tmp_path / name / "rl") for name in ("whole", "stopped"))
+    for path in (
+        "rollouts.jsonl",
+        "adapter/actor/adapter_model.safetensors",
+        "adapter/critic/adapter_model.safetensors",
+    ):
+        assert (stopped / path).read_bytes() == (whole / path).read_bytes(), path
