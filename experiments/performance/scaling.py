@@ -128,13 +128,13 @@ def items_works(config: Config, items: int) -> dict[str, Callable[[], object]]:
     scores = ranker.scores(histories)
     targets = [next(item for item in range(items) if item not in history) for history in histories]
     demands = [Demand(10, catalogue.category_names[row % CATEGORIES], 5, True) for row in range(16)]
-    matcher, wrong = TitleMatcher(catalogue.titles, 3), iter(range(10**9))
+    matcher, written = TitleMatcher(catalogue.titles, 3), iter(random.permutation(items).tolist())
     builder = builder_of(config, catalogue, 50)
     return {
         "the teacher ranks 16 answers": lambda: ranker.ranks(histories, asked),
         "labels of 16 instructions": lambda: answers(catalogue, scores, targets, demands),
         "64 search instructions": lambda: [builder._search(0, item) for item in range(64)],
-        "a misspelt title is matched": lambda: matcher(f"Filn of 1950, number {next(wrong)}"),
+        "a misspelt title is matched": lambda: matcher(catalogue.titles[next(written)].replace("Film", "Filn")),
     }
 
 
@@ -278,6 +278,8 @@ def draw(curves: list[Curve], png: Path) -> None:
         sizes = shown[0].sizes
         axes.loglog(sizes, [size / sizes[0] for size in sizes], color="grey", linestyle=":", label="linear")
         axes.set(xlabel=group, ylabel="times the smallest")
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     figure.savefig(png, dpi=120)
