@@ -134,7 +134,6 @@ class SLConfig:
     decay_power: float = MISSING
     gradient_clip: float = MISSING
     validations: int = MISSING
-    validation_answers: int = MISSING
 
 
 @dataclass
@@ -361,7 +360,6 @@ _BOUNDS: tuple[tuple[str, float | None, float | None], ...] = (
     ("sl.decay_power", 0, None),
     ("sl.gradient_clip", 0, None),
     ("sl.validations", 1, None),
-    ("sl.validation_answers", 0, None),
     ("rl.iterations", 1, None),
     ("rl.prompts", 1, None),
     ("rl.samples_per_prompt", 1, None),

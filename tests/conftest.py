@@ -152,7 +152,7 @@ def make_sl_config() -> Callable[..., SLConfig]:
         values = {
             "trainable": Trainable.full, "lora_rank": 4, "lora_alpha": 8, "learning_rate": 1e-3, "batch_size": 8,
             "micro_batch_size": 4, "epochs": 1, "max_steps": None, "warmup_share": 0.0, "decay_power": 1.0,
-            "gradient_clip": 1.0, "validations": 1, "validation_answers": 0,
+            "gradient_clip": 1.0, "validations": 1,
         }  # fmt: skip
         return SLConfig(**{**values, **changes})
 

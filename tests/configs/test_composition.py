@@ -76,7 +76,6 @@ def test_a_budget_changes_sizes_and_no_method(budget: str) -> None:
         "budget.name",
         "sl.max_steps",
         "sl.validations",
-        "sl.validation_answers",
         "rl.iterations",
         "rl.warmup_iterations",
         "instructions.validation_size",
