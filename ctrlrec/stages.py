@@ -291,11 +291,13 @@ def planned(config: Config) -> dict[str, str]:
     found: dict[str, str] = {}
 
     def add(name: str) -> None:
-        for need in STAGES[name].needs(config):
-            if need not in found:
-                add(need)
-        upstream = {need: found[need] for need in STAGES[name].needs(config)}
-        found[name], _ = _identity(STAGES[name], config, upstream)
+        if name in found:
+            return
+        stage = STAGES[name]
+        needs = stage.needs(config)
+        for need in needs:
+            add(need)
+        found[name], _ = _identity(stage, config, {need: found[need] for need in needs})
 
     for name in requested(config):
         add(name)
