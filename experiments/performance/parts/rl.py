@@ -24,7 +24,7 @@ METRICS = (
     *(Metric(f"seconds_{phase}", "s", more=False) for phase in PHASES),
     Metric("peak_bytes", "bytes", more=False),
 )
-FULL = {"model": sl.FULL["model"], "prompts": 8, "new_tokens": 100, "iterations": 3, "epochs": 4}
+FULL = {"model": sl.FULL["model"], "prompts": 8, "new_tokens": 100, "iterations": 2, "epochs": 4}
 QUICK = {"model": sl.QUICK["model"], "prompts": 2, "new_tokens": 8, "iterations": 2, "epochs": 2}
 
 
