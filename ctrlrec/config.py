@@ -408,6 +408,7 @@ _BOUNDS: tuple[tuple[str, float | None, float | None], ...] = (
     ("trainer.devices", 1, None),
     ("trainer.threads", 1, None),
 )
+SHARING_OUT = ("fsdp", "deepspeed")  # strategies that leave a process a part of SL's frozen weights
 _CHOICES: dict[str, tuple[str, ...]] = {
     "dataset.source": ("amazon", "movielens_100k", "movielens_1m", "movielens_csv", "records", "steam"),
     "model.kind": ("llama_mini", "smollm2_wheel", "pretrained", "encoder_decoder"),
@@ -415,7 +416,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "variant.answers_with": ("model", "teacher", "api"),
     "variant.instructions": ("paper", "palr", "instructrec"),
     "reward.name": ("paper", "paper_literal", "released"),
-    "trainer.strategy": ("auto", "ddp", "fsdp"),
+    "trainer.strategy": ("auto", "ddp", *SHARING_OUT),
     "generation.engine": ("auto", "native", "hf", "vllm", "api"),
     "trainer.precision": ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"),
     "trainer.matmul_precision": ("highest", "high", "medium"),
@@ -547,10 +548,11 @@ def _check_pairs(config: Config) -> None:
         )
     if variant.rl and not variant.tasks:
         raise CtrlRecError("variant.rl=true needs variant.tasks: RL starts from the model after SL")
-    if config.trainer.strategy == "fsdp" and variant.tasks and config.sl.trainable != Trainable.lora:
+    strategy = config.trainer.strategy
+    if strategy in SHARING_OUT and variant.tasks and config.sl.trainable != Trainable.lora:
         raise CtrlRecError(
-            f"trainer.strategy=fsdp sl.trainable={config.sl.trainable.value}: only frozen weights, beneath an adapter, "
-            "are shared out; use sl.trainable=lora or trainer.strategy=ddp"
+            f"trainer.strategy={strategy} sl.trainable={config.sl.trainable.value}: only frozen weights, beneath an "
+            "adapter, are shared out; use sl.trainable=lora or trainer.strategy=ddp"
         )
     if variant.tasks and variant.answers_with != "model":
         raise CtrlRecError(

@@ -8,12 +8,13 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from ctrlrec.config import TrainerConfig
+from ctrlrec.config import SHARING_OUT, TrainerConfig
 from ctrlrec.errors import CtrlRecError
 
 if TYPE_CHECKING:
@@ -51,12 +52,17 @@ def join(config: TrainerConfig) -> None:
         CtrlRecError: for what several processes cannot do together.
     """
     if count() == 1:
-        if config.strategy == "fsdp":
+        if config.strategy in SHARING_OUT:
             raise CtrlRecError(
-                "trainer.strategy=fsdp shares out a model between several processes, and this is one: start it with "
-                "torchrun --nproc-per-node ... -m ctrlrec ..."
+                f"trainer.strategy={config.strategy} shares out a model between several processes, and this is one: "
+                "start it with torchrun --nproc-per-node ... -m ctrlrec ..."
             )
         return
+    if config.strategy == "deepspeed" and find_spec("deepspeed") is None:
+        raise CtrlRecError(
+            "trainer.strategy=deepspeed: DeepSpeed is not installed: pip install 'ctrlrec[deepspeed]', or use "
+            "trainer.strategy=fsdp"
+        )
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise CtrlRecError(
             f"-m with {count()} processes: a row that fails in one would leave the others in another: start "
@@ -142,32 +148,51 @@ def stop_where(bad: bool, refuse: Callable[[], NoReturn]) -> None:
 
 
 def shard_frozen(model: "PreTrainedModel", config: TrainerConfig) -> None:
-    """Leave each process a part of every layer's frozen weights; a layer is whole only while it computes (FSDP2).
+    """Freeze a backbone and leave each process a part of every layer; a layer is whole only while it computes.
 
-    What is trained stays whole everywhere, and so do embeddings and head: gradients, optimiser and checkpoints are as
-    without. All processes must then make equally many passes.
+    By FSDP2, or by ZeRO-3 of DeepSpeed. Adapters added afterwards stay whole everywhere, and so do embeddings and head:
+    gradients, optimiser and checkpoints are as without. All processes must then make equally many passes.
 
     Args:
-        model: the backbone, adapters included.
-        config: says which devices.
+        model: the backbone without adapters.
+        config: says how, and on which devices.
 
     Raises:
         CtrlRecError: where the architecture does not say what its layers are.
     """
     import torch
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
 
     kinds = getattr(model, "_no_split_modules", None) or ()
     layers = [module for module in model.modules() if type(module).__name__ in kinds]
     if not layers:
         raise CtrlRecError(f"{type(model).__name__} names no layers that could be shared out: use trainer.strategy=ddp")
-    if _on_gpus(config):
+    device = "cuda" if _on_gpus(config) else "cpu"
+    if device == "cuda":
         torch.cuda.set_device(_number("LOCAL_RANK", "SLURM_LOCALID", default=0))
-    mesh = init_device_mesh("cuda" if _on_gpus(config) else "cpu", (count(),))
+    model.requires_grad_(False)
+    if config.strategy == "deepspeed":
+        _shard_by_deepspeed(layers, device)
+        return
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device, (count(),))
     for layer in layers:
-        trained = {parameter for parameter in layer.parameters() if parameter.requires_grad}
-        fully_shard(layer, mesh=mesh, reshard_after_forward=True, ignored_params=trained)
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+
+
+def _shard_by_deepspeed(layers: "list[torch.nn.Module]", device: str) -> None:
+    """ZeRO-3 without DeepSpeed's engine, whose optimiser would share out what is trained as well."""
+    os.environ.setdefault("DS_ACCELERATOR", device)
+    import deepspeed
+    from deepspeed.runtime.zero.parameter_offload import DeepSpeedZeRoOffload
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    backend = "nccl" if device == "cuda" else "gloo"
+    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
+    told = {"train_batch_size": count(), "zero_optimization": {"stage": 3}}
+    for layer in layers:
+        DeepSpeedZeRoOffload(layer, None, told, param_persistence_threshold=0)
 
 
 def share(work: Any) -> Any:

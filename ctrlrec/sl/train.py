@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import Logger
 from transformers import PreTrainedModel
 
 from ctrlrec import processes
-from ctrlrec.config import Config, Trainable
+from ctrlrec.config import SHARING_OUT, Config, Trainable
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.instructions.controls import Task
@@ -43,13 +43,20 @@ def fine_tune(
     settings = config.sl
     if not chat_format.encoder_decoder:
         check_head(model)
-    base = sample_weights(model)
+    base, layout = sample_weights(model), _layout(model, chat_format)
+    if config.trainer.strategy in SHARING_OUT:
+        if settings.batch_size < processes.count():
+            raise CtrlRecError(
+                f"sl.batch_size={settings.batch_size} leaves some of {processes.count()} processes without a sample; "
+                f"under trainer.strategy={config.trainer.strategy} all must take part in every step"
+            )
+        processes.shard_frozen(model, config.trainer)
     trained: PreTrainedModel | PeftModel = model
     if settings.trainable == Trainable.lora:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             trained = with_adapter(model, settings.lora_rank, settings.lora_alpha)
-    size, layout = settings.micro_batch_size, _layout(model, chat_format)
+    size = settings.micro_batch_size
     stream = TrainingStream(builder, config.variant.tasks, chat_format, settings.batch_size, size, layout)
     by_task: dict[Task, list] = {}
     for example in builder.validation():
@@ -58,13 +65,6 @@ def fine_tune(
         (task, split(encode(examples, chat_format), size, chat_format.pad, layout))
         for task, examples in by_task.items()
     ]
-    if config.trainer.strategy == "fsdp":
-        if settings.batch_size < processes.count():
-            raise CtrlRecError(
-                f"sl.batch_size={settings.batch_size} leaves some of {processes.count()} processes without a sample; "
-                "under trainer.strategy=fsdp all must take part in every step"
-            )
-        processes.shard_frozen(model, config.trainer)
     total_steps = settings.max_steps or settings.epochs * stream.steps_per_epoch
     module = SupervisedModule(trained, stream, validation, settings, total_steps)
     checkpoints = directory / "checkpoints"

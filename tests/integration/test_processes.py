@@ -4,6 +4,7 @@ import csv
 import signal
 import subprocess
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -84,18 +85,28 @@ from ctrlrec.__main__ import main
 shard = processes.shard_frozen
 
 def shard_frozen(model, config):
-    weight = next(tensor for name, tensor in model.named_parameters() if "up_proj" in name)
-    whole = weight.numel()
+    matrix = lambda: next(tensor for name, tensor in model.named_parameters() if "up_proj" in name)
+    whole = matrix().numel()
     shard(model, config)
-    kept = next(tensor for name, tensor in model.named_parameters() if "up_proj" in name).to_local().numel()
-    print(f"process {processes.rank()} keeps {kept / whole}", flush=True)
+    kept = matrix().ds_tensor if config.strategy == "deepspeed" else matrix().to_local()
+    print(f"process {processes.rank()} keeps {kept.numel() / whole}", flush=True)
 
 processes.shard_frozen = shard_frozen
 sys.exit(main())
 """
 
 
-def test_a_model_shared_out_learns_what_a_whole_one_learns(records: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "sharing_out",
+    [
+        "fsdp",
+        pytest.param(
+            "deepspeed",
+            marks=pytest.mark.skipif(find_spec("deepspeed") is None, reason="the extra deepspeed is not installed"),
+        ),
+    ],
+)
+def test_a_model_shared_out_learns_what_a_whole_one_learns(records: Path, tmp_path: Path, sharing_out: str) -> None:
     """Of 9 samples in micro-batches of 2, one process makes three passes and the other two."""
     titles = [row["title"] for row in tiny_run.read_lines(records / "items.jsonl")]
     tokenizer = train_tokenizer([*titles, "A user likes these: 1. 2. 3."], 400)
@@ -109,7 +120,7 @@ def test_a_model_shared_out_learns_what_a_whole_one_learns(records: Path, tmp_pa
     script = tmp_path / "tells_its_part.py"
     script.write_text(_TELLS_ITS_PART)
     made, logs = [], []
-    for name, launcher, strategy in (("one", (), "auto"), ("two", _TWO, "fsdp")):
+    for name, launcher, strategy in (("one", (), "auto"), ("two", _TWO, sharing_out)):
         arguments = tiny_run.settings(
             records, tmp_path / name, stage="sl", variant="v2", model="hf", model__path=tmp_path / "llama",
             model__dtype="float32", model__max_length=1500, model__max_response_length=300,
