@@ -5,11 +5,13 @@ Rewards read a judgement and nothing else about an answer.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.instructions.controls import Instruction
-from ctrlrec.teacher.ranker import Ranker
+
+if TYPE_CHECKING:
+    from ctrlrec.teacher.ranker import Ranker
 
 Illegal = Literal["nonexistent", "repeat", "history", "excess"]
 
@@ -65,7 +67,7 @@ def legality(items: Sequence[int | None], history: Sequence[int], item_count: in
 
 
 def judge(
-    instructions: Sequence[Instruction], answers: Sequence[Sequence[str]], catalogue: Catalogue, ranker: Ranker
+    instructions: Sequence[Instruction], answers: Sequence[Sequence[str]], catalogue: Catalogue, ranker: "Ranker"
 ) -> list[Judgement]:
     """Judge a batch of answers.
 

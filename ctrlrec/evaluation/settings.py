@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ctrlrec.config import EvaluationConfig
-from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.instructions.controls import Instruction, Task
+
+if TYPE_CHECKING:
+    from ctrlrec.instructions.builder import InstructionBuilder
 
 _SAMPLE_SEED = 20240712  # of the user sample: one for all runs, so that rows and seeds are compared on the same users
 
@@ -40,7 +43,7 @@ def test_users(count: int | None, total: int) -> list[int]:
 
 def questions(
     name: str,
-    builder: InstructionBuilder,
+    builder: "InstructionBuilder",
     config: EvaluationConfig,
     suffix: str | None,
     first_users: int | None = None,

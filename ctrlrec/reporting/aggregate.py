@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.provenance import check_files, made_from
@@ -121,7 +121,7 @@ def aggregate(results: Sequence[Result], confidence: float) -> list[Row]:
 
 def _over_seeds(results: Mapping[int, Result], confidence: float) -> dict[str, Any]:
     every = [result.metrics["settings"] for result in results.values()]
-    quantile = float(student.ppf((1 + confidence) / 2, len(every) - 1))
+    quantile = float(stdtrit(len(every) - 1, (1 + confidence) / 2))
     settings: dict[str, dict[str, dict[str, float | int]]] = {}
     for setting, metrics in every[0].items():
         for metric in metrics:

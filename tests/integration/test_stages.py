@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import pytest
 import tiny_run
 from hydra import compose, initialize_config_dir
 
@@ -56,12 +57,18 @@ def test_a_plan_names_what_a_run_makes(sweep) -> None:
     assert {stage: {plan[stage] for plan in plans if stage in plan} for stage in STAGES} == made
 
 
-def test_the_same_sweep_again_trains_nothing(sweep, tmp_path: Path) -> None:
+def test_the_same_sweep_again_trains_nothing_and_imports_nothing_heavy(
+    sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = times(sweep.output)
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     printed = tiny_run.run(["-m", "variant=v2,full", *sweep.arguments(sweep.output)], tmp_path / "log")
     assert {what for _, what in happened(printed)} == {"reuse"}
     assert {stage for stage, _ in happened(printed)} == {"data", "teacher", "instructions", "sl", "rl", "evaluate"}
     assert times(sweep.output) == before
+    imported = set(re.findall(r"^import time: .*\|\s+([\w.]+)$", printed, re.MULTILINE))
+    assert "ctrlrec.reporting.report" in imported
+    assert not imported & {"torch", "transformers", "pytorch_lightning", "scipy.stats", "requests"}
 
 
 def test_only_what_was_deleted_is_made_again_and_comes_out_the_same(sweep, copy_of, tmp_path: Path) -> None:
