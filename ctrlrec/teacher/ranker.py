@@ -1,5 +1,6 @@
 """The frozen teacher as a ranker, in process and in batches."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -96,18 +97,26 @@ class Ranker:
         Raises:
             CtrlRecError: for an empty history, which says nothing to rank by.
         """
-        length, padding = self.model.sizes["length"], self.model.padding
-        rows = [list(history[-length:]) for history in histories]
+        rows = [list(history[-self.model.sizes["length"] :]) for history in histories]
         if not all(rows):
             raise CtrlRecError("the teacher was asked to rank after an empty history; expected at least one item")
-        width = max((len(row) for row in rows), default=1)
-        padded = torch.tensor([row + [padding] * (width - len(row)) for row in rows], device=self.device)
-        padded = padded.reshape(len(rows), width).long()
-        newest = torch.tensor([len(row) - 1 for row in rows], device=self.device).long()
-        states = self.model.newest(padded, newest)
-        excluded = torch.zeros(len(rows), padding + 1, dtype=torch.bool, device=self.device)
-        excluded.scatter_(1, padded, True)
-        return self.model.scores(states).masked_fill(excluded[:, :-1], -torch.inf)
+        places: dict[int, list[int]] = defaultdict(list)
+        for place, row in enumerate(rows):
+            places[len(row)].append(place)
+        # Histories of one length at a time: half of all positions would be padding.
+        device = self.device
+        groups = [
+            (torch.tensor(found, device=device), torch.tensor([rows[place] for place in found], device=device))
+            for found in places.values()
+        ]
+        weight = self.model.item_embedding.weight
+        states = weight.new_empty(len(rows), weight.shape[1])
+        for found, group in groups:
+            states[found] = self.model.newest(group)
+        scores = self.model.scores(states)
+        for found, group in groups:
+            scores[found[:, None], group] = -torch.inf
+        return scores
 
     def top_k(self, histories: Sequence[Sequence[int]], k: int, allowed: torch.Tensor | None = None) -> list[list[int]]:
         """The best k items after each history; see :func:`top_of`."""

@@ -36,21 +36,17 @@ class _Block(nn.Module):
         states = states + functional.dropout(mixed, self.dropout, self.training)
         return states + self.feedforward(self.norm_feedforward(states))
 
-    def at(self, states: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """What :meth:`forward` gives at one position of each row, without dropout and without computing the others."""
-        batch, length, width = states.shape
-        rows, size = torch.arange(batch, device=states.device), width // self.heads
+    def newest(self, states: torch.Tensor) -> torch.Tensor:
+        """What :meth:`forward` gives at the last position, without dropout and without computing the others."""
+        batch, _, width = states.shape
         normed, weight, bias = self.norm_attention(states), self.projection.weight, self.projection.bias
-        query = functional.linear(normed[rows, places], weight[:width], bias[:width])
+        query = functional.linear(normed[:, -1:], weight[:width], bias[:width])
         key, value = functional.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
-        seen = torch.arange(length, device=states.device) <= places[:, None]
-        mixed = functional.scaled_dot_product_attention(
-            query.view(batch, self.heads, 1, size),
-            key.view(batch, length, self.heads, size).transpose(1, 2),
-            value.view(batch, length, self.heads, size).transpose(1, 2),
-            attn_mask=seen[:, None, None],
+        query, key, value = (
+            part.reshape(batch, -1, self.heads, width // self.heads).transpose(1, 2) for part in (query, key, value)
         )
-        newest = states[rows, places] + self.output(mixed.reshape(batch, width))
+        mixed = functional.scaled_dot_product_attention(query, key, value)
+        newest = states[:, -1] + self.output(mixed.reshape(batch, width))
         return newest + self.feedforward(self.norm_feedforward(newest))
 
 
@@ -100,13 +96,13 @@ class SASRec(nn.Module):
             states = block(states)
         return self.norm(states)
 
-    def newest(self, histories: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """States (B, width) after one position of each history: :meth:`forward` there, in evaluation mode."""
+    def newest(self, histories: torch.Tensor) -> torch.Tensor:
+        """States (B, width) after the last position of histories without padding: :meth:`forward` there, evaluating."""
         states = self._embedded(histories)
         *blocks, last = self.blocks
         for block in blocks:
             states = block(states)
-        return self.norm(last.at(states, places))  # type: ignore[operator]
+        return self.norm(last.newest(states))  # type: ignore[operator]
 
     def _embedded(self, histories: torch.Tensor) -> torch.Tensor:
         positions = self.position_embedding.weight[: histories.shape[1]]
