@@ -9,8 +9,6 @@ import re
 import signal
 import sys
 import warnings
-from importlib import resources
-from pathlib import Path
 from typing import NoReturn
 
 import hydra
@@ -21,17 +19,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ctrlrec import processes
-from ctrlrec.config import known_keys, nearest, validate
+from ctrlrec.config import conf_directory, known_keys, nearest, validate
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.faults import storage_fault
 
 log = logging.getLogger("ctrlrec")
-
-
-def conf_directory() -> Path:
-    """The folder of YAML choices: inside the installed package, beside it in a checkout."""
-    packaged = Path(str(resources.files("ctrlrec"))) / "conf"
-    return packaged if packaged.is_dir() else packaged.parents[1] / "conf"
 
 
 def explain(error: Exception) -> str:

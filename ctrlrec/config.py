@@ -8,9 +8,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
+from importlib import resources
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import hydra
+from hydra import initialize_config_dir
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
@@ -466,6 +470,26 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     return f"valid: {', '.join(names)}" if len(names) <= 12 else "see --cfg job for every key"
+
+
+def conf_directory() -> Path:
+    """The folder of YAML choices: inside the installed package, beside it in a checkout."""
+    packaged = Path(str(resources.files("ctrlrec"))) / "conf"
+    return packaged if packaged.is_dir() else packaged.parents[1] / "conf"
+
+
+def compose(*overrides: str) -> Config:
+    """The configuration of ``python -m ctrlrec OVERRIDES``, for scripts and notebooks.
+
+    Args:
+        overrides: words of the command line, such as ``variant=full``.
+
+    Raises:
+        CtrlRecError: see :func:`validate`.
+        HydraException: for a choice that does not exist.
+    """
+    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+        return validate(hydra.compose("config", list(overrides)))
 
 
 def validate(composed: DictConfig) -> Config:

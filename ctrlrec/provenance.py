@@ -79,6 +79,11 @@ def made_from(directory: Path, upstream: Mapping[str, Any]) -> dict[str, Path]:
     return {stage: output / stage / Path(found["directory"]).name for stage, found in upstream.items()}
 
 
+def finished(stage: Path, file: str) -> list[Path]:
+    """Results of a stage that hold a file, by name; those still in the making are left out."""
+    return [path.parent for path in sorted(stage.glob(f"*/{file}")) if path.parent.suffix != ".partial"]
+
+
 def record_files(directory: Path) -> None:
     """Write ``files.json``: size and sha256 of every file of a result, by which :func:`check_files` knows it again.
 

@@ -10,7 +10,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from ctrlrec.config import Config, plain
-from ctrlrec.provenance import write_text
+from ctrlrec.provenance import finished, write_text
 from ctrlrec.reporting import figures, render
 from ctrlrec.reporting.aggregate import Result, aggregate, comparable, read_results
 from ctrlrec.reporting.cases import find_cases, write_cases
@@ -36,10 +36,7 @@ def report(config: Config, directory: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     # Rows of a sweep may end at the same time: who writes last must have read last, or the other's row is lost.
     with FileLock(f"{folder}.lock"):
-        finished = [
-            path.parent for path in sorted(directory.parent.glob("*/metrics.json")) if path.parent.suffix != ".partial"
-        ]
-        results = comparable(read_results(finished), settings, directory)
+        results = comparable(read_results(finished(directory.parent, "metrics.json")), settings, directory)
         rows = aggregate(results, evaluation.confidence)
         answer = summary(rows)
         found = comparisons(results, evaluation.bootstrap_resamples, evaluation.confidence, config.seed)

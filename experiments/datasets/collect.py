@@ -16,7 +16,7 @@ from typing import Any
 
 from ctrlrec.data import card
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.provenance import made_from, write_text
+from ctrlrec.provenance import finished, made_from, write_text
 from ctrlrec.reporting import render
 from ctrlrec.reporting.aggregate import Result, aggregate, comparable, read_results
 from ctrlrec.reporting.summary import summary
@@ -28,20 +28,19 @@ KEPT = ("git_commit", "packages", "hardware", "seed", "wall_seconds", "peak_memo
 def main() -> None:
     runs = Path(sys.argv[1])
     cards = json.loads((HERE / "cards.json").read_text(encoding="utf-8"))
-    cards |= {report["dataset"]: report for report in map(read_card, finished(runs / "data", "report.json"))}
+    cards |= {report["dataset"]: report for report in map(read_card, by_age(finished(runs / "data", "report.json")))}
     save("cards", cards, card_table(cards))
     by_dataset: dict[str, list[Result]] = {}
-    for result in read_results(finished(runs / "evaluate", "metrics.json")):
+    for result in read_results(by_age(finished(runs / "evaluate", "metrics.json"))):
         by_dataset.setdefault(result.config["dataset"]["name"], []).append(result)
     for dataset, results in by_dataset.items():
         numbers = {result.directory.name: evaluation(result) for result in results}
         save(f"results/{dataset}", numbers, result_table(dataset, results))
 
 
-def finished(folder: Path, name: str) -> list[Path]:
-    """Directories in the order of making, so that of two with one name the later counts."""
-    found = [path.parent for path in folder.glob(f"*/{name}") if path.parent.suffix != ".partial"]
-    return sorted(found, key=lambda path: path.stat().st_mtime)
+def by_age(directories: Iterable[Path]) -> list[Path]:
+    """In the order of making, so that of two with one name the later counts."""
+    return sorted(directories, key=lambda path: path.stat().st_mtime)
 
 
 def save(name: str, numbers: dict[str, Any], page: str) -> None:

@@ -18,11 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 
 from ctrlrec import provenance
-from ctrlrec.__main__ import conf_directory
-from ctrlrec.config import Config, validate
+from ctrlrec.config import Config, compose
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.teacher.ranker import Ranker, ranks_of
@@ -35,8 +33,7 @@ RULES = ("history", "nothing")  # what is excluded from the candidates
 
 
 def settings(name: str) -> Config:
-    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
-        return validate(compose("config", [f"teacher={name}", "budget=paper", *HARDWARE]))
+    return compose(f"teacher={name}", "budget=paper", *HARDWARE)
 
 
 def ranks(ranker: Ranker, sequences: Sequences, split: str) -> dict[str, list[int]]:

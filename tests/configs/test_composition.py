@@ -2,12 +2,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from compose import CONF, composed, differing, flat, valid
+from composing import composed, differing, flat
 from omegaconf import MISSING
 from omegaconf.errors import ReadonlyConfigError
 
-from ctrlrec.config import Config, known_keys
+from ctrlrec.config import Config, compose, conf_directory, known_keys
 
+CONF = conf_directory()
 FILES = sorted(CONF.rglob("*.yaml"))
 CHOICES = [
     (path.parent.name, path.stem) for path in FILES if path.parent != CONF and not path.is_relative_to(CONF / "hydra")
@@ -24,9 +25,9 @@ def test_every_choice_composes_and_validates(group: str, choice: str) -> None:
     needed = ["model.path=folder"] if (group, choice) == ("model", "hf") else []
     needed += ["variant=v2"] if group == "model" else []  # not every backbone goes through RL
     if group == "experiment":
-        valid(f"experiment={choice}")
+        compose(f"experiment={choice}")
         return
-    section = getattr(valid(f"{group}={choice}", *needed), group)
+    section = getattr(compose(f"{group}={choice}", *needed), group)
     if hasattr(section, "name") and group != "teacher":  # two sizes of one teacher share its name
         assert section.name == choice
 
@@ -37,13 +38,13 @@ def test_every_choice_composes_and_validates(group: str, choice: str) -> None:
     [("llama_mini", "demo"), ("llama_mini", "small"), ("smollm2_135m", "demo"), ("llama2_7b_chat", "paper")],
 )
 def test_every_row_composes_with_backbones_and_budgets(variant: str, model: str, budget: str) -> None:
-    config = valid(f"variant={variant}", f"model={model}", f"budget={budget}")
+    config = compose(f"variant={variant}", f"model={model}", f"budget={budget}")
     assert (config.variant.name, config.model.name, config.budget.name) == (variant, model, budget)
 
 
 def test_flan_t5_is_a_backbone_of_the_rows_without_rl() -> None:
     for variant in ("zero_shot", "palr", "instructrec", "v1", "v2"):
-        assert valid("model=flan_t5_xl", f"variant={variant}").model.kind == "encoder_decoder"
+        assert compose("model=flan_t5_xl", f"variant={variant}").model.kind == "encoder_decoder"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_the_schema_has_no_defaults_of_its_own() -> None:
 
 def test_a_validated_configuration_is_frozen() -> None:
     with pytest.raises(ReadonlyConfigError):
-        valid().rl.iterations = 3
+        compose().rl.iterations = 3
 
 
 def test_the_papers_numbers_are_the_defaults_of_the_paper_budget() -> None:

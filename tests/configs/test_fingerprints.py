@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from compose import valid
 
-from ctrlrec.config import Config
+from ctrlrec.config import Config, compose
 from ctrlrec.stages import planned, requested
 
 
@@ -15,7 +14,7 @@ def row(tmp_path: Path):
     """Composes a row over a small data set, which the data stage's settings digest."""
     (tmp_path / "interactions.csv").write_text("user,item,timestamp\nu,i,1\n")
     (tmp_path / "items.jsonl").write_text('{"item": "i", "title": "t", "categories": ["c"]}\n')
-    return lambda *overrides: valid("dataset=records", f"dataset.path={tmp_path}", *overrides)
+    return lambda *overrides: compose("dataset=records", f"dataset.path={tmp_path}", *overrides)
 
 
 def changed(before: Config, after: Config) -> set[str]:

@@ -5,11 +5,11 @@ import shlex
 from itertools import product
 from pathlib import Path
 
+import hydra
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 
-from ctrlrec.__main__ import conf_directory
-from ctrlrec.config import validate
+from ctrlrec.config import compose, conf_directory
 from ctrlrec.reporting.tables import TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,8 @@ def runs(command: str) -> list[list[str]]:
     words = [word for word in shlex.split(command)[3:] if not word.startswith("-")]
     if "-m" in command.split():
         plain = [word for word in words if "," not in word]
-        params = compose("config", plain, return_hydra_config=True).hydra.sweeper.params or {}
+        with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+            params = hydra.compose("config", plain, return_hydra_config=True).hydra.sweeper.params or {}
         given = {word.split("=", 1)[0] for word in words}
         words += [f"{key}={value}" for key, value in params.items() if key not in given]
     choices = []
@@ -42,16 +43,12 @@ def runs(command: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("command", commands(r"python -m ctrlrec(\s|$)"))
 def test_command_composes(command: str) -> None:
-    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
-        for overrides in runs(command):
-            validate(compose("config", overrides))
+    for overrides in runs(command):
+        compose(*overrides)
 
 
 def test_a_table_of_the_paper_is_one_sweep_over_its_rows() -> None:
-    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
-        rows = {
-            number: [row[-1] for row in runs(f"python -m ctrlrec -m experiment=table{number}")] for number in TABLES
-        }
+    rows = {number: [row[-1] for row in runs(f"python -m ctrlrec -m experiment=table{number}")] for number in TABLES}
     assert rows[2] == ["variant=sasrec", *rows[3]]
     assert rows[3] == [f"variant={name}" for name in ("zero_shot", "instructrec", "palr", "v1", "v2", "v3", "full")]
     assert rows[3] == rows[4] == rows[5]

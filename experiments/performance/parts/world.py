@@ -5,12 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
 
-from ctrlrec import stages
-from ctrlrec.__main__ import conf_directory
-from ctrlrec.config import Config, validate
+from ctrlrec import config, stages
+from ctrlrec.config import Config
 from ctrlrec.provenance import write_text
 
 Sizes = dict[str, Any]
@@ -18,9 +15,7 @@ Sizes = dict[str, Any]
 
 def compose(scratch: Path, *overrides: str) -> Config:
     """A configuration whose results go to the scratch folder."""
-    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
-        fixed = (f"output={scratch}/runs", "logger=csv", "trainer.progress=false")
-        return validate(hydra_compose("config", [*fixed, *overrides]))
+    return config.compose(f"output={scratch}/runs", "logger=csv", "trainer.progress=false", *overrides)
 
 
 def directories(config: Config) -> dict[str, Path]:

@@ -4,10 +4,8 @@ import json
 
 import pytest
 from dataset_files import items, records
-from hydra import compose, initialize_config_dir
 
-from ctrlrec.__main__ import conf_directory
-from ctrlrec.config import validate
+from ctrlrec.config import compose
 from ctrlrec.data import card
 
 ROWS = [(user, f"i{n}", n) for user in "ab" for n in range(4)]
@@ -71,8 +69,7 @@ def test_the_picture_shows_every_user_and_every_category_once(report):
 
 def test_the_papers_datasets_go_by_the_names_and_limits_of_their_configurations():
     for name, printed in card.TABLE_1.items():
-        with initialize_config_dir(str(conf_directory()), version_base="1.3"):
-            dataset = validate(compose("config", [f"dataset={name}"])).dataset
+        dataset = compose(f"dataset={name}").dataset
         assert (dataset.name, dataset.min_user_interactions, dataset.min_item_interactions) == (name, 25, 10)
         users, items_, interactions, sparsity = printed
         assert 1 - interactions / (users * items_) == pytest.approx(sparsity, abs=1e-4)

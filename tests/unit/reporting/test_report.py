@@ -3,11 +3,8 @@ from html.parser import HTMLParser
 
 import pytest
 from evaluations import CATALOGUE, record, write_evaluation
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from ctrlrec.__main__ import conf_directory
-from ctrlrec.config import validate
+from ctrlrec.config import compose
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.metrics import mean_over_seeds, paired_bootstrap, paired_differences
 from ctrlrec.reporting import cases
@@ -19,9 +16,7 @@ from ctrlrec.reporting.report import report
 
 
 def config(root, *overrides):
-    with initialize_config_dir(str(conf_directory().resolve()), version_base="1.3"):
-        composed = compose("config", overrides=[f"output={root}", *overrides])
-    return validate(OmegaConf.create(OmegaConf.to_container(composed, resolve=False)))
+    return compose(f"output={root}", *overrides)
 
 
 @pytest.fixture

@@ -1,23 +1,18 @@
 """Composes the real configuration as the command line does."""
 
-from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+import hydra
+from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from ctrlrec.config import Config, validate
-
-CONF = Path(__file__).resolve().parents[2] / "conf"
+from ctrlrec.config import conf_directory
 
 
 def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides))
-
-
-def valid(*overrides: str) -> Config:
-    return validate(composed(*overrides))
+    """Before it is validated."""
+    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+        return hydra.compose("config", list(overrides))
 
 
 def flat(node: Any) -> dict[str, Any]:
