@@ -1,7 +1,7 @@
 """Each part of the work against what a user would run instead, and against what the machine can do.
 
     make bench
-    python experiments/performance/bench.py --parts sl,decoding --pairs 5
+    python experiments/performance/bench.py --parts sl,decoding,rl:1 --pairs 5
     python experiments/performance/bench.py --quick
 
 Both sides of a part run in fresh processes, A B A B; the ratio of a pair is that of two neighbouring runs. Writes
@@ -38,7 +38,8 @@ def run_side(part: str, side: str, sizes: str, result: Path, scratch: Path) -> N
     module, asked = part_of(part), json.loads(sizes)
     before, started = load(), time.perf_counter()
     made = (module.prepare if side == "prepare" else module.SIDES[side])(scratch, asked) or {}
-    made |= {"process_seconds": time.perf_counter() - started, "peak_bytes": peak_memory(), "load": before}
+    made |= {"process_seconds": time.perf_counter() - started, "peak_bytes": peak_memory(), "load": before,
+             "git_commit": provenance.git_commit()}  # fmt: skip
     provenance.write_text(result, json.dumps(made))
 
 
@@ -120,9 +121,19 @@ def shown(values: dict[str, float] | None, unit: str) -> str:
     return f"{median} ({low} to {high}) {unit}".rstrip()
 
 
+def parts_and_pairs(text: str) -> dict[str, int | None]:
+    """Parts and their numbers of pairs, None where ``--pairs`` decides."""
+    return {name: int(count) if count else None for name, _, count in (word.partition(":") for word in text.split(","))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default=",".join(PARTS), help="of " + ", ".join(PARTS))
+    parser.add_argument(
+        "--parts",
+        type=parts_and_pairs,
+        default=",".join(PARTS),
+        help="of " + ", ".join(PARTS) + "; NAME:PAIRS for one part",
+    )
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: whether it works, not how fast it is")
     parser.add_argument("--scratch", type=Path, default=HERE.parents[1] / "runs" / "benchmark")
@@ -134,10 +145,11 @@ def main() -> None:
     if arguments.side:
         part, side, sizes, result = arguments.side
         return run_side(part, side, sizes, Path(result), scratch)
-    names = arguments.parts.split(",")
+    names = list(arguments.parts)
     if unknown := set(names) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; valid: {', '.join(PARTS)}")
-    parts = {name: measured(name, arguments.quick, arguments.pairs, scratch) for name in names}
+    parts = {name: measured(name, arguments.quick, pairs or arguments.pairs, scratch)
+             for name, pairs in arguments.parts.items()}  # fmt: skip
     flags = [word for word in sys.argv[1:] if word.split("=")[0] not in ("--scratch", "--out")]
     results: dict[str, Any] = {
         "command": shlex.join(["python", "experiments/performance/bench.py", *flags]),
