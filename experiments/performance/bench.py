@@ -150,9 +150,10 @@ def main() -> None:
         parser.error(f"no such part: {', '.join(sorted(unknown))}; valid: {', '.join(PARTS)}")
     parts = {name: measured(name, arguments.quick, pairs or arguments.pairs, scratch)
              for name, pairs in arguments.parts.items()}  # fmt: skip
-    flags = [word for word in sys.argv[1:] if word.split("=")[0] not in ("--scratch", "--out")]
+    measures = [name if pairs is None else f"{name}:{pairs}" for name, pairs in arguments.parts.items()]
+    told = ["--parts", ",".join(measures), "--pairs", str(arguments.pairs), *["--quick"] * arguments.quick]
     results: dict[str, Any] = {
-        "command": shlex.join(["python", "experiments/performance/bench.py", *flags]),
+        "command": shlex.join(["python", "experiments/performance/bench.py", *told]),
         "date": datetime.date.today().isoformat(),
         "git_commit": provenance.git_commit(),
         "quick": arguments.quick,
