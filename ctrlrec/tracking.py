@@ -93,6 +93,11 @@ def prepare_hardware(config: TrainerConfig) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.set_float32_matmul_precision(config.matmul_precision)
+    if config.precision.startswith("bf16") and device(config).type == "cpu" and not native_bfloat16():
+        log.warning(
+            "trainer.precision=%s: this processor has no bfloat16 units, and emulating them takes ten times as long as "
+            "float32 and more; trainer.precision=auto chooses by the hardware", config.precision
+        )  # fmt: skip
     # What these libraries say about themselves at every start would bury what a run has to say.
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")

@@ -87,7 +87,7 @@ def markdown(results: dict[str, Any]) -> str:
         "# Performance",
         "",
         f"`{results['command']}`, commit {results['git_commit']}, {results['date']}, {hardware['cores']} CPU cores "
-        f"({hardware['machine']}), "
+        f"({hardware['machine']}, with{'' if hardware['native_bfloat16'] else 'out'} bfloat16 units), "
         + ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "transformers", "trl", "peft"))
         + ". Median (min to max) over pairs; a ratio above 1 means that this project is ahead. Load says how many "
         "processes wanted a core when a run began: with others beside it, only ratios say something.",
