@@ -12,6 +12,7 @@ import pytest
 import tiny_run
 
 from ctrlrec.provenance import check_files
+from ctrlrec.stages import STAGES
 
 
 def happened(log: Path) -> list[tuple[str, str]]:
@@ -28,7 +29,7 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         while not self.stopped.wait(0.01):
-            for directory in self.output.glob("*/*-????????????"):
+            for directory in (found for stage in STAGES for found in self.output.glob(f"{stage}/*-????????????")):
                 try:
                     assert (directory / "files.json").is_file() and (directory / "provenance.json").is_file()
                     check_files(directory)
