@@ -24,7 +24,9 @@ _FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")  # the others change 
 _BLOCK = 64  # the cache grows by this many positions
 # Steps between two looks at which answers are complete: each look makes a GPU wait, a complete answer costs its steps.
 _PATIENCE = {"cpu": 1}
-_PREFILL = 4096  # most prompt tokens in one forward pass, padding included
+# Most prompt tokens in one forward pass, padding included: prompts come sorted, so that small passes pad little.
+_PREFILL = {"cpu": 1024}
+_FEW_ROWS = 64  # up to which several threads are faster with the rows as columns of a float32 product on a CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,16 @@ def _fused(linears: Sequence[Any], dtype: torch.dtype) -> _Affine:
     return (weights[0] if len(weights) == 1 else torch.cat(weights)), bias
 
 
+def _linear(states: torch.Tensor, affine: _Affine) -> torch.Tensor:
+    """A linear layer (out, in) on states (..., in)."""
+    weight, bias = affine
+    few = states.dim() == 2 and len(states) <= _FEW_ROWS
+    if not few or states.device.type != "cpu" or states.dtype != torch.float32:
+        return functional.linear(states, weight, bias)
+    product = (weight @ states.T).T
+    return product if bias is None else product + bias
+
+
 class _Layer:
     """One block's weights."""
 
@@ -186,20 +198,20 @@ class _Network:
         cos, sin = self.cos[positions].unsqueeze(-2), self.sin[positions].unsqueeze(-2)
         hidden = functional.embedding(ids, self.embedding)
         for number, layer in enumerate(self.layers):
-            states = functional.linear(self._normed(hidden, layer.attention_norm), *layer.qkv)
+            states = _linear(self._normed(hidden, layer.attention_norm), layer.qkv)
             states = states.unflatten(-1, (-1, self.width))
             turned = states[..., : self.heads + self.kv_heads, :].to(cos.dtype)
             turned = torch.addcmul(turned * cos, turned.roll(self.width // 2, -1), sin).to(self.dtype)
             queries, keys = turned.split((self.heads, self.kv_heads), dim=-2)
             mixed = attend(number, queries, keys, states[..., self.heads + self.kv_heads :, :])
-            hidden = hidden + functional.linear(mixed, *layer.out)
-            gate, up = functional.linear(self._normed(hidden, layer.mlp_norm), *layer.gate_up).chunk(2, dim=-1)
-            hidden = hidden + functional.linear(layer.activation(gate) * up, *layer.down)
+            hidden = hidden + _linear(mixed, layer.out)
+            gate, up = _linear(self._normed(hidden, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)
+            hidden = hidden + _linear(layer.activation(gate) * up, layer.down)
         return hidden
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """float32 (..., V) of hidden states (..., H)."""
-        return functional.linear(self._normed(hidden, self.norm), *self.head).float()
+        return _linear(self._normed(hidden, self.norm), self.head).float().contiguous()
 
     def _normed(self, hidden: torch.Tensor, norm: Any) -> torch.Tensor:
         return functional.rms_norm(hidden, norm.weight.shape, norm.weight, norm.variance_epsilon).to(self.dtype)
@@ -271,7 +283,7 @@ class _Batch:
         self._longest = self._steps = 0
 
     def admit(self, places: Sequence[int], prompts: Sequence[Sequence[int]]) -> None:
-        """Read prompts into free rows and give each its first token; equal neighbours are read once."""
+        """Read prompts, longest first, into free rows and give each its first token; equal neighbours are read once."""
         begin = len(self.places)
         self.places += places
         self._longest = max(self._longest, *(len(prompt) for prompt in prompts))
@@ -283,12 +295,14 @@ class _Batch:
                 distinct.append(prompt)
             owner.append(len(distinct) - 1)
         owners = torch.tensor(owner, device=self.network.device)
-        size = max(1, _PREFILL // max(len(prompt) for prompt in distinct))
-        last = []
-        for first in range(0, len(distinct), size):
+        most = _PREFILL.get(self.network.device.type, 4096)
+        last, first = [], 0
+        while first < len(distinct):
+            size = max(1, most // len(distinct[first]))
             here = (owners >= first) & (owners < first + size)
             rows = begin + torch.nonzero(here)[:, 0]
             last.append(self._prefill(distinct[first : first + size], owners[here] - first, rows))
+            first += size
         added = slice(begin, len(self.places))
         self.length[added] = torch.tensor([len(prompt) for prompt in prompts], device=self.network.device)
         self.count[added], self.done[added] = 0, False

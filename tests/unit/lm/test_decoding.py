@@ -74,7 +74,7 @@ def asked(count: int, longest: int = 40) -> list[list[int]]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_greedy_answers_are_those_of_generate(name: str) -> None:
-    model, prompts = made(name), asked(12)
+    model, prompts = made(name), asked(36)  # more rows and, once some have left, fewer than decoding._FEW_ROWS
     # A token that a long answer holds in its middle, so that answers end at different lengths.
     end = max(decode(model, prompts, END, 20), key=lambda answer: len(answer.tokens)).tokens[9]
     expected = generate(model, SimpleNamespace(pad=0, end=end, encoder_decoder=False), prompts, 20, "hf")  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def test_greedy_answers_are_those_of_generate(name: str) -> None:
 def test_prompts_read_in_parts_and_rows_that_wait_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, prompts = made("grouped"), asked(12)
     expected = decode(model, prompts, END, 70)
-    monkeypatch.setattr(decoding, "_PREFILL", 50)
+    monkeypatch.setattr(decoding, "_PREFILL", {"cpu": 50})
     monkeypatch.setattr(decoding, "_BLOCK", 7)
     monkeypatch.setattr(decoding, "_PATIENCE", {})
     assert decode(model, prompts, END, 70, rows=5) == expected
