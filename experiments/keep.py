@@ -1,55 +1,105 @@
-"""Keeps a run's rendered tables beside their commands: ``python experiments/keep.py runs/tables/NAME [FOLDER]``.
+"""Keeps a run's tables beside their commands: ``python experiments/keep.py runs/tables/NAME [FOLDER]``.
 
-Every ``tableN.*`` goes into ``experiments/tableN_*/NAME/``, and with it ``provenance.json``: per row the command,
-commit, hardware, seed and number of users. The paper's numbers go beside them as ``published.md``.
+Tables 2 to 5 go into ``experiments/tableN_*/NAME/`` row by row: ``provenance.json`` there holds each row's numbers and
+the command, commit, hardware, seed and number of users behind them, and the table is rendered from all rows in it. A
+row replaces one of its name and seed; rows that were made elsewhere or earlier stay, so a grid can be made in pieces.
+Other tables and the comparisons are copied as they are. The paper's numbers go beside them as ``published.md``.
 """
 
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.provenance import write_text
+from ctrlrec.reporting.aggregate import Result, aggregate
 from ctrlrec.reporting.render import markdown
-from ctrlrec.reporting.tables import TABLES, build, published_numbers, published_rows
+from ctrlrec.reporting.tables import TABLES, build, in_order, published_numbers, published_rows, write_table
 
 HERE = Path(__file__).parent
+Made = dict[str, Any]  # an entry of rows.json
 
 
 def keep(tables: Path, experiments: Path) -> list[Path]:
-    """Copy the tables of one folder; the folders they went to.
+    """Add the tables of one folder to those kept; the folders they went to.
 
     Raises:
-        CtrlRecError: where the folder holds no table or a row comes from an uncommitted change.
+        CtrlRecError: where the folder holds no table, a row comes from an uncommitted change, or rows of one table
+            would stand on different data or teachers.
     """
-    rows = tables / "rows.json"
-    made = json.loads(rows.read_text(encoding="utf-8")) if rows.exists() else []
-    for row in made:
-        commit = row["git_commit"] or ""
-        if not commit or commit.endswith("-dirty"):
-            raise CtrlRecError(f"{tables}: row {row['row']} was made from '{commit}', no clean commit; run it again")
-        # Where results lay is nobody's business but this machine's.
-        row["command"] = " ".join(word for word in row["command"].split() if not word.startswith(("output=", "cache=")))
-        row["upstream"] = {stage: entry["fingerprint"] for stage, entry in row["upstream"].items()}
-    kept = []
+    path = tables / "rows.json"
+    new = [clean(row, path) for row in (json.loads(path.read_text(encoding="utf-8")) if path.exists() else [])]
+    kept, writes = [], []
     for target in sorted(experiments.glob("table[1-7]_*")):
         number = int(target.name[5])
         files = sorted(tables.glob(f"table{number}.*"))
         if number in TABLES:
             write_text(target / "published.md", published(number))
-        if not files:
-            continue
-        folder = target / tables.name
+        if files:
+            rows = joined(target / tables.name / "provenance.json", new, number) if number in TABLES else new
+            writes.append((number, target / tables.name, rows, files))
+    for number, folder, rows, files in writes:
         folder.mkdir(exist_ok=True)
-        for file in [*files, *(sorted(tables.glob("comparisons.*")) if number in TABLES else [])]:
+        if number in TABLES:
+            render(number, rows, folder)
+            files = sorted(tables.glob("comparisons.*"))
+        for file in files:
             shutil.copyfile(file, folder / file.name)
         if number in (*TABLES, 6):
-            write_text(folder / "provenance.json", json.dumps(made, indent=2) + "\n")
+            write_text(folder / "provenance.json", json.dumps(rows, indent=2) + "\n")
         kept.append(folder)
     if not kept:
         raise CtrlRecError(f"{tables}: no tables there; expected a folder of runs/tables")
     return kept
+
+
+def clean(row: Made, path: Path) -> Made:
+    """A row of ``rows.json`` without the places of files, which are nobody's business but the machine's."""
+    commit = row["git_commit"] or ""
+    if not commit or commit.endswith("-dirty"):
+        raise CtrlRecError(f"{path}: row {row['row']} was made from '{commit}', no clean commit; run it again")
+    command = " ".join(word for word in row["command"].split() if not word.startswith(("output=", "cache=")))
+    upstream = {stage: entry["fingerprint"] for stage, entry in row["upstream"].items()}
+    return row | {"command": command, "upstream": upstream}
+
+
+def joined(path: Path, new: Sequence[Made], number: int) -> list[Made]:
+    """Rows kept in ``path`` with the new ones in place of those of their name and seed, with one table's numbers."""
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    shown = {(column.setting, metric) for column in TABLES[number].columns for metric in column.metrics}
+    rows = {(row["row"], row["seed"]): row for row in kept}
+    for row in new:
+        settings = {
+            setting: {metric: cell for metric, cell in cells.items() if (setting, metric) in shown}
+            for setting, cells in row["settings"].items()
+        }
+        settings = {setting: cells for setting, cells in settings.items() if cells}
+        rows[row["row"], row["seed"]] = row | {"settings": settings}
+    data = {(row["upstream"]["data"], row["confidence"]) for row in rows.values()}
+    teachers = {(row["seed"], row["upstream"]["teacher"]) for row in rows.values()}  # each seed trains its own
+    if len(data) > 1 or len(teachers) > len({seed for seed, _ in teachers}):
+        found = "; ".join(
+            f"{name}, seed {seed}: {row['upstream']['data']}, {row['upstream']['teacher']}, {row['confidence']}"
+            for (name, seed), row in rows.items()
+        )
+        raise CtrlRecError(
+            f"{path}: rows of one table need one data set, teacher (a seed) and confidence, found {found}; keep unlike "
+            "ones in a folder of another name"
+        )
+    places = {name: place for place, (name, _) in enumerate(in_order([(name, {}) for name, _ in rows]))}
+    return sorted(rows.values(), key=lambda row: (places[row["row"]], row["seed"]))
+
+
+def render(number: int, rows: Sequence[Made], folder: Path) -> list[Path]:
+    """Write a table from kept rows; its files."""
+    results = [
+        Result(folder, {"variant": {"name": row["row"]}, "seed": row["seed"]}, row, row["upstream"], 0.0)
+        for row in rows
+    ]
+    return write_table(number, aggregate(results, rows[0]["confidence"]), folder, rows[0]["dataset"])
 
 
 def published(number: int) -> str:

@@ -64,12 +64,19 @@ def tables_folder(config: Config) -> Path:
 
 
 def _made(result: Result) -> dict[str, Any]:
-    """How a row of the tables was made."""
+    """A row of the tables, complete: how it was made, and all its numbers."""
     provenance = json.loads((result.directory / "provenance.json").read_text(encoding="utf-8"))
     kept = ("command", "git_commit", "hardware", "packages", "seed", "wall_seconds", "upstream")
     cells = [cell for metrics in result.metrics["settings"].values() for cell in metrics.values()]
     users = max((cell["n"] for cell in cells), default=0)
-    return {"row": result.name, "n": users, **{key: provenance.get(key) for key in kept}}
+    return {
+        "row": result.name,
+        "dataset": result.config["dataset"]["name"],
+        "confidence": result.config["evaluation"]["confidence"],
+        "n": users,
+        **{key: provenance.get(key) for key in kept},
+        "settings": result.metrics["settings"],
+    }
 
 
 def _curves(evaluation: Path, folder: Path) -> None:

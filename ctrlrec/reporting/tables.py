@@ -248,16 +248,18 @@ def write_tables(rows: Sequence[Row], directory: Path, published: str | None = N
     names = [name for name, _ in rows]
     if len(set(names)) != len(names):
         raise CtrlRecError(f"tables: two rows have one name among {', '.join(sorted(names))}; aggregate seeds first")
+    return [path for number in TABLES for path in write_table(number, rows, directory, published)]
+
+
+def write_table(number: int, rows: Sequence[Row], directory: Path, published: str | None = None) -> list[Path]:
+    """One table of :func:`write_tables`; nothing where no row has a number of it."""
+    grid = build(number, rows, published)
+    if grid is None:
+        return []
     directory.mkdir(parents=True, exist_ok=True)
-    written = []
-    for number in TABLES:
-        grid = build(number, rows, published)
-        if grid is None:
-            continue
-        written += write_grid(grid, directory / f"table{number}")
-        written.append(directory / f"table{number}.csv")
-        write_text(written[-1], comma_separated(number, rows))
-    return written
+    numbers = directory / f"table{number}.csv"
+    write_text(numbers, comma_separated(number, rows))
+    return [*write_grid(grid, directory / f"table{number}"), numbers]
 
 
 def write_grid(grid: Grid, stem: Path) -> list[Path]:

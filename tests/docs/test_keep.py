@@ -3,6 +3,7 @@
 import json
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,21 +14,35 @@ SCRIPT = runpy.run_path(str(ROOT / "experiments" / "keep.py"))
 KEEP = SCRIPT["keep"]
 
 
+def row(name: str = "full", seed: int = 0, hit_rate: float = 0.2, **changes: Any) -> dict[str, Any]:
+    cell = {"value": hit_rate, "low": hit_rate - 0.1, "high": hit_rate + 0.1, "n": 40}
+    return {
+        "row": name, "seed": seed, "dataset": "films", "confidence": 0.95, "n": 40, "git_commit": "0123abc",
+        "hardware": {"cores": 2}, "wall_seconds": 7.0,
+        "command": f"python -m ctrlrec -m experiment=table2 variant={name} output=/somewhere/private",
+        "upstream": {
+            "data": {"directory": "/somewhere/private/data", "fingerprint": "f00"},
+            "teacher": {"directory": "/somewhere/private/teacher", "fingerprint": f"7ea{seed}"},
+        },
+        "settings": {"sequential": {"HR@10": cell, "CorrectCount": cell}, "general": {"MMLU": cell}},
+    } | changes  # fmt: skip
+
+
+def made(tables: Path, *rows: dict[str, Any]) -> Path:
+    """What a run of these rows leaves."""
+    (tables / "rows.json").write_text(json.dumps(rows))
+    return tables
+
+
 @pytest.fixture
 def tables(tmp_path: Path) -> Path:
     folder = tmp_path / "tables" / "films-mini-demo"
     folder.mkdir(parents=True)
-    for name in ("table2.md", "table2.csv", "table6.html", "comparisons.md", "summary.md"):
+    for name in ("table2.md", "table6.html", "comparisons.md", "summary.md"):
         (folder / name).write_text(name)
-    row = {
-        "row": "full", "n": 40, "seed": 0, "git_commit": "0123abc", "hardware": {"cores": 2}, "wall_seconds": 7.0,
-        "command": "python -m ctrlrec -m experiment=table2 output=/somewhere/private",
-        "upstream": {"data": {"directory": "/somewhere/private/data", "fingerprint": "f00"}},
-    }  # fmt: skip
-    (folder / "rows.json").write_text(json.dumps([row]))
     for name in ("table2_sequential", "table3_category", "table6_cases", "teacher"):
         (tmp_path / "experiments" / name).mkdir(parents=True)
-    return folder
+    return made(folder, row())
 
 
 def test_each_table_goes_to_its_folder_with_its_provenance(tables: Path, tmp_path: Path) -> None:
@@ -37,10 +52,16 @@ def test_each_table_goes_to_its_folder_with_its_provenance(tables: Path, tmp_pat
         "table2_sequential/films-mini-demo",
         "table6_cases/films-mini-demo",
     ]
-    assert {path.name for path in kept[0].iterdir()} == {"table2.md", "table2.csv", "comparisons.md", "provenance.json"}
-    (made,) = json.loads((kept[0] / "provenance.json").read_text())
-    assert made["command"] == "python -m ctrlrec -m experiment=table2" and made["upstream"] == {"data": "f00"}
-    assert "private" not in json.dumps(made)
+    rendered = {f"table2{form}" for form in (".md", ".tex", ".html", ".csv")}
+    assert {path.name for path in kept[0].iterdir()} == {*rendered, "comparisons.md", "provenance.json"}
+    assert "| full | 0.2000" in (kept[0] / "table2.md").read_text()
+    (entry,) = json.loads((kept[0] / "provenance.json").read_text())
+    assert entry["command"] == "python -m ctrlrec -m experiment=table2 variant=full"
+    assert entry["upstream"] == {"data": "f00", "teacher": "7ea0"}
+    assert entry["settings"] == {
+        "sequential": {"HR@10": {"value": 0.2, "low": 0.1, "high": 0.30000000000000004, "n": 40}}
+    }
+    assert "private" not in json.dumps(entry)
     printed = (experiments / "table2_sequential" / "published.md").read_text()
     assert "0.1229" in printed and "## Steam" in printed  # SASRec on Movie, Table 2
 
@@ -52,11 +73,44 @@ def test_the_committed_printed_numbers_are_rendered_ones() -> None:
         assert page.read_text(encoding="utf-8") == SCRIPT["published"](int(page.parent.name[5]))
 
 
+def test_a_table_is_joined_from_rows_made_at_different_times(tables: Path, tmp_path: Path) -> None:
+    experiments = tmp_path / "experiments"
+    KEEP(made(tables, row("v2"), row("full", hit_rate=0.3)), experiments)
+    KEEP(made(tables, row("palr"), row("full", hit_rate=0.4)), experiments)  # full anew
+    folder = KEEP(made(tables, row("full", seed=1, hit_rate=0.5)), experiments)[0]
+    entries = json.loads((folder / "provenance.json").read_text())
+    assert [(entry["row"], entry["seed"]) for entry in entries] == [("palr", 0), ("v2", 0), ("full", 0), ("full", 1)]
+    lines = (folder / "table2.md").read_text().splitlines()[4:]
+    assert [line.split(" <sub>")[0] for line in lines] == [
+        "| palr | <ins>0.2000</ins>", "| v2 | <ins>0.2000</ins>", "| full (2 seeds) | **0.4500**",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", ["data", "teacher"])
+def test_rows_of_other_data_or_another_teacher_do_not_join(tables: Path, tmp_path: Path, stage: str) -> None:
+    experiments = tmp_path / "experiments"
+    KEEP(tables, experiments)
+    folder = experiments / "table2_sequential" / "films-mini-demo"
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    other = row("v2")
+    other["upstream"][stage]["fingerprint"] = "0ther"
+    with pytest.raises(CtrlRecError, match=r"provenance\.json: rows of one table need one data set.*v2, seed 0.*0ther"):
+        KEEP(made(tables, other), experiments)
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_committed_tables_are_rendered_from_their_rows(tmp_path: Path) -> None:
+    kept = sorted((ROOT / "experiments").glob("table[2-5]_*/*/provenance.json"))
+    assert len(kept) >= 4
+    for path in kept:
+        number = int(path.parent.parent.name[5])
+        for file in SCRIPT["render"](number, json.loads(path.read_text(encoding="utf-8")), tmp_path):
+            assert file.read_bytes() == (path.parent / file.name).read_bytes(), path.parent / file.name
+
+
 def test_a_row_of_uncommitted_code_is_refused(tables: Path, tmp_path: Path) -> None:
-    path = tables / "rows.json"
-    path.write_text(path.read_text().replace("0123abc", "0123abc-dirty"))
     with pytest.raises(CtrlRecError, match="row full was made from"):
-        KEEP(tables, tmp_path / "experiments")
+        KEEP(made(tables, row(git_commit="0123abc-dirty")), tmp_path / "experiments")
 
 
 def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_a_run_reports_all_finished_rows_that_belong_together(tmp_path, evaluate
     assert printed.index("Did it help?") > printed.index("Table 4 of the paper")
     made = json.loads((folder / "rows.json").read_text())
     assert [(row["row"], row["n"], row["seed"]) for row in made] == [("zero_shot", 4, 0), ("v2", 4, 0), ("full", 4, 0)]
+    assert made[2]["settings"] == json.loads((directory / "metrics.json").read_text())["settings"]
 
 
 def test_seeds_become_one_row(evaluate):
