@@ -5,8 +5,9 @@
     python experiments/performance/bench.py --quick
 
 Both sides of a part run in fresh processes, A B A B; the ratio of a pair is that of two neighbouring runs. Writes
-results.json and results.md beside this file and appends a line to history.jsonl. What was measured stays in the scratch
-folder until the measurement is complete: an interrupted one goes on where it was. Linux only.
+results.json and results.md beside this file and appends a line to history.jsonl. Parts that are not asked for stay on
+the page where hardware and packages are still the same. What was measured stays in the scratch folder until the
+measurement is complete: an interrupted one goes on where it was. Linux only.
 """
 
 import argparse
@@ -51,6 +52,7 @@ def measured(name: str, quick: bool, pairs: int, scratch: Path) -> dict[str, Any
     runs = measure(part, sizes, pairs, scratch)
     return {
         "about": part.__doc__.split("\n")[0],
+        "date": datetime.date.today().isoformat(),
         "sizes": sizes,
         "pairs": pairs,
         "metrics": [compare(metric, runs["ours"], runs.get("peer", [])) for metric in part.METRICS],
@@ -86,7 +88,7 @@ def markdown(results: dict[str, Any]) -> str:
     lines = [
         "# Performance",
         "",
-        f"`{results['command']}`, commit {results['git_commit']}, {results['date']}, {hardware['cores']} CPU cores "
+        f"`make bench`, last `{results['command']}`, {hardware['cores']} CPU cores "
         f"({hardware['machine']}, with{'' if hardware['native_bfloat16'] else 'out'} bfloat16 units), "
         + ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "transformers", "trl", "peft"))
         + ". Median (min to max) over pairs; a ratio above 1 means that this project is ahead. Load says how many "
@@ -102,7 +104,10 @@ def markdown(results: dict[str, Any]) -> str:
             cells = [shown(row["ours"], row["unit"]), shown(row["peer"], row["unit"]), shown(row["ratio"], "")]
             lines.append(f"| {name} | {row['metric'].replace('_', ' ')} | " + " | ".join(cells)
                          + f" | {target} | {part['pairs']} | {part['load']:.1f} |")  # fmt: skip
-    lines += ["", "## The parts", ""] + [f"- **{name}**: {part['about']}" for name, part in results["parts"].items()]
+    lines += ["", "## The parts", ""]
+    for name, part in results["parts"].items():
+        commits = dict.fromkeys(run["git_commit"] or "unknown" for runs in part["runs"].values() for run in runs)
+        lines.append(f"- **{name}**: {part['about']} {part['date']}, commit {', '.join(commits)}.")
     checks = [f"- {name}: {key.replace('_', ' ')}: {value}"
               for name, part in results["parts"].items() for key, value in part["check"].items()]  # fmt: skip
     lines += ["", "## Equality", "", *checks] if checks else []
@@ -119,6 +124,18 @@ def shown(values: dict[str, float] | None, unit: str) -> str:
     scale, unit = (1e9, "GB") if unit == "bytes" else (1, unit)
     median, low, high = (f"{values[key] / scale:,.4g}" for key in ("median", "min", "max"))
     return f"{median} ({low} to {high}) {unit}".rstrip()
+
+
+def kept_parts(path: Path, results: dict[str, Any]) -> dict[str, Any]:
+    """Parts of an earlier page that can stand beside new ones: measured alike, on such hardware, with such packages."""
+    if not path.exists():
+        return {}
+    earlier = json.loads(path.read_text(encoding="utf-8"))
+    changed = [key for key in ("quick", "hardware", "packages") if earlier[key] != results[key]]
+    others = [name for name in earlier["parts"] if name not in results["parts"]]
+    if changed and others:
+        print(f"{', '.join(others)}: left out, for {' and '.join(changed)} changed since they were measured")
+    return {} if changed else earlier["parts"]
 
 
 def parts_and_pairs(text: str) -> dict[str, int | None]:
@@ -161,10 +178,12 @@ def main() -> None:
         "packages": provenance.packages(),
         "peers": (HERE / "peers.txt").read_text(encoding="utf-8").split(),
         "parts": parts,
-        "fractions": fractions(parts),
     }
     kept = arguments.out / "history.jsonl"
     history = [*(provenance.read_jsonl(kept) if kept.exists() else []), history_line(results)]
+    known = kept_parts(arguments.out / "results.json", results) | parts
+    results["parts"] = {name: known[name] for name in PARTS if name in known}
+    results["fractions"] = fractions(results["parts"])
     better = {f"{name}/{metric.key}": metric.more for name in names for metric in part_of(name).METRICS
               if "peer" not in part_of(name).SIDES}  # fmt: skip
     results["regressions"] = regressions(history, better)
