@@ -1,5 +1,6 @@
-"""Ratios and history of the benchmark suite."""
+"""Ratios, history and the page of the benchmark suite."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments" / "performance"))
 
+from bench import kept_parts
 from measuring import Metric, compare, history_line, regressions
 
 
@@ -48,3 +50,15 @@ def test_of_seconds_less_is_better_and_a_first_measurement_has_nothing_to_fall_b
     assert "start" in regressions([line(start=2.0), line(start=4.0)], {"start": False})
     assert not regressions([line(start=2.0), line(start=1.0)], {"start": False})
     assert not regressions([line(sl=2.0)], {})
+
+
+def test_parts_measured_earlier_stay_beside_new_ones_only_where_they_can_be_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path, now = tmp_path / "results.json", {"quick": False, "hardware": {"cores": 2}, "packages": {"torch": "2"}}
+    assert kept_parts(path, now | {"parts": {}}) == {}
+    path.write_text(json.dumps(now | {"parts": {"sl": {"pairs": 3}, "rl": {"pairs": 1}}}))
+    assert set(kept_parts(path, now | {"parts": {"rl": {}}})) == {"sl", "rl"}
+    assert not capsys.readouterr().out
+    assert kept_parts(path, now | {"packages": {"torch": "3"}, "parts": {"rl": {}}}) == {}
+    assert "sl: left out, for packages changed" in capsys.readouterr().out
