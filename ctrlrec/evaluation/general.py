@@ -6,6 +6,7 @@ Its extra is optional: ``pip install ctrlrec[lm-eval]``.
 
 import csv
 import hashlib
+import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -187,7 +188,8 @@ def read_gsm8k(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(_text(path).splitlines(keepends=True))
+    # Not splitlines: questions hold other line separators of Unicode.
+    reader = csv.reader(io.StringIO(_text(path)))
     for fields in reader:
         if fields:
             yield reader.line_num, fields
