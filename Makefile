@@ -3,9 +3,6 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 PIP = $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
-# glibc would give large tensors back to the system at every step; other systems ignore these.
-export MALLOC_TRIM_THRESHOLD_ = 4000000000
-export MALLOC_MMAP_THRESHOLD_ = 4000000000
 
 .PHONY: help setup setup-dev demo ablation bench test test-slow lint type clean
 
