@@ -15,7 +15,10 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.general import exams, general_scores, read_gsm8k, read_mmlu, source_digest
 from ctrlrec.lm.chat_format import ChatFormat
 
-QUESTIONS = [(f"What is\x85{n} plus\u2028{n}, roughly?", [str(2 * n), str(n), "none", 'a, "b"\nc'], n % 4) for n in range(14)]
+# Other line separators of Unicode stand in questions and choices, as in the published files.
+QUESTIONS = [
+    (f"What is {n} plus {n}, roughly?", [str(2 * n), str(n), "no\x85\u2028ne", 'a, "b"\nc'], n % 4) for n in range(14)
+]
 
 
 def write_mmlu(folder: Path, subject: str, header: bool) -> Path:
