@@ -7,6 +7,8 @@ Other tables and the comparisons are copied as they are. The paper's numbers go 
 """
 
 import json
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -61,7 +63,8 @@ def clean(row: Made, path: Path) -> Made:
     commit = row["git_commit"] or ""
     if not commit or commit.endswith("-dirty"):
         raise CtrlRecError(f"{path}: row {row['row']} was made from '{commit}', no clean commit; run it again")
-    command = " ".join(word for word in row["command"].split() if not word.startswith(("output=", "cache=")))
+    words = [word for word in shlex.split(row["command"]) if not word.startswith(("output=", "cache="))]
+    command = shlex.join(re.sub(r"=[/~].*/", "=path/to/", word) for word in words)
     upstream = {stage: entry["fingerprint"] for stage, entry in row["upstream"].items()}
     return row | {"command": command, "upstream": upstream}
 

@@ -184,9 +184,11 @@ def build(number: int, rows: Sequence[Row], published: str | None = None) -> Gri
         for column in filled:
             heads.append(column.head)
             columns.append(_cells(column, everyone, competes))
-        sizes = [next((cell for column in filled if (cell := column.cell(metrics))), {}) for _, metrics in everyone]
         heads.append("n")
-        columns.append([Cell(str(cell["n"]) if "n" in cell else "") for cell in sizes])
+        sizes = [
+            [cell["n"] for column in filled if "n" in (cell := column.cell(metrics) or {})] for _, metrics in everyone
+        ]
+        columns.append([Cell(" / ".join(map(str, dict.fromkeys(counts)))) for counts in sizes])  # MMLU / GSM8K
         groups.append((title, len(filled) + 1))
     return Grid(
         caption=f"{table.caption}: Table {number} of the paper. In brackets the interval over n users.",

@@ -19,7 +19,8 @@ def row(name: str = "full", seed: int = 0, hit_rate: float = 0.2, **changes: Any
     return {
         "row": name, "seed": seed, "dataset": "films", "confidence": 0.95, "n": 40, "git_commit": "0123abc",
         "hardware": {"cores": 2}, "wall_seconds": 7.0,
-        "command": f"python -m ctrlrec -m experiment=table2 variant={name} output=/somewhere/private",
+        "command": f"python -m ctrlrec -m experiment=table2 variant={name} output=/somewhere/private "
+        "general.mmlu=/somewhere/private/mmlu",
         "upstream": {
             "data": {"directory": "/somewhere/private/data", "fingerprint": "f00"},
             "teacher": {"directory": "/somewhere/private/teacher", "fingerprint": f"7ea{seed}"},
@@ -56,7 +57,7 @@ def test_each_table_goes_to_its_folder_with_its_provenance(tables: Path, tmp_pat
     assert {path.name for path in kept[0].iterdir()} == {*rendered, "comparisons.md", "provenance.json"}
     assert "| full | 0.2000" in (kept[0] / "table2.md").read_text()
     (entry,) = json.loads((kept[0] / "provenance.json").read_text())
-    assert entry["command"] == "python -m ctrlrec -m experiment=table2 variant=full"
+    assert entry["command"] == "python -m ctrlrec -m experiment=table2 variant=full general.mmlu=path/to/mmlu"
     assert entry["upstream"] == {"data": "f00", "teacher": "7ea0"}
     assert entry["settings"] == {
         "sequential": {"HR@10": {"value": 0.2, "low": 0.1, "high": 0.30000000000000004, "n": 40}}

@@ -48,6 +48,14 @@ def test_rows_stand_as_in_the_paper():
     ]  # fmt: skip
 
 
+def test_a_group_says_over_how_many_each_of_its_numbers_is():
+    row = metrics()
+    row["settings"]["general"] = {"MMLU": cell(0.3, n=114), "GSM8K": cell(0.1, n=2)}
+    grid = tables.build(5, [("full", row), ("v2", metrics())])
+    counts = [at for at, head in enumerate(grid.heads) if head == "n"]
+    assert [[cells[at].value for at in counts] for _, cells in grid.rows] == [["7", "7", ""], ["7", "7", "114 / 2"]]
+
+
 def test_markdown_of_table_3():
     text = render.markdown(tables.build(3, [("full", metrics(0.1)), ("v2", metrics())]))
     assert text.splitlines()[2:] == [
