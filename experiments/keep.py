@@ -72,7 +72,7 @@ def clean(row: Made, path: Path) -> Made:
 def joined(path: Path, new: Sequence[Made], number: int) -> list[Made]:
     """Rows kept in ``path`` with the new ones in place of those of their name and seed, with one table's numbers."""
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    shown = {(column.setting, metric) for column in TABLES[number].columns for metric in column.metrics}
+    shown = {(column.setting, metric) for column, metric in TABLES[number].numbers}
     rows = {(row["row"], row["seed"]): row for row in kept}
     for row in new:
         settings = {

@@ -69,6 +69,11 @@ class Table:
         """All columns from left to right."""
         return [column for _, columns in self.groups for column in columns]
 
+    @property
+    def numbers(self) -> list[tuple[Column, str]]:
+        """Each column with each of its metrics, from left to right."""
+        return [(column, metric) for column in self.columns for metric in column.metrics]
+
 
 def _group(title: str, setting: str, *metrics: str) -> tuple[str, tuple[Column, ...]]:
     return title, tuple(Column(setting, metric) for metric in metrics)
@@ -147,11 +152,10 @@ def published_rows(number: int, dataset: str) -> list[Row]:
     """
     dataset = dataset.removeprefix("amazon_")
     printed = {name.lower(): rows for name, rows in published_numbers(f"table{number}").items()}
-    places = [(column, metric) for column in TABLES[number].columns for metric in column.metrics]
     found: list[Row] = []
     for name, values in printed.get(dataset.lower(), {}).items():
         settings: dict[str, dict[str, dict[str, float]]] = {}
-        for (column, metric), value in zip(places, values, strict=True):
+        for (column, metric), value in zip(TABLES[number].numbers, values, strict=True):
             if value is not None:
                 unit = 1 if metric.startswith(_FRACTIONS) else 100
                 settings.setdefault(column.setting, {})[metric] = {"value": value / unit}
@@ -222,7 +226,7 @@ def _cells(column: Column, rows: Sequence[Row], competes: Sequence[bool]) -> lis
 
 def comma_separated(number: int, rows: Sequence[Row]) -> str:
     """A table's numbers in full, as fractions: value, low, high and n of every metric, one line a row."""
-    columns = [(column, metric) for column in TABLES[number].columns for metric in column.metrics]
+    columns = TABLES[number].numbers
     parts = ("value", "low", "high", "n")
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
