@@ -16,6 +16,7 @@ from measuring import Metric
 from parts import world
 
 ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "experiments" / "teacher"))
 METRICS = (
     Metric("seconds_an_epoch", "s", more=False),
     Metric("seconds_to_best", "s", more=False),
@@ -39,6 +40,7 @@ def configured(scratch: Path, sizes: world.Sizes) -> Any:
 
 
 def ours(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
+    from compare import ranks
     from pytorch_lightning.callbacks import Callback
 
     from ctrlrec.config import typed
@@ -47,9 +49,6 @@ def ours(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
     from ctrlrec.teacher.ranker import Ranker
     from ctrlrec.teacher.train import train_teacher
     from ctrlrec.tracking import prepare_hardware
-
-    sys.path.insert(0, str(ROOT / "experiments" / "teacher"))
-    from compare import ranks
 
     config = configured(scratch, sizes)
     data = world.directories(config)["data"]
@@ -69,7 +68,7 @@ def ours(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
             now = time.monotonic()
             score = float(trainer.callback_metrics["validation/NDCG@10"])
             validation.append((now - started - self.stopped, score))
-            test.append(ndcg(ranks(Ranker(module.model), sequences, "test")["nothing"]))
+            test.append(mean(ranks(Ranker(module.model), sequences, "test")["nothing"], "NDCG@10"))
             module.train()
             self.stopped += time.monotonic() - now  # nobody who trains a teacher looks at the test items
 
@@ -93,6 +92,13 @@ def recbole(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
     return summarised(made["validation"], made["ranks"]["test"]["nothing"])
 
 
+def mean(places: list[int], metric: str) -> float:
+    """HR@K or NDCG@K over users from 0-based ranks."""
+    from compare import per_user
+
+    return float(per_user(places, metric).mean())
+
+
 def summarised(validation: Any, ranks: list[int]) -> dict[str, Any]:
     """Figures of one training from its (seconds since the start, validation NDCG@10) and its test ranks."""
     seconds, scores = zip(*validation, strict=True)
@@ -102,16 +108,10 @@ def summarised(validation: Any, ranks: list[int]) -> dict[str, Any]:
         "seconds_an_epoch": seconds[-1] / len(validation),
         "seconds_to_best": seconds[int(np.argmax(scores))],
         "validation_ndcg": max(scores),
-        "test_ndcg": ndcg(ranks),
-        "test_hr": float((np.asarray(ranks) < 10).mean()),
+        "test_ndcg": mean(ranks, "NDCG@10"),
+        "test_hr": mean(ranks, "HR@10"),
         "validation": [[round(when, 3), round(score, 5)] for when, score in validation],
     }
-
-
-def ndcg(ranks: list[int]) -> float:
-    """NDCG@10 of 0-based ranks."""
-    places = np.asarray(ranks)
-    return float(np.where(places < 10, 1 / np.log2(places + 2), 0).mean())
 
 
 def check(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
