@@ -95,10 +95,11 @@ def prepare_hardware(config: TrainerConfig) -> None:
     """Threads, memory and matrix-product precision of this process."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    if device(config).type == "cpu":
+    on_cpu = device(config).type == "cpu"
+    if on_cpu:
         keep_freed_memory()
     torch.set_float32_matmul_precision(config.matmul_precision)
-    if config.precision.startswith("bf16") and device(config).type == "cpu" and not native_bfloat16():
+    if config.precision.startswith("bf16") and on_cpu and not native_bfloat16():
         log.warning(
             "trainer.precision=%s: this processor has no bfloat16 units, and emulating them takes ten times as long as "
             "float32 and more; trainer.precision=auto chooses by the hardware", config.precision
