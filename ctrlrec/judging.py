@@ -22,7 +22,7 @@ class Judgement:
 
     Attributes:
         instruction: what was asked.
-        items: catalogue index, None for a title that is not in the catalogue (or not among the candidates).
+        items: catalogue index, None for a title that is not in the catalogue; also of a title that was no candidate.
         illegal: why an item is illegal, None for a legal one (spec section 5).
         inside: whether the item is in the category asked about.
         ranks: the teacher's 0-based rank; None where no item or an item of the history.
@@ -47,13 +47,19 @@ class Judgement:
         return sum(not inside for inside, illegal in zip(self.inside, self.illegal, strict=True) if illegal is None)
 
 
-def legality(items: Sequence[int | None], history: Sequence[int], item_count: int) -> tuple[Illegal | None, ...]:
-    """Why each written item is illegal; the first reason of nonexistent, repeat, history, excess counts."""
+def legality(
+    items: Sequence[int | None], history: Sequence[int], item_count: int, candidates: Sequence[int] | None = None
+) -> tuple[Illegal | None, ...]:
+    """Why each written item is illegal; the first reason of nonexistent, repeat, history, excess counts.
+
+    Where there are candidates, nothing else exists.
+    """
+    offered = None if candidates is None else set(candidates)
     shown, seen = set(history), set[int | None]()
     reasons: list[Illegal | None] = []
     for position, item in enumerate(items):
         reason: Illegal | None = None
-        if item is None:
+        if item is None or (offered is not None and item not in offered):
             reason = "nonexistent"
         elif item in seen:
             reason = "repeat"
@@ -77,13 +83,7 @@ def judge(
         catalogue: titles and categories.
         ranker: the teacher.
     """
-    resolved = []
-    for instruction, titles in zip(instructions, answers, strict=True):
-        items = [catalogue.title_index.get(title) for title in titles]
-        if instruction.candidates is not None:
-            offered = set(instruction.candidates)
-            items = [item if item in offered else None for item in items]
-        resolved.append(items)
+    resolved = [[catalogue.title_index.get(title) for title in titles] for titles in answers]
     ranks = ranker.ranks([instruction.history for instruction in instructions], resolved)
     judgements = []
     for instruction, items, places in zip(instructions, resolved, ranks, strict=True):
@@ -95,7 +95,7 @@ def judge(
             Judgement(
                 instruction,
                 tuple(items),
-                legality(items, instruction.history, instruction.item_count),
+                legality(items, instruction.history, instruction.item_count, instruction.candidates),
                 tuple(row is not None and item is not None and bool(row[item]) for item in items),
                 tuple(places),
                 size,

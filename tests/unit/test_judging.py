@@ -71,7 +71,8 @@ def test_only_candidates_exist_where_candidates_are_given(
     asked = dataclasses.replace(asked, candidates=(0, 5))
     (judgement,) = judge([asked], [[catalogue.titles[item] for item in (0, 9, 5)]], catalogue, ranker)
     assert judgement.illegal == (None, "nonexistent", None)
-    assert judgement.items == (0, None, 5)
+    assert judgement.items == (0, 9, 5)  # which item it is, and its rank, are facts all the same
+    assert None not in judgement.ranks
 
 
 def test_a_batch_is_judged_like_its_parts(asked: Instruction, catalogue: Catalogue, ranker: Ranker) -> None:
