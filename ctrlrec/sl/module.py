@@ -71,6 +71,10 @@ class SupervisedModule(pl.LightningModule):
         """Lightning epochs of the whole schedule."""
         return -(-self.total_steps // self.steps_per_interval)
 
+    def on_train_epoch_start(self) -> None:
+        """Make a backbone's dropout a function of seed and interval."""
+        torch.manual_seed(processes.own_seed(self.stream.builder.seed, self.current_epoch))
+
     def train_dataloader(self) -> DataLoader:
         """The steps of the current validation interval."""
         begin = self.current_epoch * self.steps_per_interval

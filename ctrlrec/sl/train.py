@@ -39,11 +39,21 @@ def fine_tune(
         builder: gives the instructions of every epoch and the validation set.
         directory: where checkpoints and the result go; a checkpoint found there is gone on from.
         loggers: of this stage.
+
+    Raises:
+        CtrlRecError: where all of the weights are to be trained in less than float32, a process would be without a
+            sample, or the validation loss is not finite.
     """
     settings = config.sl
+    if settings.trainable == Trainable.full and model.dtype != torch.float32:
+        raise CtrlRecError(
+            f"sl.trainable=full: steps of sl.learning_rate={settings.learning_rate:g} would be lost in weights of "
+            f"{model.dtype}; set model.dtype=float32, or sl.trainable=lora"
+        )
     if not chat_format.encoder_decoder:
         check_head(model)
     base, layout = sample_weights(model), _layout(model, chat_format)
+    model.train()  # for a backbone with dropout: it was loaded ready to answer
     if config.trainer.strategy in SHARING_OUT:
         if settings.batch_size < processes.count():
             raise CtrlRecError(
@@ -88,7 +98,8 @@ def fine_tune(
         log_every_n_steps=1,
     )
     train(fit, module, checkpoints)
-    if not math.isfinite(float(fit.callback_metrics.get("validation/loss", math.nan))):
+    # Of the checkpoint, and not of this attempt: one that was killed behind its last step has nothing left to validate.
+    if best.best_model_score is None or not math.isfinite(best.best_model_score):
         raise CtrlRecError("the validation loss is not finite: lower sl.learning_rate")
     state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
     module.cpu()
