@@ -127,7 +127,7 @@ def keep_freed_memory() -> None:
 def precision(config: TrainerConfig) -> str:
     """``trainer.precision``; auto is bf16-mixed where the hardware multiplies bfloat16 natively, 32-true elsewhere.
 
-    Weights and optimiser states stay in float32 either way.
+    Trained weights and optimiser states are float32 either way; frozen ones are as ``model.dtype`` says.
     """
     if config.precision != "auto":
         return config.precision
@@ -145,9 +145,7 @@ def device(config: TrainerConfig) -> torch.device:
 
 def autocast(config: TrainerConfig) -> torch.autocast:
     """The trainer's precision outside a trainer: evaluation multiplies as training does."""
-    settled = precision(config)
-    dtype = torch.float16 if settled.startswith("16") else torch.bfloat16
-    return torch.autocast(device(config).type, dtype, enabled=not settled.startswith("32"))
+    return torch.autocast(device(config).type, torch.bfloat16, enabled=precision(config) == "bf16-mixed")
 
 
 class ProgressLines(Callback):

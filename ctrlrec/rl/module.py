@@ -393,7 +393,9 @@ class PPOModule(pl.LightningModule):
         """V of the state before each generated token; (b, T), zero on padding."""
         with using(self.model, CRITIC):
             hidden = self._states(experience, rows)
-            return self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1) * experience.mask[rows]
+            # Returns of some tens would be rounded to quarters in bfloat16.
+            with torch.autocast(hidden.device.type, enabled=False):
+                return self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1) * experience.mask[rows]
 
     def _states(self, experience: Experience, rows: torch.Tensor) -> torch.Tensor:
         """Hidden states that predict the generated tokens, (b, T, H): those one place before them."""
