@@ -66,6 +66,13 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
+def how_made(directory: Path) -> dict[str, Any]:
+    """What a published number carries of the ``provenance.json`` of a finished result."""
+    made = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))
+    kept = ("command", "git_commit", "hardware", "packages", "seed", "wall_seconds", "upstream")
+    return {key: made.get(key) for key in kept}
+
+
 def made_from(directory: Path, upstream: Mapping[str, Any]) -> dict[str, Path]:
     """The directories by stage that a finished result was made from.
 

@@ -3,9 +3,11 @@
 Tables 2 to 5 go into ``experiments/tableN_*/NAME/`` row by row: ``provenance.json`` there holds each row's numbers and
 the command, commit, hardware, seed and number of users behind them, and the table is rendered from all rows in it. A
 row replaces one of its name and seed; rows that were made elsewhere or earlier stay, so a grid can be made in pieces.
-Other tables and the comparisons are copied as they are. The paper's numbers go beside them as ``published.md``.
+Comparisons need the answers of both rows, so those of a run are copied and named after its seeds. Other tables are
+copied as they are. The paper's numbers go beside them as ``published.md``.
 """
 
+import itertools
 import json
 import re
 import shlex
@@ -17,7 +19,7 @@ from typing import Any
 
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.provenance import write_text
-from ctrlrec.reporting.aggregate import Result, aggregate
+from ctrlrec.reporting.aggregate import OWN_BACKBONE, Result, aggregate
 from ctrlrec.reporting.render import markdown
 from ctrlrec.reporting.tables import TABLES, build, in_order, published_numbers, published_rows, write_table
 
@@ -30,7 +32,7 @@ def keep(tables: Path, experiments: Path) -> list[Path]:
 
     Raises:
         CtrlRecError: where the folder holds no table, a row comes from an uncommitted change, or rows of one table
-            would stand on different data or teachers.
+            would stand on different data or teachers, or be made with different settings.
     """
     path = tables / "rows.json"
     new = [clean(row, path) for row in (json.loads(path.read_text(encoding="utf-8")) if path.exists() else [])]
@@ -41,17 +43,24 @@ def keep(tables: Path, experiments: Path) -> list[Path]:
         if number in TABLES:
             write_text(target / "published.md", published(number))
         if files:
-            rows = joined(target / tables.name / "provenance.json", new, number) if number in TABLES else new
-            writes.append((number, target / tables.name, rows, files))
+            kept_rows = target / tables.name / "provenance.json"
+            made = tables / f"table{number}.json"  # of data and instructions, which are no rows
+            if number in TABLES:
+                rows = joined(kept_rows, new, number)
+            elif made in files:
+                rows = [clean(json.loads(made.read_text(encoding="utf-8")), made)]
+            else:
+                rows = [row | {"settings": {}} for row in new]
+            writes.append((number, target / tables.name, rows, [file for file in files if file != made]))
     for number, folder, rows, files in writes:
         folder.mkdir(exist_ok=True)
         if number in TABLES:
             render(number, rows, folder)
-            files = sorted(tables.glob("comparisons.*"))
-        for file in files:
-            shutil.copyfile(file, folder / file.name)
-        if number in (*TABLES, 6):
-            write_text(folder / "provenance.json", json.dumps(rows, indent=2) + "\n")
+            keep_comparisons(tables, folder, new)
+        else:
+            for file in files:
+                shutil.copyfile(file, folder / file.name)
+        write_text(folder / "provenance.json", json.dumps(rows, indent=2) + "\n")
         kept.append(folder)
     if not kept:
         raise CtrlRecError(f"{tables}: no tables there; expected a folder of runs/tables")
@@ -59,14 +68,24 @@ def keep(tables: Path, experiments: Path) -> list[Path]:
 
 
 def clean(row: Made, path: Path) -> Made:
-    """A row of ``rows.json`` without the places of files, which are nobody's business but the machine's."""
-    commit = row["git_commit"] or ""
-    if not commit or commit.endswith("-dirty"):
-        raise CtrlRecError(f"{path}: row {row['row']} was made from '{commit}', no clean commit; run it again")
+    """How a row or a stage was made, without the places of files, which are nobody's business but the machine's."""
+    name = f"row {row['row']}" if "row" in row else "the table"
+    parts = {name: row} | {f"{name}, {stage}": made for stage, made in row.get("stages", {}).items()}
+    for part, made in parts.items():
+        commit = made["git_commit"]
+        if not commit or commit.endswith("-dirty"):
+            raise CtrlRecError(f"{path}: {part} was made from '{commit}', no clean commit; run it again")
     words = [word for word in shlex.split(row["command"]) if not word.startswith(("output=", "cache="))]
     command = shlex.join(re.sub(r"=[/~].*/", "=path/to/", word) for word in words)
     upstream = {stage: entry["fingerprint"] for stage, entry in row["upstream"].items()}
-    return row | {"command": command, "upstream": upstream}
+    cleaned = row | {"command": command, "upstream": upstream}
+    return cleaned | {"config": _without_places(row["config"])} if "config" in row else cleaned
+
+
+def _without_places(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_places(part) for key, part in value.items()}
+    return re.sub(r"^[/~].*/", "path/to/", value) if isinstance(value, str) else value
 
 
 def joined(path: Path, new: Sequence[Made], number: int) -> list[Made]:
@@ -81,8 +100,16 @@ def joined(path: Path, new: Sequence[Made], number: int) -> list[Made]:
         }
         settings = {setting: cells for setting, cells in settings.items() if cells}
         rows[row["row"], row["seed"]] = row | {"settings": settings}
-    data = {(row["upstream"]["data"], row["confidence"]) for row in rows.values()}
-    teachers = {(row["seed"], row["upstream"]["teacher"]) for row in rows.values()}  # each seed trains its own
+    results = [_result(row, path.parent) for row in rows.values() if "config" in row]  # earlier rows have none
+    for one, other in itertools.combinations(results, 2):
+        if not (one.belongs_with(other.config) or other.belongs_with(one.config)):
+            raise CtrlRecError(
+                f"{path}: rows {one.name}, seed {one.seed}, and {other.name}, seed {other.seed}, were made with "
+                "different settings; keep unlike ones in a folder of another name"
+            )
+    same = [row for (name, _), row in rows.items() if name not in OWN_BACKBONE]
+    data = {(row["upstream"]["data"], row["confidence"]) for row in same}
+    teachers = {(row["seed"], row["upstream"]["teacher"]) for row in same}  # each seed trains its own
     if len(data) > 1 or len(teachers) > len({seed for seed, _ in teachers}):
         found = "; ".join(
             f"{name}, seed {seed}: {row['upstream']['data']}, {row['upstream']['teacher']}, {row['confidence']}"
@@ -96,13 +123,25 @@ def joined(path: Path, new: Sequence[Made], number: int) -> list[Made]:
     return sorted(rows.values(), key=lambda row: (places[row["row"]], row["seed"]))
 
 
+def keep_comparisons(tables: Path, folder: Path, new: Sequence[Made]) -> None:
+    """Copy a run's comparisons, and remove those of rows that its rows replaced."""
+    seeds = {row["seed"] for row in new}
+    for file in folder.glob("comparisons-seed*.*"):
+        if seeds & {int(seed) for seed in file.stem.removeprefix("comparisons-seed").split("-")}:
+            file.unlink()
+    for file in tables.glob("comparisons.*"):
+        shutil.copyfile(file, folder / f"comparisons-seed{'-'.join(map(str, sorted(seeds)))}{file.suffix}")
+
+
 def render(number: int, rows: Sequence[Made], folder: Path) -> list[Path]:
     """Write a table from kept rows; its files."""
-    results = [
-        Result(folder, {"variant": {"name": row["row"]}, "seed": row["seed"]}, row, row["upstream"], 0.0)
-        for row in rows
-    ]
-    return write_table(number, aggregate(results, rows[0]["confidence"]), folder, rows[0]["dataset"])
+    rows_of_table = aggregate([_result(row, folder) for row in rows], rows[0]["confidence"])
+    return write_table(number, rows_of_table, folder, rows[0]["dataset"])
+
+
+def _result(row: Made, folder: Path) -> Result:
+    config = row.get("config", {"variant": {"name": row["row"], "answers_with": "model"}})
+    return Result(folder, config | {"seed": row["seed"]}, row, row["upstream"], 0.0)
 
 
 def published(number: int) -> str:

@@ -15,7 +15,7 @@ from ctrlrec.provenance import check_files, made_from
 from ctrlrec.reporting.tables import Row
 
 _SPEED_ONLY = ("micro_batch_size", "batch_size", "engine", "checkpoint_every")  # the last: of earlier results
-_OWN_BACKBONE = ("instructrec",)  # rows that their papers give a backbone other than the table's
+OWN_BACKBONE = ("instructrec",)  # rows that their papers give a backbone other than the table's
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,10 @@ class Result:
 
     @property
     def name(self) -> str:
-        """The table row it belongs to."""
-        return self.config["variant"]["name"]
+        """The table row it belongs to; each model behind an API has its own."""
+        variant = self.config["variant"]
+        api = self.config["api"]["model"] if variant["answers_with"] == "api" else ""
+        return f"{variant['name']} {api}".strip()
 
     @property
     def seed(self) -> int:
@@ -48,9 +50,26 @@ class Result:
         keys = ["dataset", "teacher", "model", "evaluation", "generation"]
         keys += ["instructions", "sl"] if variant["tasks"] else []
         keys += ["rl", "reward"] if variant["rl"] else []
-        if self.name in _OWN_BACKBONE and self.config["model"]["name"] != config["model"]["name"]:
+        if self.name in OWN_BACKBONE and self.config["model"]["name"] != config["model"]["name"]:
             keys = ["dataset", "teacher", "evaluation"]
+        if variant["answers_with"] == "model" and _server(self.config) != _server(config):
+            return False
+        exams = {_exams(self.config), _exams(config)} if "general" in self.metrics["settings"] else {None}
+        if len(exams - {None}) > 1:
+            return False
         return all(_deciding(self.config, key) == _deciding(config, key) for key in keys)
+
+
+def _server(config: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Who answers for a model of one's own; None where it answers in the process."""
+    return (config["api"]["url"], config["api"]["model"]) if config["generation"]["engine"] == "api" else None
+
+
+def _exams(config: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """How general ability is examined; None where it is not."""
+    general = config["general"]
+    named = general["mmlu"] is not None or general["gsm8k"] is not None
+    return (general["mmlu_shots"], general["gsm8k_shots"], general["limit"]) if named else None
 
 
 def _deciding(config: Mapping[str, Any], section: str) -> dict[str, Any]:
@@ -81,9 +100,9 @@ def read_results(directories: Iterable[Path]) -> list[Result]:
 def comparable(results: Sequence[Result], config: Mapping[str, Any], current: Path) -> list[Result]:
     """The results that belong in one table with a run of ``config``.
 
-    They share data, teacher, backbone and questions, and whatever of the training decides their row is as ``config``
-    says; a row with a backbone of its own shares data, teacher and questions. Of several with one row name and seed
-    (another prompt suffix) ``current`` is taken, else the newest.
+    They share the settings of data, teacher, backbone and questions, and whatever of the training decides their row is
+    as ``config`` says; a row with a backbone of its own shares those of data, teacher and questions. Of several with
+    one row name and seed (another prompt suffix) ``current`` is taken, else the newest.
     """
     chosen: dict[tuple[str, int], Result] = {}
     for result in sorted(results, key=lambda result: (result.directory == current, result.finished)):
@@ -95,8 +114,10 @@ def comparable(results: Sequence[Result], config: Mapping[str, Any], current: Pa
 def aggregate(results: Sequence[Result], confidence: float) -> list[Row]:
     """Rows of a table.
 
-    A row of one seed keeps its intervals over users. A row of several is the mean over seeds with Student's interval,
-    cut to 0..1; its metrics hold ``seeds``, and n remains the number of users.
+    A row of one seed keeps its intervals over users. A row of several is the mean over seeds; its metrics hold
+    ``seeds``, and n remains the number of users. All seeds are asked the same users, so what a sample of users leaves
+    open does not average out: to each side of the mean goes the root of two squares, the mean distance of the seeds'
+    intervals over users, and that of Student's interval over the seeds. The interval is cut to 0..1.
 
     Args:
         results: at most one for a row name and seed.
@@ -129,11 +150,12 @@ def _over_seeds(results: Mapping[int, Result], confidence: float) -> dict[str, A
             if len(cells) < len(every):
                 continue  # a metric that some seed lacks has no mean over the seeds
             values = [cell["value"] for cell in cells]
-            mean, half = fmean(values), quantile * stdev(values) / math.sqrt(len(values))
+            mean, over_seeds = fmean(values), quantile * stdev(values) / math.sqrt(len(values))
+            below, above = (fmean(abs(cell[end] - cell["value"]) for cell in cells) for end in ("low", "high"))
             settings.setdefault(setting, {})[metric] = {
                 "value": mean,
-                "low": max(0.0, mean - half),
-                "high": min(1.0, mean + half),
+                "low": max(0.0, mean - math.hypot(below, over_seeds)),
+                "high": min(1.0, mean + math.hypot(above, over_seeds)),
                 "n": min(cell["n"] for cell in cells),
             }
     return {"settings": settings, "seeds": sorted(results)}

@@ -15,7 +15,7 @@ from ctrlrec.instructions.controls import Instruction, Task
 from ctrlrec.judging import Judgement, legality
 from ctrlrec.provenance import read_jsonl, write_text
 from ctrlrec.reporting.aggregate import Result
-from ctrlrec.reporting.tables import ROW_ORDER
+from ctrlrec.reporting.tables import paper_order
 from ctrlrec.rewards.scheme import SCHEMES
 
 # What an item can be, in the order in which it is said, with the words and the colours of the page.
@@ -73,7 +73,7 @@ def find_cases(results: Sequence[Result], config: CasesConfig) -> list[Case]:
     rows: dict[str, Result] = {}
     for result in sorted(results, key=lambda result: result.seed):
         rows.setdefault(result.name, result)
-    order = sorted(rows, key=lambda name: (ROW_ORDER.index(name) if name in ROW_ORDER else len(ROW_ORDER), name))
+    order = sorted(rows, key=lambda name: (paper_order(name), name))
     found: dict[tuple[str, str], list[tuple[str, dict[str, Any], ShownAnswer]]] = {}
     for name in order:
         result = rows[name]
@@ -103,8 +103,8 @@ def find_cases(results: Sequence[Result], config: CasesConfig) -> list[Case]:
 def judgement_of(record: Mapping[str, Any], task: Task, catalogue: Catalogue) -> Judgement:
     """The judgement of an answer on disk: a line of ``predictions.jsonl`` or of ``rollouts.jsonl``."""
     index, offered = catalogue.title_index, record.get("candidates")
-    known = index if offered is None else {title: index[title] for title in offered}
-    items = tuple(known.get(title) for title in record["titles"])
+    candidates = None if offered is None else tuple(index[title] for title in offered)
+    items = tuple(index.get(title) for title in record["titles"])
     history, category = tuple(index[title] for title in record["history"]), record["category"]
     instruction = Instruction(
         task,
@@ -114,14 +114,14 @@ def judgement_of(record: Mapping[str, Any], task: Task, catalogue: Catalogue) ->
         record["item_count"],
         category,
         record["proportion"],
-        None if offered is None else tuple(index[title] for title in offered),
+        candidates,
         (("user", record.get("prompt", "")),),
     )
     members = catalogue.membership[catalogue.category_index[category]] if category is not None else None
     return Judgement(
         instruction,
         items,
-        legality(items, history, record["item_count"]),
+        legality(items, history, record["item_count"], candidates),
         tuple(members is not None and item is not None and bool(members[item]) for item in items),
         tuple(None if item is None else rank for item, rank in zip(items, record["teacher_rank"], strict=True)),
         0 if members is None else int(members.sum()),

@@ -1,27 +1,29 @@
 """Is one row better than another, and how sure is that: paired bootstrap over the users that both were asked for."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ctrlrec.data.catalogue import Catalogue
-from ctrlrec.evaluation.metrics import Cell as Number
 from ctrlrec.evaluation.metrics import UserScores, mean_over_seeds, paired_differences, summarise
 from ctrlrec.provenance import read_jsonl
 from ctrlrec.reporting.aggregate import Result
 from ctrlrec.reporting.render import Cell, Grid
 from ctrlrec.reporting.summary import lines_of
-from ctrlrec.reporting.tables import Column
+from ctrlrec.reporting.tables import Column, kind, label
 
-# (row, the row it is to be better than): what each step of the method adds, and the nearest baseline of each
-PAIRS = (("v1", "palr"), ("v2", "v1"), ("v3", "v2"), ("full", "v2"), ("full", "v3"), ("full", "palr"))
+# (row, the row it is to be better than): what each step of the method adds, and the whole method against the others
+_STEPS = (("v1", "palr"), ("v2", "v1"), ("v3", "v2"), ("full", "v2"), ("full", "v3"))
+_OTHERS = ("sasrec", "api", "zero_shot", "instructrec", "palr")
+PAIRS = (*_STEPS, *(("full", other) for other in _OTHERS))
 
 
 def comparisons(
     results: Sequence[Result], resamples: int, confidence: float, seed: int
-) -> dict[tuple[str, str], Mapping[str, Mapping[str, Number]]]:
-    """The differences of every pair of :data:`PAIRS` at hand, laid out as the settings of ``metrics.json``.
+) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """The differences of every pair of :data:`PAIRS` at hand, laid out as the rows of a table, with their ``seeds``.
 
     Rows of several seeds are compared seed by seed, the differences of a user are averaged over the seeds, and users
-    are resampled. Only evaluations on one data set and one teacher make a pair.
+    are resampled; seeds are not. Only evaluations on one data set and one teacher make a pair.
 
     Args:
         results: evaluations of one table.
@@ -29,19 +31,19 @@ def comparisons(
         confidence: of the intervals.
         seed: of the resampling.
     """
-    found: dict[tuple[str, str], Mapping[str, Mapping[str, Number]]] = {}
+    found: dict[tuple[str, str], Mapping[str, Any]] = {}
     for better, worse in PAIRS:
-        pairs = [(a, b) for a in results for b in results if (a.name, b.name) == (better, worse) and _same_basis(a, b)]
-        if pairs:
-            parts = [_differences(a, b) for a, b in pairs]
-            scores = mean_over_seeds(parts)
-            found[better, worse] = {
-                name: summarise(users.values, resamples, confidence, seed) for name, users in scores.items()
-            }
+        for other in dict.fromkeys(result.name for result in results if kind(result.name) == worse):
+            pairs = [(a, b) for a in results for b in results if (a.name, b.name) == (better, other)]
+            pairs = [(a, b) for a, b in pairs if _same_basis(a, b)]
+            if pairs:
+                scores = mean_over_seeds([_differences(a, b) for a, b in pairs])
+                settings = {name: summarise(of.values, resamples, confidence, seed) for name, of in scores.items()}
+                found[better, other] = {"settings": settings, "seeds": sorted(a.seed for a, _ in pairs)}
     return found
 
 
-def comparison_grid(found: Mapping[tuple[str, str], Mapping[str, Mapping[str, Number]]]) -> Grid | None:
+def comparison_grid(found: Mapping[tuple[str, str], Mapping[str, Any]]) -> Grid | None:
     """One column a pair, one line a metric of a setting; None without a pair.
 
     The better row's number is bold where the interval of the difference leaves 0 out on the side that is better, and
@@ -49,16 +51,18 @@ def comparison_grid(found: Mapping[tuple[str, str], Mapping[str, Mapping[str, Nu
     """
     if not found:
         return None
-    rows = [("", {"settings": cells}) for cells in found.values()]
+    rows = [(f"{better} - {worse}", metrics) for (better, worse), metrics in found.items()]
+    averaged = any(len(metrics["seeds"]) > 1 for metrics in found.values())
     lines = [
         (labels, tuple(_cell(column, column.cell(metrics)) for _, metrics in rows)) for labels, column in lines_of(rows)
     ]
     return Grid(
         caption="Differences between rows in percentage points, with the interval of a bootstrap over the users that "
-        "both were asked for. Bold: better beyond chance. Underlined: worse beyond chance.",
+        f"both were asked for{', of their means over the seeds' if averaged else ''}. Bold: better beyond chance. "
+        "Underlined: worse beyond chance.",
         labels=("Setting", "Metric"),
         groups=(),
-        heads=tuple(f"{better} - {worse}" for better, worse in found),
+        heads=tuple(map(label, rows)),
         rows=tuple(lines),
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrlrec.data.card import TABLE_1
+from ctrlrec.provenance import how_made, write_text
 from ctrlrec.reporting.render import Cell, Grid
 from ctrlrec.reporting.tables import published_numbers, write_grid
 
@@ -56,7 +57,7 @@ def table_7(dataset: str, counts: Mapping[str, Any]) -> Grid:
 
 
 def write_data_tables(data: Path, instructions: Path, folder: Path) -> None:
-    """Write ``table1.*`` and ``table7.*``.
+    """Write ``table1.*`` and ``table7.*``; ``tableN.json`` says how each was made.
 
     Args:
         data: directory of a finished data stage.
@@ -66,5 +67,6 @@ def write_data_tables(data: Path, instructions: Path, folder: Path) -> None:
     report = json.loads((data / "report.json").read_text(encoding="utf-8"))
     counts = json.loads((instructions / "counts.json").read_text(encoding="utf-8"))
     folder.mkdir(parents=True, exist_ok=True)
-    write_grid(table_1(report), folder / "table1")
-    write_grid(table_7(report["dataset"], counts), folder / "table7")
+    for number, grid, stage in ((1, table_1(report), data), (7, table_7(report["dataset"], counts), instructions)):
+        write_grid(grid, folder / f"table{number}")
+        write_text(folder / f"table{number}.json", json.dumps(how_made(stage), indent=2))

@@ -1,7 +1,10 @@
-"""One grid of cells as Markdown, LaTeX, HTML or for the terminal; text is made inert in each."""
+"""One grid of cells as Markdown, LaTeX, HTML, CSV or for the terminal; text is made inert in each."""
 
+import csv
 import html
-from collections.abc import Callable, Sequence
+import io
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +17,7 @@ from ctrlrec.inert import inert, markdown_text
 
 Mark = Literal["", "best", "second"]
 
+_NUMBER = re.compile(r"[+-]?\d[\d.]*( [(\[][\d+\-., ]+[)\]])*$")
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
@@ -130,6 +134,31 @@ def web(grid: Grid) -> str:
     lines += [row("th", heads), "</thead>", "<tbody>"]
     lines += [row("td", [*map(text, labels), *map(number, cells)]) for labels, cells in grid.rows]
     return "\n".join([*lines, "</tbody>", "</table>"]) + "\n"
+
+
+def spreadsheet(rows: Iterable[Sequence[str | float]]) -> str:
+    """Rows as CSV; a leading sign, which a spreadsheet takes for a formula, is quoted in text that is no number."""
+
+    def text(raw: str | float) -> str | float:
+        if not isinstance(raw, str):
+            return raw
+        found = inert(raw)
+        signed = found.startswith(("=", "+", "-", "@")) and not _NUMBER.match(found)
+        return f"'{found}" if signed else found
+
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([list(map(text, row)) for row in rows])
+    return file.getvalue()
+
+
+def comma_separated(grid: Grid) -> str:
+    """The cells as they are shown, without marks."""
+
+    def number(cell: Cell) -> str:
+        return _cell(cell, str, str, str) if cell.value else ""
+
+    body = [[*labels, *map(number, cells)] for labels, cells in grid.rows]
+    return spreadsheet([[*grid.labels, *grid.full_heads()], *body])
 
 
 def terminal(grid: Grid) -> Group:

@@ -10,7 +10,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from ctrlrec.config import Config, plain
-from ctrlrec.provenance import finished, write_text
+from ctrlrec.provenance import finished, how_made, write_text
 from ctrlrec.reporting import figures, render
 from ctrlrec.reporting.aggregate import Result, aggregate, comparable, read_results
 from ctrlrec.reporting.cases import find_cases, write_cases
@@ -19,6 +19,8 @@ from ctrlrec.reporting.summary import summary
 from ctrlrec.reporting.tables import TABLES, build, write_grid, write_tables
 
 log = logging.getLogger(__name__)
+
+_NOT_DECIDING = ("output", "cache", "hydra", "logger", "trainer", "cases", "stage", "seed")  # of a row's numbers
 
 
 def report(config: Config, directory: Path) -> Path:
@@ -41,15 +43,16 @@ def report(config: Config, directory: Path) -> Path:
         answer = summary(rows)
         found = comparisons(results, evaluation.bootstrap_resamples, evaluation.confidence, config.seed)
         compared = comparison_grid(found)
-        cases = find_cases(results, config.cases)
-        write_tables(rows, folder, published=config.dataset.name)
+        written = write_tables(rows, folder, published=config.dataset.name)
         write_text(folder / "summary.md", render.markdown(answer))
         if compared is not None:
-            write_grid(compared, folder / "comparisons")
-        if cases:
-            write_cases(cases, folder)
+            written += write_grid(compared, folder / "comparisons")
+        for left in {*folder.glob("table[2-5].*"), *folder.glob("comparisons.*")} - set(written):
+            left.unlink()  # of rows that no longer belong here
         write_text(folder / "rows.json", json.dumps([_made(result) for result in results], indent=2))
         _curves(directory, folder)
+        if cases := find_cases(results, config.cases):  # last: it may refuse users who were not asked
+            write_cases(cases, folder)
     console = Console(width=None if sys.stdout.isatty() else 120)  # a file needs no folding at 80
     for grid in (*(build(number, rows) for number in TABLES), answer):
         if grid is not None:
@@ -65,17 +68,21 @@ def tables_folder(config: Config) -> Path:
 
 def _made(result: Result) -> dict[str, Any]:
     """A row of the tables, complete: how it was made, and all its numbers."""
-    provenance = json.loads((result.directory / "provenance.json").read_text(encoding="utf-8"))
-    kept = ("command", "git_commit", "hardware", "packages", "seed", "wall_seconds", "upstream")
-    cells = [cell for metrics in result.metrics["settings"].values() for cell in metrics.values()]
-    users = max((cell["n"] for cell in cells), default=0)
+    settings = result.metrics["settings"]
+    cells = [cell for name, metrics in settings.items() if name != "general" for cell in metrics.values()]
+    stages = {}
+    for stage in result.upstream:
+        made = how_made(result.input(stage))
+        stages[stage] = {key: made[key] for key in ("git_commit", "hardware", "wall_seconds")}
     return {
         "row": result.name,
         "dataset": result.config["dataset"]["name"],
         "confidence": result.config["evaluation"]["confidence"],
-        "n": users,
-        **{key: provenance.get(key) for key in kept},
-        "settings": result.metrics["settings"],
+        "n": max((cell["n"] for cell in cells), default=0),
+        **how_made(result.directory),
+        "stages": stages,
+        "config": {name: section for name, section in result.config.items() if name not in _NOT_DECIDING},
+        "settings": settings,
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ctrlrec.reporting.render import Cell, Grid
-from ctrlrec.reporting.tables import Column, Row, in_order, label, marks
+from ctrlrec.reporting.tables import Column, Row, in_order, label, marks, sizes
 
 _CONTROL = {
     "sequential": (),
@@ -20,16 +20,16 @@ _FORMATTING = ("NonExist@K", "RepeatItem@K", "CorrectCount")
 def summary(rows: Sequence[Row]) -> Grid:
     """A compact grid: one column a row of the tables, one line a metric of a setting, everything in percent.
 
-    ``a (b) ±c``: a is the value, b that of the same model's answer without control, c half the interval's width. The
-    teacher is shown for comparison and not marked: it cannot misspell a title.
+    ``a (b) ±c``: a is the value, b that of the same model's answer without control, c half the interval's width; n, the
+    number of users, behind each line. The teacher is shown for comparison and not marked: it cannot misspell a title.
     """
     ordered = in_order(rows)
     lines = [(labels, _line(column, ordered)) for labels, column in lines_of(ordered)]
     return Grid(
-        caption="Did it help? Percent; a (b) ±c: value, (without control), half the interval over users.",
+        caption="Did it help? Percent; a (b) ±c: value, (without control), half the interval over n users.",
         labels=("Setting", "Metric"),
         groups=(),
-        heads=tuple(label(row) for row in ordered),
+        heads=(*(label(row) for row in ordered), "n"),
         rows=tuple(lines),
     )
 
@@ -60,4 +60,4 @@ def _line(column: Column, rows: Sequence[Row]) -> tuple[Cell, ...]:
         free = column.cell(metrics, f"{column.metric}_free")
         half = f"±{50 * (number['high'] - number['low']):.1f}"
         cells.append(Cell(text, f"{100 * free['value']:.1f}" if free else "", half, mark))
-    return tuple(cells)
+    return (*cells, Cell(sizes(numbers)))

@@ -1,7 +1,5 @@
 """Tables 2 to 5 of the paper from ``metrics.json`` files, as far as the rows at hand go."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -11,7 +9,6 @@ from typing import Any
 import yaml
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.inert import inert
 from ctrlrec.provenance import write_text
 from ctrlrec.reporting import render
 from ctrlrec.reporting.render import Cell, Grid, Mark
@@ -112,9 +109,19 @@ TABLES: Mapping[int, Table] = {
 }
 
 
+def kind(row: str) -> str:
+    """The variant of a row's name, which may say more behind it."""
+    return row.split(" ")[0]
+
+
+def paper_order(row: str) -> int:
+    """Where the paper has a row of this name; others come last."""
+    return ROW_ORDER.index(kind(row)) if kind(row) in ROW_ORDER else len(ROW_ORDER)
+
+
 def in_order(rows: Sequence[Row]) -> list[Row]:
     """Rows as the paper orders them, others behind in the given order."""
-    return sorted(rows, key=lambda row: ROW_ORDER.index(row[0]) if row[0] in ROW_ORDER else len(ROW_ORDER))
+    return sorted(rows, key=lambda row: paper_order(row[0]))
 
 
 def label(row: Row) -> str:
@@ -124,14 +131,14 @@ def label(row: Row) -> str:
 
 
 def marks(shown: Sequence[str | None], falling: bool) -> list[Mark]:
-    """Best and second of the numbers as printed, equals alike; nothing where there is nothing to compare.
+    """Best and second of the numbers as printed, equals alike; nothing where none is better than another.
 
     Args:
         shown: printed numbers; None does not compete.
         falling: whether smaller is better.
     """
     ranking = sorted({float(text) for text in shown if text is not None}, reverse=not falling)
-    if sum(text is not None for text in shown) < 2:
+    if len(ranking) < 2:
         return [""] * len(shown)
     names: dict[float, Mark] = dict(zip(ranking, ("best", "second"), strict=False))  # type: ignore[arg-type]
     return ["" if text is None else names.get(float(text), "") for text in shown]
@@ -178,8 +185,9 @@ def build(number: int, rows: Sequence[Row], published: str | None = None) -> Gri
     if not ours:
         return None
     printed = published_rows(number, published) if published else []
+    several = any(len(metrics.get("seeds", ())) > 1 for _, metrics in ours)
     everyone = [*ours, *((f"{name} (paper)", metrics) for name, metrics in printed)]
-    competes = [index < len(ours) and row[0] not in table.unranked for index, row in enumerate(everyone)]
+    competes = [index < len(ours) and kind(row[0]) not in table.unranked for index, row in enumerate(everyone)]
     groups, heads, columns = [], [], []
     for title, members in table.groups:
         filled = [column for column in members if any(column.cell(metrics) for _, metrics in everyone)]
@@ -189,18 +197,23 @@ def build(number: int, rows: Sequence[Row], published: str | None = None) -> Gri
             heads.append(column.head)
             columns.append(_cells(column, everyone, competes))
         heads.append("n")
-        sizes = [
-            [cell["n"] for column in filled if "n" in (cell := column.cell(metrics) or {})] for _, metrics in everyone
-        ]
-        columns.append([Cell(" / ".join(map(str, dict.fromkeys(counts)))) for counts in sizes])  # MMLU / GSM8K
+        columns.append([Cell(sizes([column.cell(metrics) for column in filled])) for _, metrics in everyone])
         groups.append((title, len(filled) + 1))
+    questions = any(column.setting == "general" and column.cell(row) for column in table.columns for _, row in everyone)
     return Grid(
-        caption=f"{table.caption}: Table {number} of the paper. In brackets the interval over n users.",
+        caption=f"{table.caption}: Table {number} of the paper. In brackets the interval over n users"
+        f"{' (MMLU and GSM8K: questions)' if questions else ''}"
+        f"{'; of a row of several seeds, over these and the seeds' if several else ''}.",
         labels=("Row",),
         groups=tuple(groups) if any(title for title, _ in groups) else (),
         heads=tuple(heads),
         rows=tuple(((label(row),), cells) for row, cells in zip(everyone, zip(*columns, strict=True), strict=True)),
     )
+
+
+def sizes(numbers: Sequence[Mapping[str, float] | None]) -> str:
+    """Over how many users or questions these numbers are, each size once: MMLU / GSM8K."""
+    return " / ".join(dict.fromkeys(str(number["n"]) for number in numbers if number and "n" in number))
 
 
 def _with_numbers(number: int, rows: Sequence[Row]) -> list[Row]:
@@ -228,16 +241,13 @@ def comma_separated(number: int, rows: Sequence[Row]) -> str:
     """A table's numbers in full, as fractions: value, low, high and n of every metric, one line a row."""
     columns = TABLES[number].numbers
     parts = ("value", "low", "high", "n")
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["row", *(f"{column.setting}/{metric}/{part}" for column, metric in columns for part in parts)])
+    lines: list[list[str | float]] = [
+        ["row", *(f"{column.setting}/{metric}/{part}" for column, metric in columns for part in parts)]
+    ]
     for row in _with_numbers(number, rows):
         cells = [column.cell(row[1], metric) or {} for column, metric in columns]
-        name = inert(label(row))
-        # A spreadsheet takes a leading sign for a formula.
-        name = f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
-        writer.writerow([name, *(cell.get(part, "") for cell in cells for part in parts)])
-    return file.getvalue()
+        lines.append([label(row), *(cell.get(part, "") for cell in cells for part in parts)])
+    return render.spreadsheet(lines)
 
 
 def write_tables(rows: Sequence[Row], directory: Path, published: str | None = None) -> list[Path]:
@@ -263,14 +273,19 @@ def write_table(number: int, rows: Sequence[Row], directory: Path, published: st
     if grid is None:
         return []
     directory.mkdir(parents=True, exist_ok=True)
-    numbers = directory / f"table{number}.csv"
-    write_text(numbers, comma_separated(number, rows))
-    return [*write_grid(grid, directory / f"table{number}"), numbers]
+    return write_grid(grid, directory / f"table{number}", comma_separated(number, rows))
 
 
-def write_grid(grid: Grid, stem: Path) -> list[Path]:
-    """Write a table as ``stem.md``, ``.tex`` and ``.html``, each file whole; their paths."""
+def write_grid(grid: Grid, stem: Path, numbers: str | None = None) -> list[Path]:
+    """Write a table as ``stem.md``, ``.tex``, ``.html`` and ``.csv``, each file whole; their paths.
+
+    Args:
+        grid: what is shown.
+        stem: path of the files but for the suffix.
+        numbers: contents of the CSV file where it is to hold more than is shown.
+    """
     forms = {".md": render.markdown(grid), ".tex": render.latex(grid), ".html": render.web(grid)}
+    forms[".csv"] = render.comma_separated(grid) if numbers is None else numbers
     for suffix, text in forms.items():
         write_text(stem.with_name(stem.name + suffix), text)
     return [stem.with_name(stem.name + suffix) for suffix in forms]

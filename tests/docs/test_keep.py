@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ctrlrec.config import compose, plain
 from ctrlrec.errors import CtrlRecError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +26,8 @@ def row(name: str = "full", seed: int = 0, hit_rate: float = 0.2, **changes: Any
             "data": {"directory": "/somewhere/private/data", "fingerprint": "f00"},
             "teacher": {"directory": "/somewhere/private/teacher", "fingerprint": f"7ea{seed}"},
         },
+        "stages": {"data": {"git_commit": "0123abc"}},
+        "config": plain(compose(f"variant={name}", "dataset.path=/somewhere/private/films")),
         "settings": {"sequential": {"HR@10": cell, "CorrectCount": cell}, "general": {"MMLU": cell}},
     } | changes  # fmt: skip
 
@@ -54,7 +57,7 @@ def test_each_table_goes_to_its_folder_with_its_provenance(tables: Path, tmp_pat
         "table6_cases/films-mini-demo",
     ]
     rendered = {f"table2{form}" for form in (".md", ".tex", ".html", ".csv")}
-    assert {path.name for path in kept[0].iterdir()} == {*rendered, "comparisons.md", "provenance.json"}
+    assert {path.name for path in kept[0].iterdir()} == {*rendered, "comparisons-seed0.md", "provenance.json"}
     assert "| full | 0.2000" in (kept[0] / "table2.md").read_text()
     (entry,) = json.loads((kept[0] / "provenance.json").read_text())
     assert entry["command"] == "python -m ctrlrec -m experiment=table2 variant=full general.mmlu=path/to/mmlu"
@@ -62,7 +65,9 @@ def test_each_table_goes_to_its_folder_with_its_provenance(tables: Path, tmp_pat
     assert entry["settings"] == {
         "sequential": {"HR@10": {"value": 0.2, "low": 0.1, "high": 0.30000000000000004, "n": 40}}
     }
-    assert "private" not in json.dumps(entry)
+    assert "private" not in json.dumps(entry) and entry["config"]["dataset"]["path"] == "path/to/films"
+    (case,) = json.loads((kept[1] / "provenance.json").read_text())
+    assert case["git_commit"] == "0123abc" and not case["settings"]
     printed = (experiments / "table2_sequential" / "published.md").read_text()
     assert "0.1229" in printed and "## Steam" in printed  # SASRec on Movie, Table 2
 
@@ -85,6 +90,51 @@ def test_a_table_is_joined_from_rows_made_at_different_times(tables: Path, tmp_p
     assert [line.split(" <sub>")[0] for line in lines] == [
         "| palr | <ins>0.2000</ins>", "| v2 | <ins>0.2000</ins>", "| full (2 seeds) | **0.4500**",
     ]  # fmt: skip
+
+
+def test_comparisons_do_not_outlive_their_rows(tables: Path, tmp_path: Path) -> None:
+    experiments = tmp_path / "experiments"
+
+    def compared() -> list[str]:
+        return sorted(path.name for path in (experiments / "table2_sequential").glob("*/comparisons*"))
+
+    KEEP(made(tables, row("v2"), row("full")), experiments)
+    KEEP(made(tables, row("v2", seed=1), row("full", seed=1)), experiments)
+    assert compared() == ["comparisons-seed0.md", "comparisons-seed1.md"]
+    (tables / "comparisons.md").unlink()
+    KEEP(made(tables, row("v2", seed=1)), experiments)
+    assert compared() == ["comparisons-seed0.md"]
+
+
+def test_rows_of_other_settings_do_not_join(tables: Path, tmp_path: Path) -> None:
+    experiments = tmp_path / "experiments"
+    KEEP(made(tables, row("v2"), row("palr")), experiments)
+    shorter = plain(compose("variant=v2", "sl.max_steps=3"))
+    with pytest.raises(CtrlRecError, match=r"rows .*v2, seed 1.* were made with different settings"):
+        KEEP(made(tables, row("v2", seed=1, config=shorter)), experiments)
+    other_rl = plain(compose("variant=full", "rl.iterations=3", "dataset.path=/elsewhere/films"))
+    KEEP(made(tables, row("full", config=other_rl)), experiments)  # v2 has no RL, and folders differ between machines
+
+
+def test_a_row_with_its_own_backbone_joins(tables: Path, tmp_path: Path) -> None:
+    experiments = tmp_path / "experiments"
+    t5 = compose("variant=instructrec", "model=flan_t5_xl", "dataset.path=/elsewhere/films")
+    other = row("instructrec", config=plain(t5))
+    other["upstream"]["data"]["fingerprint"] = "0f75"  # another tokenizer
+    KEEP(made(tables, row("full")), experiments)
+    folder = KEEP(made(tables, other), experiments)[0]
+    assert "instructrec" in (folder / "table2.md").read_text()
+
+
+def test_a_table_of_the_data_says_how_it_was_made(tables: Path, tmp_path: Path) -> None:
+    (tmp_path / "experiments" / "table1_datasets").mkdir()
+    for suffix in ("md", "csv"):
+        (tables / f"table1.{suffix}").write_text("films")
+    stage = {"git_commit": "0123abc", "command": "python -m ctrlrec output=/private", "upstream": {}}
+    (tables / "table1.json").write_text(json.dumps(stage))
+    folder = KEEP(tables, tmp_path / "experiments")[0]
+    assert {path.name for path in folder.iterdir()} == {"table1.md", "table1.csv", "provenance.json"}
+    assert json.loads((folder / "provenance.json").read_text()) == [stage | {"command": "python -m ctrlrec"}]
 
 
 @pytest.mark.parametrize("stage", ["data", "teacher"])
@@ -112,6 +162,8 @@ def test_committed_tables_are_rendered_from_their_rows(tmp_path: Path) -> None:
 def test_a_row_of_uncommitted_code_is_refused(tables: Path, tmp_path: Path) -> None:
     with pytest.raises(CtrlRecError, match="row full was made from"):
         KEEP(made(tables, row(git_commit="0123abc-dirty")), tmp_path / "experiments")
+    with pytest.raises(CtrlRecError, match=r"row full, sl was made from 'None'"):
+        KEEP(made(tables, row(stages={"sl": {"git_commit": None}})), tmp_path / "experiments")
 
 
 def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:

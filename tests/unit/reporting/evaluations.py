@@ -54,6 +54,10 @@ def write_evaluation(
         stage: {"directory": str(root / stage / "made"), "fingerprint": f"{stage}-1"}
         for stage in ("data", "teacher", "sl", "rl")
     }
+    for stage in upstream:
+        (root / stage / "made").mkdir(parents=True, exist_ok=True)
+        made = {"git_commit": f"0{stage}", "wall_seconds": 5.0}
+        (root / stage / "made" / "provenance.json").write_text(json.dumps(made))
     (directory / "provenance.json").write_text(
         json.dumps({"config": plain(config), "upstream": upstream, "seed": config.seed})
     )

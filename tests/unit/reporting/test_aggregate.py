@@ -7,7 +7,12 @@ from scipy import stats
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.reporting.aggregate import aggregate, comparable, read_results
 
-VARIANTS = {"zero_shot": ([], False), "v2": (["sequential"], False), "full": (["sequential"], True)}
+VARIANTS = {
+    "api": ([], False),
+    "zero_shot": ([], False),
+    "v2": (["sequential"], False),
+    "full": (["sequential"], True),
+}
 
 
 def config(variant="v2", seed=0, **changes):
@@ -16,20 +21,25 @@ def config(variant="v2", seed=0, **changes):
     base = {
         **sections,
         "evaluation": {"users": 100},
-        "generation": {"name": "greedy", "batch_size": 4},
+        "generation": {"name": "greedy", "batch_size": 4, "engine": "hf"},
+        "api": {"url": "https://one.example", "model": "gpt"},
+        "general": {"mmlu": None, "gsm8k": None, "mmlu_shots": 5, "gsm8k_shots": 8, "limit": None},
         "sl": {"epochs": 3, "micro_batch_size": 8},
         "rl": {"iterations": 5, "checkpoint_every": 2},
-        "variant": {"name": variant, "tasks": tasks, "rl": rl},
+        "variant": {
+            "name": variant, "tasks": tasks, "rl": rl, "answers_with": "api" if variant == "api" else "model",
+        },
         "seed": seed,
-    }
+    }  # fmt: skip
     return base | changes
 
 
-def make(root, name, settings, value=0.5, age=0):
+def make(root, name, settings, value=0.5, age=0, half=0.1, examined=False):
     directory = root / name
     directory.mkdir()
-    cell = {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 100}
-    (directory / "metrics.json").write_text(json.dumps({"settings": {"sequential": {"HR@10": cell}}}))
+    cell = {"value": value, "low": value - half, "high": value + half, "n": 100}
+    found = {"sequential": {"HR@10": cell}} | ({"general": {"MMLU": cell}} if examined else {})
+    (directory / "metrics.json").write_text(json.dumps({"settings": found}))
     (directory / "provenance.json").write_text(json.dumps({"config": settings}))
     os.utime(directory / "provenance.json", (1e9 - age, 1e9 - age))
     return directory
@@ -45,14 +55,27 @@ def test_one_seed_keeps_its_intervals_over_users(tmp_path):
     assert row[1]["settings"]["sequential"]["HR@10"]["low"] == pytest.approx(0.4)
 
 
-def test_several_seeds_become_their_mean_with_students_interval(tmp_path):
-    values = (0.2, 0.3, 0.45)
-    paths = [make(tmp_path, str(seed), config(seed=seed), value) for seed, value in enumerate(values)]
+def over_seeds(root, values, half):
+    paths = [make(root, f"{half}-{seed}", config(seed=seed), value, half=half) for seed, value in enumerate(values)]
     ((name, metrics),) = aggregate(read_results(paths), 0.9)
-    low, high = stats.t.interval(0.9, 2, loc=sum(values) / 3, scale=stats.sem(values))
     cell = metrics["settings"]["sequential"]["HR@10"]
-    assert (name, metrics["seeds"], cell["n"]) == ("v2", [0, 1, 2], 100)
-    assert (cell["value"], cell["low"], cell["high"]) == pytest.approx((sum(values) / 3, low, high))
+    assert (name, metrics["seeds"], cell["n"]) == ("v2", list(range(len(values))), 100)
+    assert cell["value"] == pytest.approx(sum(values) / len(values))
+    return cell
+
+
+def test_intervals_over_seeds_hold_what_users_and_what_seeds_leave_open(tmp_path):
+    values = (0.2, 0.3, 0.45)
+    student = stats.t.interval(0.9, 2, loc=sum(values) / 3, scale=stats.sem(values))
+    sure_of_users = over_seeds(tmp_path, values, half=0.0)
+    assert (sure_of_users["low"], sure_of_users["high"]) == pytest.approx(student)
+    both = over_seeds(tmp_path, values, half=0.02)
+    assert student[0] - 0.02 < both["low"] < student[0] and student[1] < both["high"] < student[1] + 0.02
+
+
+def test_seeds_that_agree_do_not_make_users_certain(tmp_path):
+    cell = over_seeds(tmp_path, (0.3, 0.3), half=0.1)
+    assert (cell["low"], cell["high"]) == pytest.approx((0.2, 0.4))
 
 
 def test_intervals_over_seeds_stay_shares(tmp_path):
@@ -74,6 +97,36 @@ def test_only_what_decides_a_row_keeps_it_out(tmp_path):
     ]
     found = comparable(read_results(paths), config("full"), tmp_path / "full")
     assert names(found) == ["full", "v2", "zero_shot"]
+
+
+def test_a_server_of_ones_own_model_makes_another_table(tmp_path):
+    served = {"name": "greedy", "batch_size": 4, "engine": "api"}
+    paths = [
+        make(tmp_path, "v2", config()),
+        make(tmp_path, "v2-vllm", config(seed=1, generation={**served, "engine": "vllm"})),
+        make(tmp_path, "v2-served", config(seed=2, generation=served)),
+        make(tmp_path, "full", config("full")),
+    ]
+    assert names(comparable(read_results(paths), config(), tmp_path / "full")) == ["full", "v2", "v2-vllm"]
+    assert names(comparable(read_results(paths), config(generation=served), tmp_path / "v2-served")) == ["v2-served"]
+
+
+def test_each_model_behind_an_api_is_a_row(tmp_path):
+    other = {"url": "https://one.example", "model": "mistral"}
+    paths = [make(tmp_path, "gpt", config("api")), make(tmp_path, "mistral", config("api", api=other))]
+    rows = aggregate(comparable(read_results(paths), config("full"), tmp_path / "full"), 0.95)
+    assert sorted(name for name, _ in rows) == ["api gpt", "api mistral"]
+
+
+def test_other_examinations_do_not_stand_in_one_table(tmp_path):
+    whole = {"mmlu": "here", "gsm8k": None, "mmlu_shots": 5, "gsm8k_shots": 8, "limit": None}
+    paths = [
+        make(tmp_path, "whole", config("zero_shot", general={**whole, "mmlu": "elsewhere"}), examined=True),
+        make(tmp_path, "some", config("v2", general={**whole, "limit": 2}), examined=True),
+        make(tmp_path, "none", config("full")),
+    ]
+    assert names(comparable(read_results(paths), config("full", general=whole), tmp_path / "none")) == ["none", "whole"]
+    assert len(comparable(read_results(paths), config("full"), tmp_path / "none")) == 3
 
 
 def test_of_two_results_for_one_row_the_current_wins_else_the_newest(tmp_path):

@@ -55,7 +55,7 @@ def test_a_run_reports_all_finished_rows_that_belong_together(tmp_path, evaluate
     assert "**100.0** <sub>±0.0</sub>" in (folder / "summary.md").read_text()
     assert {path.name for path in folder.iterdir()} == {
         *(f"table{number}{form}" for number in (2, 4) for form in (".md", ".tex", ".html", ".csv")),
-        *(f"comparisons{form}" for form in (".md", ".tex", ".html")),
+        *(f"comparisons{form}" for form in (".md", ".tex", ".html", ".csv")),
         "table6.md",
         "table6.html",
         "summary.md",
@@ -67,6 +67,7 @@ def test_a_run_reports_all_finished_rows_that_belong_together(tmp_path, evaluate
     assert printed.index("Did it help?") > printed.index("Table 4 of the paper")
     made = json.loads((folder / "rows.json").read_text())
     assert [(row["row"], row["n"], row["seed"]) for row in made] == [("zero_shot", 4, 0), ("v2", 4, 0), ("full", 4, 0)]
+    assert made[2]["stages"]["rl"]["git_commit"] == "0rl" and made[1]["config"]["rl"]["iterations"] == 77
     assert made[2]["settings"] == json.loads((directory / "metrics.json").read_text())["settings"]
 
 
@@ -97,9 +98,10 @@ def test_a_clear_difference_is_certain_and_an_even_one_is_not(tmp_path, evaluate
         evaluate("v3", odd, "variant=v3", users=20)[1],
         evaluate("full", good, "variant=full", users=20)[1],
     ]
+    directories.append(evaluate("gpt", bad, "variant=api", "api.model=gpt", users=20)[1])
     found = comparisons(read_results(directories), 200, 0.95, 0)
-    assert list(found) == [("v3", "v2"), ("full", "v2"), ("full", "v3")]
-    sure, unsure = found["full", "v2"]["sequential"]["HR@10"], found["v3", "v2"]["sequential"]["HR@10"]
+    assert list(found) == [("v3", "v2"), ("full", "v2"), ("full", "v3"), ("full", "api gpt")]
+    sure, unsure = (found[pair, "v2"]["settings"]["sequential"]["HR@10"] for pair in ("full", "v3"))
     assert sure["value"] == 0.5 and sure["low"] > 0 and sure["n"] == 20
     assert unsure["value"] == 0 and unsure["low"] < 0 < unsure["high"]
     lines = markdown(comparison_grid(found)).splitlines()
@@ -111,12 +113,14 @@ def test_a_clear_difference_is_certain_and_an_even_one_is_not(tmp_path, evaluate
 def test_seeds_are_compared_user_by_user_and_only_with_their_like(evaluate, tmp_path):
     answers = [("v2", 0, bad), ("v2", 1, good), ("full", 0, good), ("full", 1, good)]
     rows = [evaluate(f"{row}{seed}", said, f"variant={row}", f"seed={seed}", users=6)[1] for row, seed, said in answers]
-    cell = comparisons(read_results(rows), 100, 0.95, 0)["full", "v2"]["sequential"]["HR@10"]
+    cell = comparisons(read_results(rows), 100, 0.95, 0)["full", "v2"]["settings"]["sequential"]["HR@10"]
     assert (cell["value"], cell["n"]) == (0.5, 6)  # a user's mean over seeds, not twelve users
+    text = markdown(comparison_grid(comparisons(read_results(rows), 100, 0.95, 0)))
+    assert "full - v2 (2 seeds)" in text and "means over the seeds" in text
     provenance = json.loads((rows[0] / "provenance.json").read_text())
     provenance["upstream"]["data"]["fingerprint"] = "other"
     (rows[0] / "provenance.json").write_text(json.dumps(provenance))
-    assert comparisons(read_results(rows), 100, 0.95, 0)["full", "v2"]["sequential"]["HR@10"]["value"] == 0
+    assert comparisons(read_results(rows), 100, 0.95, 0)["full", "v2"]["settings"]["sequential"]["HR@10"]["value"] == 0
 
 
 def test_results_are_compared_after_their_folder_has_moved(evaluate, tmp_path):
@@ -126,7 +130,7 @@ def test_results_are_compared_after_their_folder_has_moved(evaluate, tmp_path):
     for stage in ("data", "evaluate"):
         (tmp_path / stage).rename(moved / stage)
     results = read_results([moved / "evaluate" / row.name for row in rows])
-    assert comparisons(results, 50, 0.95, 0)["full", "v2"]["sequential"]["HR@10"]["value"] == 1
+    assert comparisons(results, 50, 0.95, 0)["full", "v2"]["settings"]["sequential"]["HR@10"]["value"] == 1
 
 
 def test_the_mean_over_seeds_keeps_what_all_have():
@@ -195,6 +199,7 @@ def test_a_user_who_was_not_asked_is_named(evaluate):
     settings, directory = evaluate("full", good, "variant=full", "cases.users=[u2,nobody]")
     with pytest.raises(CtrlRecError, match="nobody was not asked"):
         report(settings, directory)
+    assert list(directory.parent.parent.glob("tables/*/table2.md"))  # no reason to keep the tables back
 
 
 # ---------------------------------------------------------------- Tables 1 and 7
@@ -214,10 +219,24 @@ def test_tables_of_the_data_stand_beside_the_printed_numbers(tmp_path):
     ):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / name).write_text(json.dumps(content))
+        (tmp_path / folder / "provenance.json").write_text(json.dumps({"git_commit": f"0{folder}", "config": {}}))
     write_data_tables(tmp_path / "d", tmp_path / "i", tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        f"table{number}{form}" for number in (1, 7) for form in (".md", ".tex", ".html")
+        f"table{number}{form}" for number in (1, 7) for form in (".md", ".tex", ".html", ".csv", ".json")
     }
+    assert "films,943,1349,99287,92.20\n" in (tmp_path / "out" / "table1.csv").read_text()
+    assert json.loads((tmp_path / "out" / "table7.json").read_text())["git_commit"] == "0i"
+
+
+def test_what_belonged_to_rows_that_are_gone_does_not_stay(evaluate, tmp_path):
+    evaluate("v2", bad, "variant=v2", "sl.epochs=2")
+    settings, directory = evaluate("full", good, "variant=full", "sl.epochs=2")
+    folder = report(settings, directory)
+    assert (folder / "comparisons.md").exists() and (folder / "table4.md").exists()
+    longer, alone = evaluate("longer", good, "variant=full", "sl.epochs=3", settings=("sequential",))
+    report(longer, alone)
+    assert not {*folder.glob("comparisons.*"), *folder.glob("table4.*")}
+    assert [row["row"] for row in json.loads((folder / "rows.json").read_text())] == ["full"]
 
 
 def test_the_printed_parts_of_table_7_add_up():

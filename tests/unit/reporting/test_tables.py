@@ -39,6 +39,7 @@ def test_marks_follow_the_direction_and_printed_equals_are_equal():
     assert tables.marks(["9.5", "10.0", None], falling=False) == ["second", "best", ""]
     assert tables.marks(["0.3", None], falling=False) == ["", ""]
     assert tables.marks([], falling=False) == []
+    assert tables.marks(["0.0", "0.0", None], falling=False) == ["", "", ""]  # all as bad as each other
 
 
 def test_rows_stand_as_in_the_paper():
@@ -89,9 +90,27 @@ def test_teacher_is_a_row_of_table_2_alone():
     assert tables.build(3, rows[:1]) is None
 
 
+def test_a_row_of_several_seeds_says_what_its_interval_is():
+    grid = tables.build(2, [("v1", metrics()), ("full", metrics(0.1) | {"seeds": [0, 1, 2]})])
+    assert grid.caption.endswith("the interval over n users; of a row of several seeds, over these and the seeds.")
+    assert [labels for labels, _ in grid.rows] == [("v1",), ("full (3 seeds)",)]
+
+
+def test_comma_separated_cells_are_numbers_or_quoted_text():
+    cells = (render.Cell("+1.2", "", "[-0.4, +2.8]"), render.Cell(), render.Cell("=1+1"))
+    grid = render.Grid("", ("Row",), (), ("a", "b", "-c"), ((("-row",), cells),))
+    assert list(csv.reader(render.comma_separated(grid).splitlines())) == [
+        ["Row", "a", "b", "'-c"], ["'-row", "+1.2 [-0.4, +2.8]", "", "'=1+1"],
+    ]  # fmt: skip
+
+
 def test_the_api_row_does_not_compete_in_table_5():
     grid = tables.build(5, [("gpt35", metrics(0.05)), ("v2", metrics()), ("full", metrics(0.01))])
     assert [cells[0].mark for _, cells in grid.rows] == ["", "second", "best"]
+    named = tables.build(5, [("v2", metrics()), ("api gpt", metrics(0.05)), ("full", metrics(0.01))])
+    assert [(row[0], cells[0].mark) for row, cells in named.rows] == [
+        ("api gpt", ""), ("v2", "second"), ("full", "best"),
+    ]  # fmt: skip
 
 
 def test_published_numbers_are_whole_and_stand_below():
@@ -182,7 +201,7 @@ def test_seeds_are_told():
 
 def test_summary_sets_rows_side_by_side():
     grid = summary([("full", metrics(0.1)), ("sasrec", metrics(0.2)), ("zero_shot", metrics())])
-    assert grid.heads == ("sasrec", "zero_shot", "full")
+    assert grid.heads == ("sasrec", "zero_shot", "full", "n")
     labels = [labels for labels, _ in grid.rows]
     assert [setting for setting, _ in labels if setting] == [
         "sequential", "category_positive", "category_negative", "at_most_20", "formatting",
@@ -191,9 +210,10 @@ def test_summary_sets_rows_side_by_side():
     tcp = next(cells for (label, _), cells in lines.items() if label == "TCP@10 ↑")
     assert [(c.value, c.free, c.interval, c.mark) for c in tcp] == [
         ("100.0", "30.0", "±1.0", ""), ("80.0", "10.0", "±1.0", "second"), ("90.0", "20.0", "±1.0", "best"),
+        ("7", "", "", ""),
     ]  # fmt: skip
     falling = next(cells for (label, _), cells in lines.items() if label == "TCP@10 ↓")
-    assert [c.mark for c in falling] == ["", "best", "second"]
+    assert [c.mark for c in falling] == ["", "best", "second", ""]
 
 
 def test_summary_of_three_rows_fits_a_narrow_terminal():
