@@ -1,5 +1,6 @@
 """How a result was made (``provenance.json``), and files that are whole or not there."""
 
+import fcntl
 import functools
 import hashlib
 import json
@@ -7,10 +8,11 @@ import logging
 import os
 import platform
 import resource
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,16 +32,34 @@ _PACKAGES = (
 @contextmanager
 def _whole(path: Path) -> Iterator[BinaryIO]:
     """A file that takes its place only once it is written: a reader finds the old one or the new one, never half."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
+    temporary, file = _own(path)
+    with file:
+        try:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:  # also of a full disk, which the half would keep full
-        temporary.unlink(missing_ok=True)
-        raise
+            temporary.replace(path)
+        except BaseException:  # also of a full disk, which the half would keep full
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _own(path: Path) -> tuple[Path, BinaryIO]:
+    """An empty file beside the path that no other process or thread writes.
+
+    Its name is the same for every writer, so that the next takes over what a killed one left; only while one is at work
+    do others take names of their own.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    file = temporary.open("ab")
+    with suppress(OSError):  # locked, or gone to its place since it was opened
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(file.fileno()), temporary.stat()):
+            file.truncate(0)
+            return temporary, file
+    file.close()
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+    return temporary, temporary.open("xb")
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:

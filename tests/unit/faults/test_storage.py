@@ -5,7 +5,10 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -66,6 +69,49 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(CtrlRecError, match="No space left on device"), explained(tmp_path):
         WRITERS[writer](path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"] and path.read_text() == "old"
+
+
+def test_many_may_write_one_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    texts = [str(number) * (1 << 18) for number in range(8)]
+    together = threading.Barrier(len(texts))
+
+    def write(text: str) -> None:
+        together.wait(30)
+        for _ in range(6):
+            provenance.write_text(path, text)
+
+    with ThreadPoolExecutor(len(texts)) as pool:
+        list(pool.map(write, texts))
+    assert path.read_text() in texts
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_writer_does_not_wait_for_another(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def rows() -> Iterator[dict[str, str]]:
+        provenance.write_text(path, "inner")
+        assert path.read_text() == "inner"
+        yield {"row": "outer"}
+
+    provenance.write_jsonl(path, rows())
+    assert provenance.read_jsonl(path) == [{"row": "outer"}]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_writer_left_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    half = (
+        "import os, signal, sys; from pathlib import Path; from ctrlrec import provenance\n"
+        "with provenance._whole(Path(sys.argv[1])) as file:\n"
+        "    file.write(b'half of a longer text'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", half, str(path)])
+    assert len(list(tmp_path.iterdir())) == 1 and not path.exists()
+    provenance.write_text(path, "whole")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"] and path.read_text() == "whole"
 
 
 def test_other_errors_pass_as_they_are(tmp_path: Path) -> None:
