@@ -6,11 +6,14 @@ from ctrlrec.config import SECRET, compose
 from ctrlrec.errors import CtrlRecError
 
 # Put together here, so that no scanner takes this file for a leak.
+WANDB = "0123456789abcdef" * 2 + "01234567"
 KEYS = (
     "hf" + "_abcdefghijklmnopqrstuvwxyz",
     "sk" + "-proj-abcdefghijklmnop",
     "ghp" + "_0123456789abcdefghijklmnop",
-    "0123456789abcdef" * 2 + "01234567",  # a Weights & Biases key
+    "gsk" + "_0123456789abcdefghijklmnop",
+    "xai" + "-0123456789abcdefghijklmnop",
+    WANDB,
     "https://someone:word@example.org/model",
 )
 HARMLESS = (
@@ -21,12 +24,36 @@ HARMLESS = (
 
 @pytest.mark.parametrize(
     ("key", "secret"),
-    [*(("model.path", secret) for secret in KEYS), ("logger.entity", KEYS[0]), ("variant.prompt_suffix", KEYS[0])],
-)
+    [
+        *(("model.path", secret) for secret in KEYS), ("logger.entity", KEYS[0]), ("variant.prompt_suffix", KEYS[0]),
+        ("model.revision", KEYS[0]),
+    ],
+)  # fmt: skip
 def test_a_configuration_that_holds_one_is_refused_without_repeating_it(key: str, secret: str) -> None:
     with pytest.raises(CtrlRecError, match=key) as raised:
         compose(f"{key}='{secret}'")
     assert secret not in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["cases.users", "variant.tasks", "evaluation.settings"])
+def test_lists_are_looked_through(key: str) -> None:
+    with pytest.raises(CtrlRecError, match=f"{key} holds") as raised:
+        compose(f"{key}=[sequential,'{KEYS[1]}']")
+    assert KEYS[1] not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "secret", [*KEYS, "gsk" + "_AbCdEf0123", "0123456789abcdef" * 2, "ABCDEF0123456789" * 2, "", "a b"]
+)
+def test_a_key_in_place_of_its_variable_is_refused_without_repeating_it(secret: str) -> None:
+    with pytest.raises(CtrlRecError, match=r"api\.key_variable") as raised:
+        compose(f"api.key_variable='{secret}'")
+    assert not secret or secret not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["KEY", "OPENAI_API_KEY", "AZURE_OPENAI_API_KEY_2", "null"])
+def test_names_of_variables_are_accepted(name: str) -> None:
+    compose(f"api.key_variable={name}")
 
 
 @pytest.mark.parametrize("text", HARMLESS)
@@ -34,8 +61,8 @@ def test_what_only_resembles_one_is_accepted(text: str) -> None:
     compose(f"model.path='{text}'")
 
 
-def test_a_commit_is_no_key() -> None:
-    compose(f"model.revision={KEYS[3]}")
+def test_commits_and_hashed_users_are_no_keys() -> None:
+    compose(f"model.revision={WANDB}", f"cases.users=[{WANDB}]")
 
 
 @pytest.mark.parametrize("secret", KEYS)
