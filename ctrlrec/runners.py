@@ -59,6 +59,9 @@ def data(config: Config, inputs: Inputs, directory: Path) -> None:
     prepared.sequences.save(directory / "sequences.jsonl", prepared.catalogue)
     card.save(prepared.report, directory)
     card.show(prepared.report)
+    backend = made[0].backend_tokenizer
+    backend.no_truncation()  # of titles, or as it came: other readers of tokenizer.json obey it unasked
+    backend.no_padding()
     made[0].save_pretrained(directory / "tokenizer")
 
 
@@ -183,7 +186,7 @@ def evaluate(config: Config, inputs: Inputs, directory: Path) -> None:
     model: Any = None
     if (answers_with == "model" and not by_server) or exams:
         model = _whole_model(config, inputs, chat_format)
-    client = _client(config) if by_server else None
+    client = _client(config, inputs) if by_server else None
     if answers_with == "teacher":
         answerer = teacher_answers(builder)
     elif client is not None:
@@ -196,10 +199,11 @@ def evaluate(config: Config, inputs: Inputs, directory: Path) -> None:
     matcher = TitleMatcher(builder.catalogue.titles, settings.match_max_edits)
     with loggers(config, "evaluate", directory) as made:
         rows: list[dict[str, Any]] = []
+        kept = directory / "answered"  # setting by setting, should the run be killed in a later one
+        kept.mkdir(exist_ok=True)
         for setting in settings.settings:
-            answered = directory / "answered" / f"{setting}.jsonl"  # kept, should the run be killed in a later one
-            if not answered.exists():
-                answered.parent.mkdir(exist_ok=True)
+            answered = kept / f"{setting}.jsonl"
+            if client is not None or not answered.exists():  # a client keeps its answers, and its report counts them
                 write_jsonl(answered, predictions(setting, config, builder, answerer, matcher))
             answers = read_jsonl(answered)
             warn_of_empty(answers, setting)
@@ -212,7 +216,7 @@ def evaluate(config: Config, inputs: Inputs, directory: Path) -> None:
         metrics = score(rows, builder.catalogue, settings.bootstrap_resamples, settings.confidence, config.seed)
         if exams:
             limit, size = config.general.limit, config.general.batch_size
-            correct = general.general_scores(model, chat_format.tokenizer, exams, limit, size, str(model.device))
+            correct = general.general_scores(model, chat_format.tokenizer, exams, limit, size, str(model.device), kept)
             parts = [summarise({name: right}, settings.bootstrap_resamples, settings.confidence, config.seed)
                      for name, right in correct.items()]  # fmt: skip
             metrics["settings"]["general"] = {name: cell for part in parts for name, cell in part.items()}
@@ -221,13 +225,18 @@ def evaluate(config: Config, inputs: Inputs, directory: Path) -> None:
         write_text(directory / "metrics.json", json.dumps(metrics, indent=2))
         log_summary(made, metrics)
         log_answers(made, rows, ("setting", "user", "category", "item_count", "prompt", "response"))
-    shutil.rmtree(directory / "answered")
+    shutil.rmtree(kept)
 
 
-def _client(config: Config) -> Any:
+def _client(config: Config, inputs: Inputs) -> Any:
     from ctrlrec.lm.chat_api import ChatClient
 
-    return ChatClient(config.api, _longest(config), _cache(config) / "answers")
+    folder = _cache(config) / "answers"
+    if config.variant.answers_with == "model":
+        # One address and one name may serve every model of one's own in turn. The last result that made it tells them
+        # apart; of an untrained one that is the data's, whose tokenizer is the backbone's.
+        folder /= (inputs.get("rl") or inputs.get("sl") or inputs["data"]).name
+    return ChatClient(config.api, _longest(config), folder)
 
 
 def _longest(config: Config) -> int:

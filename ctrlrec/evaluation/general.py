@@ -18,6 +18,7 @@ import numpy as np
 
 from ctrlrec.config import Config, GeneralConfig
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.provenance import write_text
 
 HUB = "hub"
 _MMLU_ANSWERS = {**{str(index): index for index in range(4)}, **{sign: index for index, sign in enumerate("ABCD")}}
@@ -76,7 +77,7 @@ def exams(config: GeneralConfig) -> list[Exam]:
 
 
 def general_scores(
-    model: Any, tokenizer: Any, asked: Sequence[Exam], limit: int | None, batch_size: int, device: str
+    model: Any, tokenizer: Any, asked: Sequence[Exam], limit: int | None, batch_size: int, device: str, folder: Path
 ) -> dict[str, np.ndarray]:
     """Whether each question was answered right: MMLU over all subjects' questions, and GSM8K.
 
@@ -87,6 +88,7 @@ def general_scores(
         limit: questions of each task; None for all.
         batch_size: of the harness.
         device: where the model is.
+        folder: keeps what each task gave, and what it holds is not asked again: of local files a task is one subject.
 
     Returns:
         0.0 or 1.0 for each question, by metric.
@@ -99,13 +101,19 @@ def general_scores(
     manager = TaskManager()
     scores = {}
     for exam in asked:
-        found = simple_evaluate(
-            served, tasks=exam.tasks, num_fewshot=exam.shots, limit=limit, bootstrap_iters=0, task_manager=manager
-        )
-        samples = [sample for rows in found["samples"].values() for sample in rows]
-        if exam.metric == "GSM8K":
-            samples = [sample for sample in samples if sample["filter"] == _GSM8K_FILTER]
-        scores[exam.metric] = np.array([float(sample[exam.field]) for sample in samples])
+        correct: list[float] = []
+        for task in exam.tasks:
+            kept = folder / f"{task if isinstance(task, str) else task['group']}.json"
+            if not kept.exists():
+                found = simple_evaluate(
+                    served, tasks=[task], num_fewshot=exam.shots, limit=limit, bootstrap_iters=0, task_manager=manager
+                )
+                samples = [sample for rows in found["samples"].values() for sample in rows]
+                if exam.metric == "GSM8K":
+                    samples = [sample for sample in samples if sample["filter"] == _GSM8K_FILTER]
+                write_text(kept, json.dumps([float(sample[exam.field]) for sample in samples]))
+            correct += json.loads(kept.read_text(encoding="utf-8"))
+        scores[exam.metric] = np.array(correct)
     return scores
 
 

@@ -10,15 +10,17 @@ import hashlib
 import json
 import os
 import random
+import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 
 from ctrlrec.config import APIConfig
 from ctrlrec.errors import CtrlRecError
@@ -27,7 +29,8 @@ from ctrlrec.instructions.controls import Messages
 from ctrlrec.provenance import write_text
 
 _TRIED_AGAIN = (408, 409, 425, 429)  # and every 5xx
-_BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+_LATE = (requests.Timeout, urllib3.exceptions.TimeoutError)
+_BROKEN = (*_LATE, requests.ConnectionError, urllib3.exceptions.HTTPError)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -48,7 +51,7 @@ class ChatClient:
         folder: of the cache; made where missing.
 
     Raises:
-        CtrlRecError: where the environment has no key, or it would travel unencrypted.
+        CtrlRecError: where the environment has no key or none that a header can hold, or it would travel unencrypted.
     """
 
     def __init__(self, config: APIConfig, max_tokens: int, folder: Path):
@@ -60,8 +63,8 @@ class ChatClient:
         self._session.auth = self._authorize  # given, so that nothing is looked up in a .netrc
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._failure: CtrlRecError | None = None
-        self._resume_at = 0.0
-        self._counts = dict.fromkeys(("answers", "from_cache", "retries", "cut", "without_usage"), 0)
+        self._resume_at, self._served = 0.0, 0
+        self._counts = dict.fromkeys(("answers", "from_cache", "retries", "cut", "empty", "without_usage"), 0)
         self._tokens = {True: [0, 0], False: [0, 0]}  # from the cache or asked now: prompt and completion tokens
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -141,6 +144,7 @@ class ChatClient:
             self._counts["answers"] += 1
             self._counts["from_cache"] += cached
             self._counts["cut"] += cut
+            self._counts["empty"] += not text.strip()
             self._counts["without_usage"] += not usage
             for place, number in enumerate(tokens):
                 self._tokens[cached][place] += number
@@ -148,65 +152,88 @@ class ChatClient:
 
     def _ask(self, messages: Messages) -> dict[str, Any]:
         """One answer, however many attempts it takes."""
-        for attempt in range(self.config.attempts):
+        failures, served = 0, self._served
+        while True:
             self._pause()
             try:
-                return self._attempt(messages)
+                answer = self._attempt(messages)
             except _AttemptError as failed:
                 if failed.wait > self.config.longest_wait:
                     raise CtrlRecError(
                         f"{self._url} asks to wait {failed.wait:.0f} seconds; run the same command then: answers so "
                         "far are kept"
                     ) from None
-                if attempt == self.config.attempts - 1:
+                # A server that says when to come back and meanwhile answers others is busy, not broken. That ends: once
+                # all others are answered, every failure counts.
+                if failed.wait and self._served > served:
+                    failures, served = 0, self._served
+                else:
+                    failures += 1
+                if failures == self.config.attempts:
                     raise CtrlRecError(
                         f"{self._url}: no answer in {self.config.attempts} attempts, the last: {failed}; run the same "
                         "command again: answers so far are kept"
                     ) from None
                 # Jitter keeps requests that failed together from coming back together.
-                wait = self.config.backoff * 2**attempt * random.uniform(0.5, 1)
+                wait = self.config.backoff * 2 ** max(failures - 1, 0) * random.uniform(0.5, 1)
                 with self._lock:
                     self._counts["retries"] += 1
                     if failed.wait:  # what one request is told holds for all
                         self._resume_at = max(self._resume_at, time.monotonic() + failed.wait)
                 self._stop.wait(min(wait, self.config.longest_wait))
-        raise AssertionError("unreachable: every attempt returns, fails or raises")
+            else:
+                with self._lock:
+                    self._served += 1
+                return answer
 
     def _pause(self) -> None:
         """Wait as long as the server asked any request to; another request's failure ends the waiting."""
-        while (left := self._resume_at - time.monotonic()) > 0 and not self._stop.wait(left):
-            pass
+        while (left := self._resume_at - time.monotonic()) > 0:
+            # Not all at one moment, at which a server that counts requests would turn away all but the first.
+            if self._stop.wait(left + random.uniform(0, self.config.backoff)):
+                break
         if self._stop.is_set():
             raise CtrlRecError(f"{self._url}: given up, because another request failed")
 
     def _attempt(self, messages: Messages) -> dict[str, Any]:
         try:
-            reply = self._session.post(
-                self._url, json=self._body(messages), timeout=self.config.timeout, allow_redirects=False
-            )
+            status, headers, text = self._post(messages)
+        except _LATE:
+            raise _AttemptError(f"no whole answer within {self.config.timeout:g} s") from None
         except _BROKEN as error:
-            raise _AttemptError(f"{type(error).__name__} within {self.config.timeout:g} s") from None
+            raise _AttemptError(self._said(_cause(error))) from None
         except requests.RequestException as error:
             raise CtrlRecError(f"{self._url}: {self._said(str(error))}") from None
-        if reply.status_code != requests.codes.ok:
-            said = f"{reply.status_code} {self._said(_message(reply))}"
-            if (reply.status_code in _TRIED_AGAIN or reply.status_code >= 500) and "insufficient_quota" not in said:
-                raise _AttemptError(said, _retry_after(reply.headers.get("Retry-After")))
-            raise CtrlRecError(f"{self._url}: {said}{self._advice(reply.status_code)}")
+        if status != requests.codes.ok:
+            said = f"{status} {self._said(_message(text))}"
+            if (status in _TRIED_AGAIN or status >= 500) and "insufficient_quota" not in said:
+                raise _AttemptError(said, _retry_after(headers.get("Retry-After")))
+            raise CtrlRecError(f"{self._url}: {said}{self._advice(status)}")
         try:
-            body = reply.json()
+            body = json.loads(text)
             choice = body["choices"][0]
-            usage = body.get("usage")
-            if not isinstance(choice["message"]["content"], str):
+            content = choice["message"].get("content")
+            # Null where a filter stopped it or the model refused: asked again, it would be paid again and no other.
+            answer = "" if content is None else content
+            if not isinstance(answer, str):
                 raise TypeError("no text")
-            counted = {name: int(usage[name]) for name in ("prompt_tokens", "completion_tokens")} if usage else None
-            return {
-                "answer": choice["message"]["content"],
-                "finish_reason": choice.get("finish_reason"),
-                "usage": counted,
-            }
+            return {"answer": answer, "finish_reason": choice.get("finish_reason"), "usage": _usage(body.get("usage"))}
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            raise _AttemptError(f"no chat completion but {self._said(reply.text)!r}") from None
+            raise _AttemptError(f"no chat completion but {self._said(text)!r}") from None
+
+    def _post(self, messages: Messages) -> tuple[int, Mapping[str, str], str]:
+        """Status, headers and body of a reply; requests itself would bound each read alone, not all of them."""
+        timeout, body, late = self.config.timeout, bytearray(), False
+        deadline = time.monotonic() + timeout
+        with self._session.post(
+            self._url, json=self._body(messages), timeout=timeout, allow_redirects=False, stream=True
+        ) as reply:
+            while part := reply.raw.read1(65536, decode_content=True):
+                if late:  # and not yet complete: what is complete has been paid, and is taken
+                    raise requests.Timeout
+                body += part
+                late = time.monotonic() > deadline
+            return reply.status_code, reply.headers, body.decode("utf-8", "replace")
 
     def _advice(self, status: int) -> str:
         if status in (401, 403):
@@ -234,19 +261,39 @@ def _key(config: APIConfig) -> str | None:
             f"the environment variable {config.key_variable} is empty: put the key of {config.url} into it, or set "
             "api.key_variable=null for a server without one"
         )
+    if not re.fullmatch("[!-~]+", key):  # the HTTP library would repeat it in its error
+        raise CtrlRecError(
+            f"the environment variable {config.key_variable} holds a line break, a space or another character that is "
+            f"in no key: put the key of {config.url} into it anew"
+        )
     address = urlsplit(config.url)
     if address.scheme != "https" and address.hostname not in _LOOPBACK:
         raise CtrlRecError(f"api.url={config.url}: the key would travel unencrypted; use https, or no key")
     return key
 
 
-def _message(reply: requests.Response) -> str:
+def _cause(error: BaseException) -> str:
+    """What the system said, which the HTTP libraries wrap in errors of their own."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return str(error) or type(error).__name__
+
+
+def _usage(said: Any) -> dict[str, int] | None:
+    """The tokens that a reply counts; None where it counts none, which is no reason to pay for another."""
+    try:
+        return {name: int(said[name]) for name in ("prompt_tokens", "completion_tokens")}
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _message(text: str) -> str:
     """The error message of the usual JSON bodies, with its code, else the body."""
     try:
-        error = reply.json()["error"]
+        error = json.loads(text)["error"]
         return f"{error.get('code') or ''} {error['message']}".strip() if isinstance(error, dict) else str(error)
     except (ValueError, KeyError, TypeError):
-        return reply.text
+        return text
 
 
 def _retry_after(header: str | None) -> float:
@@ -259,5 +306,5 @@ def _retry_after(header: str | None) -> float:
         pass
     try:
         return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return 0.0

@@ -112,7 +112,7 @@ def test_mmlu_is_the_share_of_likeliest_letters(model: Any, chat_format: ChatFor
     write_mmlu(tmp_path, "anatomy", True)
     write_mmlu(tmp_path, "virology", False)
     asked = exams(general_config(mmlu=str(tmp_path), mmlu_shots=1))
-    found = general_scores(model, chat_format.tokenizer, asked, None, 4, "cpu")
+    found = general_scores(model, chat_format.tokenizer, asked, None, 4, "cpu", tmp_path)
     assert set(found) == {"MMLU"} and len(found["MMLU"]) == 24
 
     def ask(question: str, choices: list[str]) -> str:
@@ -132,5 +132,40 @@ def test_mmlu_is_the_share_of_likeliest_letters(model: Any, chat_format: ChatFor
 def test_gsm8k_reads_the_number_behind_the_mark(chat_format: ChatFormat, tmp_path: Path, model: Any) -> None:
     pytest.importorskip("lm_eval")
     asked = exams(general_config(gsm8k=str(write_gsm8k(tmp_path)), gsm8k_shots=1))
-    found = general_scores(model, chat_format.tokenizer, asked, 3, 4, "cpu")
+    found = general_scores(model, chat_format.tokenizer, asked, 3, 4, "cpu", tmp_path)
     assert set(found) == {"GSM8K"} and found["GSM8K"].tolist() == [0.0, 0.0, 0.0]  # a random model
+
+
+def test_a_task_that_was_finished_is_not_asked_again(
+    chat_format: ChatFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = pytest.importorskip("lm_eval")
+    done: list[str] = []
+
+    def examine(_: Any, tasks: list[Any], **__: Any) -> dict[str, Any]:
+        (task,) = tasks
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(task["group"])
+        rows = [{"acc": 1.0, "exact_match": 1.0, "filter": name} for name in ("strict-match", "flexible-extract")]
+        return {"samples": {"any": rows}}
+
+    monkeypatch.setattr(harness, "simple_evaluate", examine)
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda: None)
+    monkeypatch.setattr("lm_eval.models.huggingface.HFLM", lambda **_: None)
+    subjects = ("anatomy", "astronomy", "virology")
+    for subject in subjects:
+        write_mmlu(tmp_path / "mmlu", subject, True)
+    asked = exams(general_config(mmlu=str(tmp_path / "mmlu"), gsm8k=str(write_gsm8k(tmp_path / "gsm8k"))))
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    arguments = (None, chat_format.tokenizer, asked, None, 4, "cpu", kept)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            general_scores(*arguments)
+        assert len(done) == 2
+    first = list(done)
+    done.clear()
+    found = general_scores(*arguments)
+    assert [*first, *done] == ["local_mmlu_anatomy", "local_mmlu_astronomy", "local_mmlu_virology", "local_gsm8k"]
+    assert {name: right.tolist() for name, right in found.items()} == {"MMLU": [1.0] * 6, "GSM8K": [1.0]}

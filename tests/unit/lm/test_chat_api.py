@@ -1,7 +1,11 @@
 """The chat-completions client against a real server on loopback that fails in every way a server can."""
 
+import contextlib
 import email.utils
+import gzip
 import json
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,10 +90,9 @@ def hang_up(handler: Any, _: Any) -> None:
     [
         failing(500), failing(503, "<html>busy</html>"), failing(429, '{"error": {"message": "slow down"}}'),
         failing(200, "no json"), failing(200, "{}"), failing(200, '{"choices": []}'), failing(200, "[1, 2]"),
-        failing(200, completion("x", choices=[{"message": {"content": None}}])),
-        failing(200, completion("x", usage={"prompt_tokens": "many"})), half, hang_up,
+        failing(200, completion("x", choices=[{"message": {"content": ["1. A"]}}])), half, hang_up,
     ],
-    ids=["500", "503", "429", "text", "empty", "no choice", "list", "no text", "odd usage", "half", "hang up"],
+    ids=["500", "503", "429", "text", "empty", "no choice", "list", "no text", "half", "hang up"],
 )  # fmt: skip
 def test_what_may_pass_is_tried_again(make: Callable[..., ChatClient], server: Server, broken: Behaviour) -> None:
     server.script = [broken, broken]
@@ -119,6 +122,69 @@ def test_a_silent_server_times_out(make: Callable[..., ChatClient], server: Serv
     assert time.monotonic() - started < 1.4 and client.report()["retries"] == 1
 
 
+def drip(handler: Any, _: Any) -> None:
+    """One byte after the other, none of them late."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "500")
+    handler.end_headers()
+    with contextlib.suppress(OSError):  # once the client has hung up
+        for _ in range(40):
+            handler.wfile.write(b" ")
+            time.sleep(0.05)
+
+
+def test_the_time_holds_for_the_whole_answer(make: Callable[..., ChatClient], server: Server) -> None:
+    server.otherwise = drip
+    started = time.monotonic()
+    with pytest.raises(CtrlRecError, match=r"no whole answer within 0\.3 s"):
+        make(timeout=0.3, attempts=1).answers(ASKED[:1])
+    assert time.monotonic() - started < 1
+
+
+def test_an_answer_that_is_complete_is_taken_though_late(make: Callable[..., ChatClient], server: Server) -> None:
+    def slow(handler: Any, _: Any) -> None:
+        body = completion("1. A").encode()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        time.sleep(0.3)
+        handler.end_headers()
+        time.sleep(0.3)
+        handler.wfile.write(body)
+
+    server.otherwise = slow
+    assert make(timeout=0.5, attempts=1).answers(ASKED[:1]) == ["1. A"]
+
+
+@pytest.mark.parametrize("how", ["compressed", "in chunks"])
+def test_an_answer_may_come_in_parts(make: Callable[..., ChatClient], server: Server, how: str) -> None:
+    def parts(handler: Any, _: Any) -> None:
+        handler.protocol_version = "HTTP/1.1"
+        body = completion("1. Été" * 500).encode()
+        body = gzip.compress(body) if how == "compressed" else body
+        handler.send_response(200)
+        if how == "compressed":
+            handler.send_header("Content-Encoding", "gzip")
+            handler.send_header("Content-Length", str(len(body)))
+        else:
+            handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for place in range(0, len(body), 9):
+            part = body[place : place + 9]
+            handler.wfile.write(part if how == "compressed" else b"%x\r\n%s\r\n" % (len(part), part))
+        handler.wfile.write(b"" if how == "compressed" else b"0\r\n\r\n")
+
+    server.otherwise = parts
+    assert make(concurrency=1).answers(ASKED[:2]) == ["1. Été" * 500] * 2
+
+
+def test_a_refused_connection_is_called_one(make: Callable[..., ChatClient]) -> None:
+    with socket.socket() as taken:  # bound and not listening
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(CtrlRecError, match=r"the last: .*Connection refused; run the same") as raised:
+            make(url=f"http://127.0.0.1:{taken.getsockname()[1]}/v1", attempts=1).answers(ASKED[:1])
+    assert "HTTPConnection" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     "header", [lambda: "1", lambda: email.utils.formatdate(time.time() + 2.5, usegmt=True)], ids=("seconds", "date")
 )
@@ -136,6 +202,75 @@ def test_retry_after_holds_for_every_request(
     started = time.monotonic()
     make(concurrency=1).answers(ASKED[:3])
     assert min(arrivals) - started > 0.9 and len(arrivals) == 3
+
+
+@pytest.mark.parametrize(
+    "header", ["soon", "Mon, 01 Jan 0001 00:00:00 +2300", "Mon, 01 Jan 99999999999 00:00:00 GMT", "1, 2", "nan", "-5"]
+)
+def test_a_retry_after_that_says_nothing_is_no_wait(
+    make: Callable[..., ChatClient], server: Server, header: str
+) -> None:
+    server.script = [failing(429, "{}", Retry_After=header)]
+    assert make(concurrency=1).answers(ASKED[:1]) == ["QUESTION 0"]
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError, OverflowError])
+def test_a_date_that_no_reader_of_dates_can_take_is_no_wait(
+    make: Callable[..., ChatClient], server: Server, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def parse(_: str) -> Any:
+        raise error
+
+    monkeypatch.setattr(email.utils, "parsedate_to_datetime", parse)
+    server.script = [failing(503, "{}", Retry_After="Mon")]
+    assert make(concurrency=1).answers(ASKED[:1]) == ["QUESTION 0"]
+
+
+def test_waits_that_the_server_asks_for_end_no_run_that_gets_on(
+    make: Callable[..., ChatClient], server: Server
+) -> None:
+    """One answer in so many seconds, and eight requests that want it."""
+    seconds, free_at, lock = 0.05, [0.0], threading.Lock()
+
+    def limited(handler: Any, request: dict[str, Any]) -> None:
+        with lock:
+            free = time.monotonic() >= free_at[0]
+            if free:
+                free_at[0] = time.monotonic() + seconds
+        if free:
+            echo(handler, request)
+        else:
+            send(handler, 429, "{}", Retry_After=str(seconds))
+
+    server.otherwise = limited
+    client = make(concurrency=8, attempts=3, backoff=0.02)
+    asked = [(("user", f"question {number}"),) for number in range(40)]
+    assert client.answers(asked) == [f"QUESTION {number}" for number in range(40)]
+    assert client.report()["retries"] > 0
+
+
+def test_a_server_that_only_asks_to_wait_is_given_up(make: Callable[..., ChatClient], server: Server) -> None:
+    server.script = [echo] * 3
+    server.otherwise = failing(429, '{"error": {"message": "slow down"}}', Retry_After="0.01")
+    with pytest.raises(CtrlRecError, match="no answer in 4 attempts, the last: 429 slow down"):
+        make().answers(ASKED)
+    assert len(server.requests) <= 3 + 3 * 2 * 4
+
+
+def test_requests_told_to_wait_do_not_come_back_together(make: Callable[..., ChatClient], server: Server) -> None:
+    everybody, arrivals = threading.Barrier(6), []
+
+    def told(handler: Any, _: Any) -> None:
+        everybody.wait(5)
+        send(handler, 429, "{}", Retry_After="0.6")
+
+    def arrive(handler: Any, request: dict[str, Any]) -> None:
+        arrivals.append(time.monotonic())
+        echo(handler, request)
+
+    server.script, server.otherwise = [told] * 6, arrive
+    make(concurrency=6, backoff=0.5).answers(ASKED[:6])
+    assert max(arrivals) - min(arrivals) > 0.02  # of half a second; all six so close by chance: once in a million
 
 
 def test_a_wait_too_long_ends_the_run_and_says_so(make: Callable[..., ChatClient], server: Server) -> None:
@@ -193,6 +328,31 @@ def test_a_damaged_cache_is_named_and_not_repaired(make: Callable[..., ChatClien
         make().answers(ASKED[:1])
 
 
+@pytest.mark.parametrize("message", [{"content": None, "refusal": "I cannot"}, {"content": ""}, {"role": "assistant"}])
+def test_an_answer_without_text_is_an_empty_one_and_asked_once(
+    make: Callable[..., ChatClient], server: Server, message: dict[str, Any]
+) -> None:
+    server.otherwise = failing(200, completion("", choices=[{"message": message, "finish_reason": "content_filter"}]))
+    assert make().answers(ASKED[:2]) == ["", ""]
+    client = make()
+    assert client.answers(ASKED[:2]) == ["", ""] and len(server.requests) == 2
+    report = client.report()
+    assert (report["empty"], report["from_cache"], report["prompt_tokens"]) == (2, 2, 40)
+
+
+@pytest.mark.parametrize(
+    "usage", [{"prompt_tokens": 20}, {"prompt_tokens": "many", "completion_tokens": 5}, [20, 5], "none", 1, {}]
+)
+def test_an_answer_whose_tokens_are_not_counted_is_kept(
+    make: Callable[..., ChatClient], server: Server, usage: Any
+) -> None:
+    server.otherwise = failing(200, completion("1. A", usage=usage))
+    client = make()
+    assert client.answers(ASKED[:2]) == ["1. A", "1. A"] and len(server.requests) == 2
+    report = client.report()
+    assert (report["without_usage"], report["empty"], report["prompt_tokens"]) == (2, 0, 0)
+
+
 def test_without_usage_and_with_cut_answers_the_report_says_so(make: Callable[..., ChatClient], server: Server) -> None:
     choice = {"message": {"content": "1. A"}, "finish_reason": "length"}
     server.otherwise = failing(200, json.dumps({"choices": [choice]}))
@@ -212,3 +372,15 @@ def test_the_key_is_needed_and_does_not_travel_in_the_open(
         make()
     make(key_variable=None).answers(ASKED[:1])
     assert "Authorization" not in server.headers[0]
+
+
+@pytest.mark.parametrize("inner", ["\n", "\r\nX: y", " ", "\x00", "\x7f", "é", "千"])
+def test_a_key_that_no_header_can_hold_is_refused_without_repeating_it(
+    make: Callable[..., ChatClient], monkeypatch: pytest.MonkeyPatch, inner: str
+) -> None:
+    # Not by the environment itself, which takes no zero byte.
+    monkeypatch.setattr("os.environ", {"TEST_KEY": f" sk-very{inner}secret\n"})
+    with pytest.raises(CtrlRecError, match="TEST_KEY holds") as raised:
+        make()
+    assert "sk-very" not in str(raised.value) and "secret" not in str(raised.value)
+    assert "\n" not in str(raised.value)
