@@ -1,0 +1,107 @@
+"""Does a reward pay for breaking the control? ``margin.py [OVERRIDE ...]`` writes ``margin.md`` and ``margin.json``.
+
+For each test question of I1+ and I1- it takes the teacher's best list that obeys, lets the last r items repeat the first
+ones, as answers after SL do, and exchanges the last new item for the teacher's best one on the wrong side of the
+category. The gain is that of the whole reward: item rewards and ``rl.list_weight`` times the list reward.
+"""
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ctrlrec import provenance, stages
+from ctrlrec.config import Config, compose
+from ctrlrec.evaluation.metrics import summarise
+from ctrlrec.evaluation.settings import questions
+from ctrlrec.instructions.builder import InstructionBuilder
+from ctrlrec.instructions.controls import Instruction
+from ctrlrec.judging import judge
+from ctrlrec.reporting.render import Cell, Grid, markdown
+from ctrlrec.rewards.scheme import SCHEMES
+from ctrlrec.runners import load_builder
+
+HERE = Path(__file__).parent
+REPEATS = range(5)
+SIDES = {"category_positive": ("I1+", True), "category_negative": ("I1-", False)}
+
+
+def lists(
+    builder: InstructionBuilder, asked: Sequence[Instruction], wanted: bool, repeats: int
+) -> tuple[list[Instruction], list[list[str]], list[list[str]]]:
+    """Questions with their obeying list and the same with its last new item exchanged, as titles."""
+    catalogue, scores = builder.catalogue, builder.ranker.scores([each.history for each in asked]).cpu().numpy()
+    kept, obeying, breaking = [], [], []
+    for instruction, row in zip(asked, scores, strict=True):
+        order = np.argsort(-row, kind="stable")
+        order = order[(row[order] > -np.inf) & (order != instruction.target)]
+        inside = catalogue.membership[catalogue.category_index[str(instruction.category)]][order]
+        right, wrong = order[inside == wanted], order[inside != wanted]
+        count = instruction.item_count - repeats
+        if len(right) >= count and len(wrong):
+            new = [catalogue.titles[item] for item in right[:count]]
+            kept.append(instruction)
+            obeying.append([*new, *new[:repeats]])
+            breaking.append([*new[:-1], catalogue.titles[wrong[0]], *new[:repeats]])
+    return kept, obeying, breaking
+
+
+def gains(config: Config, builder: InstructionBuilder, setting: str, reading: str, repeats: int) -> np.ndarray:
+    """What each question's exchange changes in the reward, float (n,)."""
+    asked = questions(setting, builder, config.evaluation, None)
+    kept, *answers = lists(builder, asked, SIDES[setting][1], repeats)
+    scheme, weight = SCHEMES[reading], config.rl.list_weight
+    totals = [
+        [sum(scheme.item(found)) + weight * scheme.list(found) for found in judge(kept, titles, builder.catalogue, builder.ranker)]
+        for titles in answers
+    ]  # fmt: skip
+    return np.array(totals[1]) - np.array(totals[0])
+
+
+def main() -> None:
+    overrides = sys.argv[1:]
+    config = compose("stage=instructions", "model=llama_mini", "budget=small", "logger=csv", *overrides)
+    inputs = {name: result.directory for name, result in stages.run(config).items()}
+    builder, _ = load_builder(config, inputs)
+    evaluation = config.evaluation
+    found, rows = [], []
+    for setting, (name, _) in SIDES.items():
+        for reading in SCHEMES:
+            cells = []
+            for repeats in REPEATS:
+                gain = gains(config, builder, setting, reading, repeats)
+                columns = {"gain": gain, "share": (gain > 0).astype(float)}
+                numbers = summarise(columns, evaluation.bootstrap_resamples, evaluation.confidence, config.seed)
+                found.append({"setting": setting, "reward": reading, "repeats": repeats, **numbers})
+                mean, share = numbers["gain"], numbers["share"]
+                cells.append(
+                    Cell(f"{mean['value']:+.2f}", f"{100 * share['value']:.0f}%", f"[{mean['low']:+.2f}, {mean['high']:+.2f}]")
+                )  # fmt: skip
+            rows.append(((name, reading), tuple(cells)))
+    grid = Grid(
+        caption="What a list of ten earns for breaking the control with its last new item, by how many of its items are "
+        f"repeats: mean over {min(each['gain']['n'] for each in found)} questions or more, (share of them that earn), "
+        "[interval over users].",
+        labels=("Instruction", "reward="),
+        groups=(),
+        heads=tuple(f"{repeats} repeats" for repeats in REPEATS),
+        rows=tuple(rows),
+    )
+    made = {
+        "command": shlex.join(["python", "experiments/ablation_movielens_100k/margin.py", *overrides]),
+        "git_commit": provenance.git_commit(),
+        "hardware": provenance.hardware(),
+        "packages": provenance.packages(),
+        "seed": config.seed,
+        "inputs": {name: path.name for name, path in inputs.items()},
+        "numbers": found,
+    }
+    provenance.write_text(HERE / "margin.md", markdown(grid))
+    provenance.write_text(HERE / "margin.json", json.dumps(made, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
