@@ -247,9 +247,9 @@ def _whole_model(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> A
     from ctrlrec.lm.policy import load_policy
     from ctrlrec.tracking import device
 
-    model = load_policy(
-        config.model, _cache(config), chat_format.tokenizer, config.seed, inputs.get("sl"), inputs.get("rl")
-    )
+    stages = inputs.get("sl"), inputs.get("rl")
+    fold = config.generation.engine == "vllm"  # which is given plain weights
+    model = load_policy(config.model, _cache(config), chat_format.tokenizer, config.seed, *stages, fold=fold)
     return model.to(device(config.trainer)).eval()  # type: ignore[arg-type]
 
 

@@ -6,9 +6,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from safetensors.torch import save
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -149,8 +151,24 @@ def check_base(directory: Path, model: PreTrainedModel, tokenizer: PreTrainedTok
         )
 
 
+def attach(model: PreTrainedModel, adapter: Path) -> PeftModel:
+    """The model with an adapter beside its weights, in float32 whatever theirs is."""
+    return PeftModel.from_pretrained(model, str(adapter))  # type: ignore[arg-type,return-value]
+
+
+def lost_share(model: PeftModel) -> float:
+    """Share of what the active adapter adds to the weights that their precision would round away in :func:`merge`."""
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    kept = whole = 0.0
+    with torch.no_grad():
+        for layer in layers:
+            weight, change = layer.weight, layer.get_delta_weight(layer.active_adapters[0])
+            moved = (weight + change).to(weight.dtype).float() - weight.float()
+            kept += float((moved * change).sum())
+            whole += float(change.square().sum())
+    return 1 - kept / whole if whole else 0.0
+
+
 def merge(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    """The whole model with an adapter folded in; folded in float32, because bfloat16 would round it away."""
-    dtype = model.dtype
-    adapted = PeftModel.from_pretrained(model.to(torch.float32), str(adapter))  # type: ignore[arg-type]
-    return adapted.merge_and_unload().to(dtype)
+    """The whole model with an adapter folded in: added in the adapter's float32, then rounded to the weights' type."""
+    return attach(model, adapter).merge_and_unload()  # type: ignore[operator]

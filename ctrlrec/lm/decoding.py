@@ -1,15 +1,15 @@
 """A decoder for Llama-like models: the answers of transformers' ``generate`` at a fraction of its cost.
 
-What makes a step cheap: the active adapters are folded into a copy of the weights whose projections are fused; keys lie
-transposed in a cache that is written in place, so that attention of one query is two batched products; every row counts
-its own positions, so prompts are padded on the right, need no mask, and a finished row makes room for a waiting one.
-Samples of one prompt share its prefill.
+What makes a step cheap: projections are fused, with the active adapters folded into a copy of weights in float32; keys
+lie transposed in a cache that is written in place, so that attention of one query is two batched products; every row
+counts its own positions, so prompts are padded on the right, need no mask, and a finished row makes room for a waiting
+one. Samples of one prompt share its prefill.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
@@ -90,9 +90,9 @@ def decode(
     """
     count = len(prompts) * samples
     device = model.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+    mixed = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     with torch.inference_mode(), torch.autocast(device, enabled=False):
-        batch = _Batch(_Network(model, dtype), min(rows or count, count), end, max_new_tokens, temperature)
+        batch = _Batch(_Network(model, mixed), min(rows or count, count), end, max_new_tokens, temperature)
         # The longest first: what they take in memory is known at once.
         order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
         queue = deque(index * samples + sample for index in order for sample in range(samples))
@@ -113,58 +113,90 @@ def decode(
 
 # ---------------------------------------------------------------------- weights
 
-_Affine = tuple[torch.Tensor, torch.Tensor | None]
+
+class _Affine(NamedTuple):
+    """Linear layers on the same input as one: weight (out, in), bias (out); ``down`` (rank, in) and ``up`` (out, rank).
+
+    The last two are adapters of weights in bfloat16, kept apart: what they add is mostly too small to change a weight.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    down: torch.Tensor | None = None
+    up: torch.Tensor | None = None
 
 
-def _folded(linear: Any, dtype: torch.dtype) -> torch.Tensor:
-    """A linear layer's weight with its active adapters; folded in float32, for bfloat16 would round them away."""
+def _adapters(linear: Any) -> Sequence[str]:
+    """The active adapters of a linear layer."""
     adapted = isinstance(linear, LoraLayer) and not linear.disable_adapters and not linear.merged
+    return linear.active_adapters if adapted else ()
+
+
+def _folded(linear: Any) -> torch.Tensor:
+    """A linear layer's weight with its active adapters."""
     weight: torch.Tensor = linear.weight  # of a layer with adapters: its own, without them
-    for adapter in linear.active_adapters if adapted else ():
-        weight = weight.float() + linear.get_delta_weight(adapter)
-    return weight.to(dtype)
+    for adapter in _adapters(linear):
+        weight = weight + linear.get_delta_weight(adapter)
+    return weight
 
 
-def _fused(linears: Sequence[Any], dtype: torch.dtype) -> _Affine:
-    """Linear layers on the same input as one weight (out, in) and bias (out)."""
-    weights = [_folded(linear, dtype) for linear in linears]
+def _fused(linears: Sequence[Any], dtype: torch.dtype, mixed: torch.dtype | None) -> _Affine:
+    """Linear layers on the same input as one whose product runs in ``dtype``; ``mixed`` as of :class:`_Network`."""
+    apart = linears[0].weight.dtype != torch.float32 and any(_adapters(linear) for linear in linears)
+    weights = [(linear.weight if apart else _folded(linear)).to(dtype) for linear in linears]
+    weight = weights[0] if len(weights) == 1 else torch.cat(weights)
     bias = None if linears[0].bias is None else torch.cat([linear.bias.to(dtype) for linear in linears])
-    return (weights[0] if len(weights) == 1 else torch.cat(weights)), bias
+    if not apart:
+        return _Affine(weight, bias)
+    downs = [linear.lora_A[adapter].weight for linear in linears for adapter in _adapters(linear)]
+    ups = []
+    for linear in linears:
+        scaled = [linear.lora_B[adapter].weight * linear.scaling[adapter] for adapter in _adapters(linear)]
+        ups.append(torch.cat([linear.weight.new_zeros(len(linear.weight), 0), *scaled], 1))
+    low = mixed or downs[0].dtype
+    return _Affine(weight, bias, torch.cat(downs).to(low), torch.block_diag(*ups).to(low))
 
 
 def _linear(states: torch.Tensor, affine: _Affine) -> torch.Tensor:
     """A linear layer (out, in) on states (..., in)."""
-    weight, bias = affine
+    weight, bias, down, up = affine
     few = states.dim() == 2 and len(states) <= _FEW_ROWS
     if not few or states.device.type != "cpu" or states.dtype != torch.float32:
-        return functional.linear(states, weight, bias)
-    product = (weight @ states.T).T
-    return product if bias is None else product + bias
+        product = functional.linear(states, weight, bias)
+    else:
+        product = (weight @ states.T).T
+        product = product if bias is None else product + bias
+    if down is None or up is None:
+        return product
+    return (product + functional.linear(functional.linear(states.to(down.dtype), down), up)).to(product.dtype)
 
 
 class _Layer:
     """One block's weights."""
 
-    def __init__(self, block: Any, dtype: torch.dtype):
+    def __init__(self, block: Any, dtype: torch.dtype, mixed: torch.dtype | None):
         attention, mlp = block.self_attn, block.mlp
         self.attention_norm, self.mlp_norm = block.input_layernorm, block.post_attention_layernorm
-        self.qkv = _fused((attention.q_proj, attention.k_proj, attention.v_proj), dtype)
-        self.out = _fused((attention.o_proj,), dtype)
-        self.gate_up = _fused((mlp.gate_proj, mlp.up_proj), dtype)
-        self.down = _fused((mlp.down_proj,), dtype)
+        self.qkv = _fused((attention.q_proj, attention.k_proj, attention.v_proj), dtype, mixed)
+        self.out = _fused((attention.o_proj,), dtype, mixed)
+        self.gate_up = _fused((mlp.gate_proj, mlp.up_proj), dtype, mixed)
+        self.down = _fused((mlp.down_proj,), dtype, mixed)
         self.activation = mlp.act_fn
 
 
 class _Network:
-    """A model's forward pass; the residual stream keeps the model's precision, products run in ``dtype``."""
+    """A model's forward pass; the residual stream keeps the model's precision.
 
-    def __init__(self, model: PreTrainedModel | PeftModel, dtype: torch.dtype):
+    Products run in ``mixed``, autocast's precision; where it is None in the model's, and adapters kept apart in theirs.
+    """
+
+    def __init__(self, model: PreTrainedModel | PeftModel, mixed: torch.dtype | None):
         base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         decoder = base.get_decoder()
-        self.dtype, self.device = dtype, model.device
+        self.dtype, self.device = mixed or model.dtype, model.device
         self.embedding = decoder.embed_tokens.weight
-        self.layers = [_Layer(block, dtype) for block in decoder.layers]
-        self.norm, self.head = decoder.norm, _fused((base.get_output_embeddings(),), dtype)
+        self.layers = [_Layer(block, self.dtype, mixed) for block in decoder.layers]
+        self.norm, self.head = decoder.norm, _fused((base.get_output_embeddings(),), self.dtype, mixed)
         attention = decoder.layers[0].self_attn
         self.width = attention.head_dim
         self.heads = base.config.num_attention_heads
@@ -260,7 +292,8 @@ class _Batch:
         keys: per layer (rows, kv_heads, D, capacity); likewise ``values`` (rows, kv_heads, capacity, D).
         mask: (rows, kv_heads, 1, capacity) added to scores: 0 at positions that are written, -inf elsewhere.
         length: (rows,) positions written; ``count`` tokens generated, the last of which is not written yet.
-        tokens: (rows, longest answer) generated so far; likewise ``log_probs``.
+        tokens: (rows, longest answer + 1) generated so far; likewise ``log_probs``. The last column is for what answers
+            at their limit are given while they wait to be taken out.
         done: (rows,) whether an answer is complete.
     """
 
@@ -276,8 +309,8 @@ class _Batch:
         self.mask = torch.zeros(*shape, 1, 0, **options)
         self.length = torch.zeros(rows, dtype=torch.long, device=device)
         self.count = torch.zeros_like(self.length)
-        self.tokens = torch.zeros(rows, limit + self._patience, dtype=torch.long, device=device)
-        self.log_probs = torch.zeros(rows, limit + self._patience, device=device)
+        self.tokens = torch.zeros(rows, limit + 1, dtype=torch.long, device=device)
+        self.log_probs = torch.zeros(rows, limit + 1, device=device)
         self.done = torch.zeros(rows, dtype=torch.bool, device=device)
         self._row = torch.arange(rows, device=device)
         self._longest = self._steps = 0
@@ -391,7 +424,7 @@ class _Batch:
         tokens, log_probs = _choose(logits, self.temperature)
         row, count = self._row[rows], self.count[rows]
         self.tokens[row, count], self.log_probs[row, count] = tokens, log_probs
-        count += 1
+        count.add_(1).clamp_(max=self.limit)
         self.done[rows] |= (tokens == self.end) | (count >= self.limit)
 
     def _reserve(self, length: int) -> None:

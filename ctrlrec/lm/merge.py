@@ -40,7 +40,7 @@ def merge_stage(directory: Path, out: Path) -> None:
     sl, rl = (upstream["sl"], directory) if "sl" in upstream else (directory, None)
     for result in (*upstream.values(), directory):
         check_files(result)
-    model = load_policy(config.model, Path(config.cache).expanduser(), tokenizer, config.seed, sl, rl)
+    model = load_policy(config.model, Path(config.cache).expanduser(), tokenizer, config.seed, sl, rl, fold=True)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
 

@@ -1,12 +1,18 @@
-"""The model as a stage left it: backbone, then SL, then RL's actor, folded into plain weights."""
+"""The model as a stage left it: backbone, then SL, then RL's actor, folded into plain weights where nothing is lost."""
 
+import logging
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctrlrec.config import ModelConfig
-from ctrlrec.lm.adapters import ACTOR, check_base, merge
+from ctrlrec.lm.adapters import ACTOR, attach, check_base, lost_share, merge
 from ctrlrec.lm.backbone import load_model, loading_options, model_class
+
+log = logging.getLogger(__name__)
+
+_LOST = 0.05  # of an adapter, from which on folding it in is warned of
 
 
 def load_policy(
@@ -16,6 +22,7 @@ def load_policy(
     seed: int,
     sl: Path | None = None,
     rl: Path | None = None,
+    fold: bool = False,
 ) -> PreTrainedModel:
     """The whole model after the stages given.
 
@@ -25,7 +32,9 @@ def load_policy(
         tokenizer: the backbone's.
         seed: initial weights of a backbone from scratch.
         sl: directory of a finished SL stage; None for the backbone untouched.
-        rl: directory of a finished RL stage; its actor is folded in.
+        rl: directory of a finished RL stage; its actor is folded into float32 weights and stays beside others, for what
+            it adds to a weight in bfloat16 is mostly too small to change it.
+        fold: fold it in nevertheless, for what knows plain weights alone; says so where much of it is lost.
 
     Raises:
         CtrlRecError: where an adapter was made for another model or tokenizer.
@@ -44,5 +53,15 @@ def load_policy(
         model.name_or_path = model.config.name_or_path = ""
     if rl is not None:
         check_base(rl / "adapter", model, tokenizer)
-        model = merge(model, rl / "adapter" / ACTOR)
+        adapted = attach(model, rl / "adapter" / ACTOR)
+        if not fold and model.dtype != torch.float32:
+            return adapted.get_base_model()  # type: ignore[return-value]
+        lost = lost_share(adapted)
+        if lost > _LOST:
+            log.warning(
+                "%s: %.0f%% of what its actor adds to the weights is too small for %s and lost in folding; to keep it, "
+                "merge the sl stage instead and serve that with adapter/%s beside it, as LoRA",
+                rl, 100 * lost, str(model.dtype).removeprefix("torch."), ACTOR,
+            )  # fmt: skip
+        model = adapted.merge_and_unload()  # type: ignore[operator]
     return model

@@ -13,8 +13,10 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.adapters import (
     ACTOR,
     CRITIC,
+    attach,
     check_base,
     load_trainable_state,
+    lost_share,
     merge,
     sample_weights,
     save_adapters,
@@ -127,6 +129,36 @@ def test_the_actor_alone_can_be_merged_from_what_rl_saves(make_model: Make, tmp_
     model.save_pretrained(str(tmp_path))
     merged = merge(make_model(), tmp_path / ACTOR)
     assert torch.allclose(merged(input_ids=IDS).logits, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "size", "low", "high"), [
+    (torch.float32, 1e-4, -0.01, 0.01), (torch.bfloat16, 1e-4, 0.5, 1.0), (torch.bfloat16, 0.3, -0.01, 0.01),
+])  # fmt: skip
+def test_what_folding_loses_is_known_before(
+    make_model: Make, tmp_path: Path, dtype: torch.dtype, size: float, low: float, high: float
+) -> None:
+    adapted = with_adapter(make_model().to(dtype), 4, 8)
+    assert lost_share(adapted) == 0  # a new adapter adds nothing
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=size)
+    adapted.save_pretrained(str(tmp_path))
+    assert low <= lost_share(attach(make_model().to(dtype), tmp_path)) <= high
+
+
+def test_merging_rounds_once_and_touches_nothing_else(make_model: Make, tmp_path: Path) -> None:
+    """Sums in float32 whatever the weights are; the frequencies of positions, float32 always, stay what they were."""
+    adapted = with_adapter(make_model(), 4, 8)
+    randomise(adapted)
+    adapted.save_pretrained(str(tmp_path))
+    make_model().to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    base, exact, merged = (LlamaForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.bfloat16) for _ in range(3))
+    exact, merged = merge(exact.float(), tmp_path), merge(merged, tmp_path)
+    for name, tensor in exact.state_dict().items():
+        assert torch.equal(merged.state_dict()[name], tensor.to(torch.bfloat16)), name
+    assert torch.equal(merged.model.rotary_emb.inv_freq, base.model.rotary_emb.inv_freq)
 
 
 def test_state_goes_back_by_name_and_never_in_part(make_model: Make) -> None:

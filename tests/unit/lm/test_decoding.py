@@ -93,6 +93,35 @@ def test_prompts_read_in_parts_and_rows_that_wait_change_nothing(monkeypatch: py
     assert decode(model, prompts, END, 70, rows=5) == expected
 
 
+class Countdown:
+    """In place of a network: the token behind n is n - 1, and behind 49 another 49."""
+
+    dtype, device, kv_heads, heads, width, scale, layers = torch.float32, torch.device("cpu"), 1, 1, 2, 1.0, ()
+
+    def __init__(self, *_: Any):
+        pass
+
+    def reach(self, length: int) -> None:
+        pass
+
+    def forward(self, ids: torch.Tensor, *_: Any) -> torch.Tensor:
+        return ids[..., None]
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        last = hidden[..., 0]
+        return torch.nn.functional.one_hot(torch.where(last == 49, 49, last - 1).clamp(min=0), 50).float()
+
+
+@pytest.mark.parametrize("patience", [1, 8])
+def test_an_answer_at_its_limit_waits_for_others_to_leave_with(monkeypatch: pytest.MonkeyPatch, patience: int) -> None:
+    """The first answer is alone at the limit while the others, begun later, have half of theirs to go."""
+    monkeypatch.setattr(decoding, "_PATIENCE", {"cpu": patience})
+    monkeypatch.setattr(decoding, "_Network", Countdown)
+    prompts = [[49], *[[END + 20]] * 63, *[[49]] * 63]
+    answers = [answer.tokens for answer in decode(made("tied"), prompts, END, 40, rows=64)]
+    assert answers == [[49] * 40, *[list(range(END + 19, END - 1, -1))] * 63, *[[49] * 40] * 63]
+
+
 @pytest.mark.parametrize("temperature", [0.7, 1.5])
 @pytest.mark.parametrize("name", ["grouped", "qwen2"])
 def test_log_probs_are_those_of_what_was_sampled(name: str, temperature: float) -> None:
@@ -166,6 +195,41 @@ def test_bfloat16_stays_close(mixed: bool) -> None:
         expected = torch.log_softmax(scores / 2.0, -1).gather(1, torch.tensor(answer.tokens)[:, None])[:, 0]
         gaps += (torch.tensor(answer.log_probs) - expected).abs().tolist()
     assert 0 < sum(gaps) / len(gaps) < 0.1
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_a_young_adapter_of_bfloat16_weights_is_not_rounded_away(mixed: bool) -> None:
+    """What RL teaches at first adds to each weight less than bfloat16 tells apart, and to an answer a good deal."""
+    torch.manual_seed(0)
+    base = LlamaForCausalLM(LlamaConfig(**SHAPE | {"hidden_size": 256, "initializer_range": 0.1})).eval()
+    with torch.no_grad():
+        base.get_input_embeddings().weight.add_(1)  # a direction that all states share and that the actor reads
+    model = with_actor_and_critic(base.to(torch.bfloat16), 4, 8)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if f"lora_A.{ACTOR}" in name:
+                parameter.fill_(1 / 16)
+            if f"lora_B.{ACTOR}" in name:
+                parameter.normal_(std=5e-4)
+    prompts = asked(20, 10)
+
+    def scored(adapter: str | None) -> torch.Tensor:
+        rows = []
+        with using(model, adapter), torch.no_grad():
+            for prompt, answer in zip(prompts, answers, strict=True):
+                logits = model(input_ids=torch.tensor([prompt + answer.tokens])).logits[0, len(prompt) - 1 : -1]
+                rows.append(torch.log_softmax(logits.float(), -1).gather(1, torch.tensor(answer.tokens)[:, None])[:, 0])
+        return torch.cat(rows)
+
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        with using(model, ACTOR):
+            answers = decode(model, prompts, END, 10, 1.0)
+        actor, reference = scored(ACTOR), scored(None)
+    decoded = torch.tensor([value for answer in answers for value in answer.log_probs])
+    learnt = actor - reference
+    assert float((decoded - reference) @ learnt / learnt.square().sum()) == pytest.approx(1, abs=0.1)
+    assert (decoded - actor).abs().mean() < 0.3 * learnt.abs().mean()
+    assert (decoded - reference).abs().mean() > 0.7 * learnt.abs().mean()
 
 
 def test_samples_of_a_prompt_share_its_reading_and_the_head_sees_last_tokens_alone(
