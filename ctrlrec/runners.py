@@ -244,13 +244,16 @@ def _longest(config: Config) -> int:
 
 
 def _whole_model(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:
+    from ctrlrec.evaluation.general import asked
     from ctrlrec.lm.policy import load_policy
     from ctrlrec.tracking import device
 
     stages = inputs.get("sl"), inputs.get("rl")
     fold = config.generation.engine == "vllm"  # which is given plain weights
     model = load_policy(config.model, _cache(config), chat_format.tokenizer, config.seed, *stages, fold=fold)
-    return model.to(device(config.trainer)).eval()  # type: ignore[arg-type]
+    if not fold or asked(config):  # vLLM reads it from files, and would have the device for itself
+        model = model.to(device(config.trainer))  # type: ignore[arg-type,assignment]
+    return model.eval()
 
 
 def _vllm_answers(config: Config, model: Any, chat_format: "ChatFormat") -> Any:

@@ -1,7 +1,7 @@
 """Does a reward pay for breaking the control? ``margin.py [OVERRIDE ...]`` writes ``margin.md`` and ``margin.json``.
 
-For each test question of I1+ and I1- it takes the teacher's best list that obeys, lets the last r items repeat the first
-ones, as answers after SL do, and exchanges the last new item for the teacher's best one on the wrong side of the
+For each test question of I1+ and I1- it takes the teacher's best list that obeys, lets the last r items repeat the
+first ones, as answers after SL do, and exchanges the last new item for the teacher's best one on the wrong side of the
 category. The gain is that of the whole reward: item rewards and ``rl.list_weight`` times the list reward.
 """
 
@@ -54,11 +54,13 @@ def gains(config: Config, builder: InstructionBuilder, setting: str, reading: st
     asked = questions(setting, builder, config.evaluation, None)
     kept, *answers = lists(builder, asked, SIDES[setting][1], repeats)
     scheme, weight = SCHEMES[reading], config.rl.list_weight
-    totals = [
-        [sum(scheme.item(found)) + weight * scheme.list(found) for found in judge(kept, titles, builder.catalogue, builder.ranker)]
-        for titles in answers
-    ]  # fmt: skip
-    return np.array(totals[1]) - np.array(totals[0])
+
+    def rewards(titles: list[list[str]]) -> np.ndarray:
+        judgements = judge(kept, titles, builder.catalogue, builder.ranker)
+        return np.array([sum(scheme.item(found)) + weight * scheme.list(found) for found in judgements])
+
+    obeying, breaking = map(rewards, answers)
+    return breaking - obeying
 
 
 def main() -> None:
@@ -76,15 +78,13 @@ def main() -> None:
                 columns = {"gain": gain, "share": (gain > 0).astype(float)}
                 numbers = summarise(columns, evaluation.bootstrap_resamples, evaluation.confidence, config.seed)
                 found.append({"setting": setting, "reward": reading, "repeats": repeats, **numbers})
-                mean, share = numbers["gain"], numbers["share"]
-                cells.append(
-                    Cell(f"{mean['value']:+.2f}", f"{100 * share['value']:.0f}%", f"[{mean['low']:+.2f}, {mean['high']:+.2f}]")
-                )  # fmt: skip
+                mean, share = numbers["gain"], f"{100 * numbers['share']['value']:.0f}%"
+                cells.append(Cell(f"{mean['value']:+.2f}", share, f"[{mean['low']:+.2f}, {mean['high']:+.2f}]"))
             rows.append(((name, reading), tuple(cells)))
     grid = Grid(
-        caption="What a list of ten earns for breaking the control with its last new item, by how many of its items are "
-        f"repeats: mean over {min(each['gain']['n'] for each in found)} questions or more, (share of them that earn), "
-        "[interval over users].",
+        caption="What a list of ten earns for breaking the control with its last new item, by how many of its items "
+        f"are repeats: mean over {min(each['gain']['n'] for each in found)} questions or more, (share of them that "
+        "earn), [interval over users].",
         labels=("Instruction", "reward="),
         groups=(),
         heads=tuple(f"{repeats} repeats" for repeats in REPEATS),
