@@ -279,6 +279,16 @@ def trainer(
     )
 
 
+class _Ended(Callback):
+    """Remembers what ended training: Lightning may fail behind it, when it tears down a loader not yet set up."""
+
+    by: BaseException | None = None
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Called before anything is torn down."""
+        self.by = exception
+
+
 def train(fit: pl.Trainer, module: pl.LightningModule, checkpoints: Path) -> None:
     """Train from the last checkpoint on, or from the start where there is none.
 
@@ -290,6 +300,7 @@ def train(fit: pl.Trainer, module: pl.LightningModule, checkpoints: Path) -> Non
     Raises:
         CtrlRecError: where the checkpoint cannot be read.
         KeyboardInterrupt: after Ctrl-C, which Lightning turns into an exit of its own.
+        BaseException: whatever else ended the training.
     """
     last = checkpoints / "last.ckpt"
     if last.exists():
@@ -300,11 +311,15 @@ def train(fit: pl.Trainer, module: pl.LightningModule, checkpoints: Path) -> Non
                 f"{last}: cannot be read ({str(error).splitlines()[0]}); delete {checkpoints.parent} to start this "
                 "stage over"
             ) from None
+    ended = _Ended()
+    fit.callbacks.insert(0, ended)  # type: ignore[attr-defined]
     try:
         fit.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
-    except SystemExit as stop:
-        if fit.interrupted and stop.code == 1:
+    except BaseException as error:
+        if isinstance(ended.by, KeyboardInterrupt):
             raise KeyboardInterrupt from None
+        if ended.by is not None and ended.by is not error:
+            raise ended.by from None
         raise
 
 

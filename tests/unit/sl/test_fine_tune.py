@@ -1,6 +1,7 @@
 """The stage as a whole: what it refuses, and that it ends however often it is begun."""
 
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,3 +63,23 @@ def test_dropout_of_a_backbone_is_on_and_repeats_itself(
     embedding = "model.embed_tokens.weight"
     assert torch.equal(plain[embedding], same[embedding])
     assert not torch.equal(plain[embedding], undropped[embedding])
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, CtrlRecError("told why"), SystemExit(143)])
+def test_what_stops_training_is_what_is_heard_of(
+    make_model: Make, builder: InstructionBuilder, chat_format: ChatFormat, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, stop: BaseException,
+) -> None:  # fmt: skip
+    """Also where a loader is not yet set up, whose tearing down by Lightning fails in its turn."""
+
+    def stopped(*_: object) -> None:
+        raise stop
+
+    monkeypatch.setattr(torch.utils.data.DataLoader, "__iter__", stopped)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(stop if isinstance(stop, type) else type(stop)) as heard:
+            run(make_model(), builder, chat_format, tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)  # which Lightning switches off
+    assert isinstance(stop, type) or heard.value is stop
