@@ -72,8 +72,9 @@ def _made(result: Result) -> dict[str, Any]:
     cells = [cell for name, metrics in settings.items() if name != "general" for cell in metrics.values()]
     stages = {}
     for stage in result.upstream:
-        made = how_made(result.input(stage))
-        stages[stage] = {key: made[key] for key in ("git_commit", "hardware", "wall_seconds")}
+        directory = result.input(stage)
+        made = how_made(directory) if (directory / "provenance.json").exists() else {}  # a model may be gone by now
+        stages[stage] = {key: made.get(key) for key in ("git_commit", "hardware", "wall_seconds")}
     return {
         "row": result.name,
         "dataset": result.config["dataset"]["name"],

@@ -1,4 +1,5 @@
 import json
+import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -69,6 +70,13 @@ def test_a_run_reports_all_finished_rows_that_belong_together(tmp_path, evaluate
     assert [(row["row"], row["n"], row["seed"]) for row in made] == [("zero_shot", 4, 0), ("v2", 4, 0), ("full", 4, 0)]
     assert made[2]["stages"]["rl"]["git_commit"] == "0rl" and made[1]["config"]["rl"]["iterations"] == 77
     assert made[2]["settings"] == json.loads((directory / "metrics.json").read_text())["settings"]
+
+
+def test_a_model_that_was_deleted_leaves_its_row(evaluate, tmp_path):
+    settings, directory = evaluate("full", good, "variant=full")
+    shutil.rmtree(tmp_path / "sl")
+    (row,) = json.loads((report(settings, directory) / "rows.json").read_text())
+    assert row["stages"]["sl"]["git_commit"] is None and row["stages"]["rl"]["git_commit"] == "0rl"
 
 
 def test_seeds_become_one_row(evaluate):
