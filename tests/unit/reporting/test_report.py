@@ -113,7 +113,8 @@ def test_a_clear_difference_is_certain_and_an_even_one_is_not(tmp_path, evaluate
     assert sure["value"] == 0.5 and sure["low"] > 0 and sure["n"] == 20
     assert unsure["value"] == 0 and unsure["low"] < 0 < unsure["high"]
     lines = markdown(comparison_grid(found)).splitlines()
-    assert lines[2].startswith("| Setting | Metric | v3 - v2 | full - v2 | full - v3 |")
+    assert lines[2] == "| Setting | Metric | v3 - v2 | full - v2 | full - v3 | full - api gpt | n |"
+    assert all(line.endswith(" | 20 |") for line in lines[4:])
     assert "**-" in next(line for line in lines if "RepeatItem" in line)  # fewer repeats are better
     assert comparison_grid({}) is None
 
