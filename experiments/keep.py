@@ -3,8 +3,8 @@
 Tables 2 to 5 go into ``experiments/tableN_*/NAME/`` row by row: ``provenance.json`` there holds each row's numbers and
 the command, commit, hardware, seed and number of users behind them, and the table is rendered from all rows in it. A
 row replaces one of its name and seed; rows that were made elsewhere or earlier stay, so a grid can be made in pieces.
-Comparisons need the answers of both rows, so those of a run are copied and named after its seeds. Other tables are
-copied as they are. The paper's numbers go beside them as ``published.md``.
+Comparisons need the answers of both rows, so those of a run are copied and named after its seeds and rows. Other tables
+are copied as they are. The paper's numbers go beside them as ``published.md``.
 """
 
 import itertools
@@ -124,13 +124,22 @@ def joined(path: Path, new: Sequence[Made], number: int) -> list[Made]:
 
 
 def keep_comparisons(tables: Path, folder: Path, new: Sequence[Made]) -> None:
-    """Copy a run's comparisons, and remove those of rows that its rows replaced."""
-    seeds = {row["seed"] for row in new}
-    for file in folder.glob("comparisons-seed*.*"):
-        if seeds & {int(seed) for seed in file.stem.removeprefix("comparisons-seed").split("-")}:
+    """Copy a run's comparisons, as ``comparisons-seed0-v2+full.*``, and remove those of rows that it made anew."""
+    path = folder / "provenance.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    anew = {(_slug(row), str(row["seed"])) for row in new} & {(_slug(row), str(row["seed"])) for row in before}
+    for file in folder.glob("comparisons-*.*"):
+        seeds, rows = (part.split("+") for part in file.stem.removeprefix("comparisons-seed").split("-", 1))
+        if anew & set(itertools.product(rows, seeds)):
             file.unlink()
+    seeds = "+".join(map(str, sorted({row["seed"] for row in new})))
+    rows = "+".join(dict.fromkeys(map(_slug, new)))
     for file in tables.glob("comparisons.*"):
-        shutil.copyfile(file, folder / f"comparisons-seed{'-'.join(map(str, sorted(seeds)))}{file.suffix}")
+        shutil.copyfile(file, folder / f"comparisons-seed{seeds}-{rows}{file.suffix}")
+
+
+def _slug(row: Made) -> str:
+    return re.sub(r"[^\w.]+", "-", row["row"])
 
 
 def render(number: int, rows: Sequence[Made], folder: Path) -> list[Path]:

@@ -57,7 +57,7 @@ def test_each_table_goes_to_its_folder_with_its_provenance(tables: Path, tmp_pat
         "table6_cases/films-mini-demo",
     ]
     rendered = {f"table2{form}" for form in (".md", ".tex", ".html", ".csv")}
-    assert {path.name for path in kept[0].iterdir()} == {*rendered, "comparisons-seed0.md", "provenance.json"}
+    assert {path.name for path in kept[0].iterdir()} == {*rendered, "comparisons-seed0-full.md", "provenance.json"}
     assert "| full | 0.2000" in (kept[0] / "table2.md").read_text()
     (entry,) = json.loads((kept[0] / "provenance.json").read_text())
     assert entry["command"] == "python -m ctrlrec -m experiment=table2 variant=full general.mmlu=path/to/mmlu"
@@ -100,10 +100,12 @@ def test_comparisons_do_not_outlive_their_rows(tables: Path, tmp_path: Path) -> 
 
     KEEP(made(tables, row("v2"), row("full")), experiments)
     KEEP(made(tables, row("v2", seed=1), row("full", seed=1)), experiments)
-    assert compared() == ["comparisons-seed0.md", "comparisons-seed1.md"]
+    KEEP(made(tables, row("palr"), row("zero_shot")), experiments)
+    both = ["comparisons-seed0-palr+zero_shot.md", "comparisons-seed0-v2+full.md"]
+    assert compared() == [*both, "comparisons-seed1-v2+full.md"]
     (tables / "comparisons.md").unlink()
-    KEEP(made(tables, row("v2", seed=1)), experiments)
-    assert compared() == ["comparisons-seed0.md"]
+    KEEP(made(tables, row("v2", seed=1), row("v1")), experiments)
+    assert compared() == both  # only what was made anew goes
 
 
 def test_rows_of_other_settings_do_not_join(tables: Path, tmp_path: Path) -> None:
