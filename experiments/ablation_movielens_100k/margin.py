@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from ctrlrec import provenance, stages
-from ctrlrec.config import Config, compose
+from ctrlrec.config import compose
 from ctrlrec.evaluation.metrics import summarise
 from ctrlrec.evaluation.settings import questions
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.instructions.controls import Instruction
-from ctrlrec.judging import judge
+from ctrlrec.judging import Judgement, judge
 from ctrlrec.reporting.render import Cell, Grid, markdown
 from ctrlrec.rewards.scheme import SCHEMES
 from ctrlrec.runners import load_builder
@@ -49,17 +49,22 @@ def lists(
     return kept, obeying, breaking
 
 
-def gains(config: Config, builder: InstructionBuilder, setting: str, reading: str, repeats: int) -> np.ndarray:
+def judged(
+    builder: InstructionBuilder, asked: Sequence[Instruction], wanted: bool, repeats: int
+) -> tuple[list[Judgement], list[Judgement]]:
+    """The judgements of :func:`lists`, which every reading of the reward scores."""
+    kept, obeying, breaking = lists(builder, asked, wanted, repeats)
+    catalogue, ranker = builder.catalogue, builder.ranker
+    return judge(kept, obeying, catalogue, ranker), judge(kept, breaking, catalogue, ranker)
+
+
+def gains(answers: tuple[list[Judgement], list[Judgement]], reading: str, weight: float) -> np.ndarray:
     """What each question's exchange changes in the reward, float (n,)."""
-    asked = questions(setting, builder, config.evaluation, None)
-    kept, *answers = lists(builder, asked, SIDES[setting][1], repeats)
-    scheme, weight = SCHEMES[reading], config.rl.list_weight
-
-    def rewards(titles: list[list[str]]) -> np.ndarray:
-        judgements = judge(kept, titles, builder.catalogue, builder.ranker)
-        return np.array([sum(scheme.item(found)) + weight * scheme.list(found) for found in judgements])
-
-    obeying, breaking = map(rewards, answers)
+    scheme = SCHEMES[reading]
+    obeying, breaking = (
+        np.array([sum(scheme.item(found)) + weight * scheme.list(found) for found in judgements])
+        for judgements in answers
+    )
     return breaking - obeying
 
 
@@ -70,11 +75,13 @@ def main() -> None:
     builder, _ = load_builder(config, inputs)
     evaluation = config.evaluation
     found, rows = [], []
-    for setting, (name, _) in SIDES.items():
+    for setting, (name, wanted) in SIDES.items():
+        asked = questions(setting, builder, evaluation, None)
+        answers = [judged(builder, asked, wanted, repeats) for repeats in REPEATS]
         for reading in SCHEMES:
             cells = []
             for repeats in REPEATS:
-                gain = gains(config, builder, setting, reading, repeats)
+                gain = gains(answers[repeats], reading, config.rl.list_weight)
                 columns = {"gain": gain, "share": (gain > 0).astype(float)}
                 numbers = summarise(columns, evaluation.bootstrap_resamples, evaluation.confidence, config.seed)
                 found.append({"setting": setting, "reward": reading, "repeats": repeats, **numbers})

@@ -17,9 +17,8 @@ SCRIPT = runpy.run_path(str(ROOT / "experiments" / "ablation_movielens_100k" / "
 def test_one_item_is_exchanged_and_breaks_the_control(builder: InstructionBuilder, setting: str, wanted: bool) -> None:
     config = compose("evaluation.item_count=4")
     catalogue = builder.catalogue
-    kept, obeying, breaking = SCRIPT["lists"](
-        builder, questions(setting, builder, config.evaluation, None), wanted, repeats=1
-    )
+    questioned = questions(setting, builder, config.evaluation, None)
+    kept, obeying, breaking = SCRIPT["lists"](builder, questioned, wanted, repeats=1)
     assert kept
     for asked, right, wrong in zip(kept, obeying, breaking, strict=True):
         inside = [asked.category in catalogue.categories[catalogue.title_index[title]] for title in right]
@@ -27,5 +26,5 @@ def test_one_item_is_exchanged_and_breaks_the_control(builder: InstructionBuilde
         (place,) = [place for place in range(4) if right[place] != wrong[place]]
         assert place == 2 and (asked.category in catalogue.categories[catalogue.title_index[wrong[2]]]) is not wanted
         assert catalogue.titles[asked.target] not in (*right, *wrong)
-    without = SCRIPT["gains"](config, builder, setting, "paper", 0)
+    without = SCRIPT["gains"](SCRIPT["judged"](builder, questioned, wanted, 0), "paper", config.rl.list_weight)
     assert len(without) and (without < 0).all()
