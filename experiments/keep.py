@@ -21,7 +21,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.provenance import write_text
 from ctrlrec.reporting.aggregate import OWN_BACKBONE, Result, aggregate
 from ctrlrec.reporting.render import markdown
-from ctrlrec.reporting.tables import TABLES, build, in_order, published_numbers, published_rows, write_table
+from ctrlrec.reporting.tables import TABLES, build, paper_order, published_numbers, published_rows, write_table
 
 HERE = Path(__file__).parent
 Made = dict[str, Any]  # an entry of rows.json
@@ -35,7 +35,7 @@ def keep(tables: Path, experiments: Path) -> list[Path]:
             would stand on different data or teachers, or be made with different settings.
     """
     path = tables / "rows.json"
-    new = [clean(row, path) for row in (json.loads(path.read_text(encoding="utf-8")) if path.exists() else [])]
+    new = [clean(row, path) for row in _rows(path)]
     kept, writes = [], []
     for target in sorted(experiments.glob("table[1-7]_*")):
         number = int(target.name[5])
@@ -90,9 +90,8 @@ def _without_places(value: Any) -> Any:
 
 def joined(path: Path, new: Sequence[Made], number: int) -> list[Made]:
     """Rows kept in ``path`` with the new ones in place of those of their name and seed, with one table's numbers."""
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     shown = {(column.setting, metric) for column, metric in TABLES[number].numbers}
-    rows = {(row["row"], row["seed"]): row for row in kept}
+    rows = {(row["row"], row["seed"]): row for row in _rows(path)}
     for row in new:
         settings = {
             setting: {metric: cell for metric, cell in cells.items() if (setting, metric) in shown}
@@ -119,14 +118,16 @@ def joined(path: Path, new: Sequence[Made], number: int) -> list[Made]:
             f"{path}: rows of one table need one data set, teacher (a seed) and confidence, found {found}; keep unlike "
             "ones in a folder of another name"
         )
-    places = {name: place for place, (name, _) in enumerate(in_order([(name, {}) for name, _ in rows]))}
-    return sorted(rows.values(), key=lambda row: (places[row["row"]], row["seed"]))
+    return sorted(rows.values(), key=lambda row: (paper_order(row["row"]), row["row"], row["seed"]))
+
+
+def _rows(path: Path) -> list[Made]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def keep_comparisons(tables: Path, folder: Path, new: Sequence[Made]) -> None:
     """Copy a run's comparisons, as ``comparisons-seed0-v2+full.*``, and remove those of rows that it made anew."""
-    path = folder / "provenance.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    before = _rows(folder / "provenance.json")
     anew = {(_slug(row), str(row["seed"])) for row in new} & {(_slug(row), str(row["seed"])) for row in before}
     for file in folder.glob("comparisons-*.*"):
         seeds, rows = (part.split("+") for part in file.stem.removeprefix("comparisons-seed").split("-", 1))
