@@ -22,7 +22,7 @@ class Judgement:
 
     Attributes:
         instruction: what was asked.
-        items: catalogue index, None for a title that is not in the catalogue; also of a title that was no candidate.
+        items: catalogue index, of a title that was no candidate as well; None for one that is not in the catalogue.
         illegal: why an item is illegal, None for a legal one (spec section 5).
         inside: whether the item is in the category asked about.
         ranks: the teacher's 0-based rank; None where no item or an item of the history.

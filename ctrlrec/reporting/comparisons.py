@@ -9,7 +9,7 @@ from ctrlrec.provenance import read_jsonl
 from ctrlrec.reporting.aggregate import Result
 from ctrlrec.reporting.render import Cell, Grid
 from ctrlrec.reporting.summary import lines_of
-from ctrlrec.reporting.tables import Column, kind, label, sizes
+from ctrlrec.reporting.tables import Column, averaged, kind, label, sizes
 
 # (row, the row it is to be better than): what each step of the method adds, and the whole method against the others
 _STEPS = (("v1", "palr"), ("v2", "v1"), ("v3", "v2"), ("full", "v2"), ("full", "v3"))
@@ -52,15 +52,14 @@ def comparison_grid(found: Mapping[tuple[str, str], Mapping[str, Any]]) -> Grid 
     if not found:
         return None
     rows = [(f"{better} - {worse}", metrics) for (better, worse), metrics in found.items()]
-    averaged = any(len(metrics["seeds"]) > 1 for metrics in found.values())
     lines = []
     for labels, column in lines_of(rows):
         numbers = [column.cell(metrics) for _, metrics in rows]
         lines.append((labels, (*(_cell(column, number) for number in numbers), Cell(sizes(numbers)))))
     return Grid(
         caption="Differences between rows in percentage points, with the interval of a bootstrap over the n users that "
-        f"both were asked for{', of their means over the seeds' if averaged else ''}. Bold: better beyond chance. "
-        "Underlined: worse beyond chance.",
+        f"both were asked for{', of their means over the seeds' if averaged(rows) else ''}. Bold: better beyond "
+        "chance. Underlined: worse beyond chance.",
         labels=("Setting", "Metric"),
         groups=(),
         heads=(*map(label, rows), "n"),

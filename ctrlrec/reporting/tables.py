@@ -130,6 +130,11 @@ def label(row: Row) -> str:
     return f"{row[0]} ({len(seeds)} seeds)" if len(seeds) > 1 else row[0]
 
 
+def averaged(rows: Sequence[Row]) -> bool:
+    """Whether some row is averaged over seeds."""
+    return any(len(metrics.get("seeds", ())) > 1 for _, metrics in rows)
+
+
 def marks(shown: Sequence[str | None], falling: bool) -> list[Mark]:
     """Best and second of the numbers as printed, equals alike; nothing where none is better than another.
 
@@ -185,7 +190,6 @@ def build(number: int, rows: Sequence[Row], published: str | None = None) -> Gri
     if not ours:
         return None
     printed = published_rows(number, published) if published else []
-    several = any(len(metrics.get("seeds", ())) > 1 for _, metrics in ours)
     everyone = [*ours, *((f"{name} (paper)", metrics) for name, metrics in printed)]
     competes = [index < len(ours) and kind(row[0]) not in table.unranked for index, row in enumerate(everyone)]
     groups, heads, columns = [], [], []
@@ -203,7 +207,7 @@ def build(number: int, rows: Sequence[Row], published: str | None = None) -> Gri
     return Grid(
         caption=f"{table.caption}: Table {number} of the paper. In brackets the interval over n users"
         f"{' (MMLU and GSM8K: questions)' if questions else ''}"
-        f"{'; of a row of several seeds, over these and the seeds' if several else ''}.",
+        f"{'; of a row of several seeds, over these and the seeds' if averaged(ours) else ''}.",
         labels=("Row",),
         groups=tuple(groups) if any(title for title, _ in groups) else (),
         heads=tuple(heads),
