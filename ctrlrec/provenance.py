@@ -215,6 +215,26 @@ def packages() -> dict[str, str]:
     return versions
 
 
+def circumstances() -> dict[str, Any]:
+    """What every measured number carries: the commit, the packages and the hardware that it was made with."""
+    return {"git_commit": git_commit(), "packages": packages(), "hardware": hardware()}
+
+
+def check_committed(made: Mapping[str, Any], what: str) -> None:
+    """Refuse to publish what no commit holds the code of.
+
+    Args:
+        made: how it was made, with its ``git_commit``.
+        what: was made, for the message.
+
+    Raises:
+        CtrlRecError: for a change that was not committed, or code outside a checkout.
+    """
+    commit = made["git_commit"]
+    if not commit or commit.endswith("-dirty"):
+        raise CtrlRecError(f"{what} was made from '{commit}', no clean commit; run it again")
+
+
 def peak_memory_bytes() -> int:
     """Largest resident size of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -228,9 +248,7 @@ def write(
     record = {
         "command": command,
         "config": config,
-        "git_commit": git_commit(),
-        "packages": packages(),
-        "hardware": hardware(),
+        **circumstances(),
         "seed": config["seed"],
         "wall_seconds": round(seconds, 3),
         "resumed": resumed,

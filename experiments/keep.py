@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.provenance import write_text
+from ctrlrec.provenance import check_committed, write_text
 from ctrlrec.reporting.aggregate import OWN_BACKBONE, Result, aggregate
 from ctrlrec.reporting.render import markdown
 from ctrlrec.reporting.tables import TABLES, build, paper_order, published_numbers, published_rows, write_table
@@ -72,9 +72,7 @@ def clean(row: Made, path: Path) -> Made:
     name = f"row {row['row']}" if "row" in row else "the table"
     parts = {name: row} | {f"{name}, {stage}": made for stage, made in row.get("stages", {}).items()}
     for part, made in parts.items():
-        commit = made["git_commit"]
-        if not commit or commit.endswith("-dirty"):
-            raise CtrlRecError(f"{path}: {part} was made from '{commit}', no clean commit; run it again")
+        check_committed(made, f"{path}: {part}")
     words = [word for word in shlex.split(row["command"]) if not word.startswith(("output=", "cache="))]
     command = shlex.join(re.sub(r"=[/~].*/", "=path/to/", word) for word in words)
     upstream = {stage: entry["fingerprint"] for stage, entry in row["upstream"].items()}

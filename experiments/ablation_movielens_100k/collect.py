@@ -11,6 +11,8 @@ import json
 import shutil
 from pathlib import Path
 
+from ctrlrec.provenance import check_committed
+
 HERE = Path(__file__).parent
 KEPT = ("git_commit", "packages", "hardware", "seed", "wall_seconds", "peak_memory_bytes")
 
@@ -39,6 +41,7 @@ def curves(stage: Path, name: str, to: Path) -> None:
     entry = {"stage": json.loads((stage / "stage.json").read_text(encoding="utf-8")), "finished": finished.exists()}
     if finished.exists():
         made = json.loads(finished.read_text(encoding="utf-8"))
+        check_committed(made, str(stage))
         entry |= {key: made[key] for key in KEPT}
         entry["command"] = [word for word in made["command"].split() if not word.startswith("output=")]
     entries[name] = entry

@@ -99,9 +99,7 @@ def main() -> None:
     )
     made = {
         "command": shlex.join(["python", "experiments/ablation_movielens_100k/margin.py", *overrides]),
-        "git_commit": provenance.git_commit(),
-        "hardware": provenance.hardware(),
-        "packages": provenance.packages(),
+        **provenance.circumstances(),
         "seed": config.seed,
         "inputs": {name: path.name for name, path in inputs.items()},
         "numbers": found,

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrlrec.data import card
-from ctrlrec.errors import CtrlRecError
-from ctrlrec.provenance import finished, made_from, write_text
+from ctrlrec.provenance import check_committed, finished, made_from, write_text
 from ctrlrec.reporting import render
 from ctrlrec.reporting.aggregate import Result, aggregate, comparable, read_results
 from ctrlrec.reporting.summary import summary
@@ -55,9 +54,7 @@ def made(directory: Path) -> dict[str, Any]:
         CtrlRecError: where the result comes from an uncommitted change.
     """
     provenance = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))
-    commit = provenance["git_commit"] or ""
-    if not commit or commit.endswith("-dirty"):
-        raise CtrlRecError(f"{directory}: made from '{commit}', no clean commit; run it again")
+    check_committed(provenance, str(directory))
     words = [word for word in shlex.split(provenance["command"]) if not word.startswith(("output=", "cache="))]
     shown = [f"dataset.path={Path(word).name}" if word.startswith("dataset.path=") else word for word in words]
     return {"command": " ".join(shown)} | {key: provenance[key] for key in KEPT}

@@ -49,16 +49,14 @@ DATASETS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    commit = provenance.git_commit()
+    made_with = provenance.circumstances()  # at the start: measuring takes long enough for a commit in between
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(sys.argv[1] if len(sys.argv) > 1 else scratch)
         names = sys.argv[2:] or list(DATASETS)
         rows = [row for name in names for row in measure_all(name, place / name)]
     result = {
         "command": " ".join(["python experiments/datasets/scale.py", *(["FOLDER", *names] if sys.argv[2:] else [])]),
-        "git_commit": commit,
-        "hardware": provenance.hardware(),
-        "packages": provenance.packages(),
+        **made_with,
         "rows": rows,
     }
     here = Path(__file__).parent

@@ -172,10 +172,8 @@ def main() -> None:
     results: dict[str, Any] = {
         "command": shlex.join(["python", "experiments/performance/bench.py", *told]),
         "date": datetime.date.today().isoformat(),
-        "git_commit": provenance.git_commit(),
         "quick": arguments.quick,
-        "hardware": provenance.hardware(),
-        "packages": provenance.packages(),
+        **provenance.circumstances(),
         "peers": (HERE / "peers.txt").read_text(encoding="utf-8").split(),
         "parts": parts,
     }

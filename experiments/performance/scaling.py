@@ -308,9 +308,7 @@ def main() -> None:
     results = {
         "command": "python experiments/performance/scaling.py" + " --quick" * arguments.quick,
         "date": datetime.date.today().isoformat(),
-        "git_commit": provenance.git_commit(),
-        "hardware": provenance.hardware(),
-        "packages": provenance.packages(),
+        **provenance.circumstances(),
         "curves": [{**vars(curve), "exponent": curve.exponent} for curve in curves],
         "models": models(config),
         "sweeps": sweeps(),

@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "integration")]
 import killing  # noqa: E402
 import tiny_run  # noqa: E402
 
-from ctrlrec.provenance import git_commit, hardware, packages  # noqa: E402
+from ctrlrec.provenance import circumstances  # noqa: E402
 
 _FAULTS = ("tests/unit/faults", "tests/unit/rl/test_rl_faults.py", "tests/unit/lm/test_adapters.py")
 _INPUTS = (
@@ -83,9 +83,7 @@ def main() -> None:
         "faults": tested(_FAULTS),
         "hostile_inputs": tested(_INPUTS),
         "command": f"python experiments/reliability/measure.py --kills {arguments.kills} --seed {arguments.seed}",
-        "git_commit": git_commit(),
-        "hardware": hardware(),
-        "packages": packages(),
+        **circumstances(),
         "seconds": round(time.monotonic() - started),
         "load": os.getloadavg()[0],
     }

@@ -144,9 +144,7 @@ def main() -> None:
     record = {
         "command": "python experiments/teacher/compare.py runs/data/<name> --recbole recbole.json "
         f"--teachers {' '.join(arguments.teachers)} --seeds {' '.join(map(str, arguments.seeds))}",
-        "git_commit": provenance.git_commit(),
-        "packages": provenance.packages(),
-        "hardware": provenance.hardware(),
+        **provenance.circumstances(),
         "users": len(sequences), "items": len(catalogue), "interactions": len(sequences.items),
         "resamples": RESAMPLES, "confidence": CONFIDENCE,
         "results": results,
