@@ -22,6 +22,7 @@ from ctrlrec.errors import CtrlRecError
 log = logging.getLogger(__name__)
 
 _FILES = "files.json"
+_ATTEMPTS = "logs/attempts.json"
 _UNRECORDED = ("checkpoints", "logs", "wandb")
 _PACKAGES = (
     "torch", "transformers", "peft", "trl", "pytorch-lightning", "datasets", "wandb", "hydra-core", "omegaconf",
@@ -89,7 +90,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def how_made(directory: Path) -> dict[str, Any]:
     """What a published number carries of the ``provenance.json`` of a finished result."""
     made = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))
-    kept = ("command", "git_commit", "hardware", "packages", "seed", "wall_seconds", "upstream")
+    kept = ("command", "git_commit", "hardware", "packages", "seed", "wall_seconds", "earlier_attempts", "upstream")
     return {key: made.get(key) for key in kept}
 
 
@@ -163,7 +164,21 @@ def _digest(path: Path, size: int, modified: int, inode: int) -> str:
 
 
 def git_commit() -> str | None:
-    """The commit of the source tree, with ``-dirty`` where it has changes; None outside a checkout."""
+    """The commit of this process's code, with ``-dirty`` where it has changes; None outside a checkout.
+
+    It is the one that the process found when it first asked: code is read as it is needed, so a tree that has moved on
+    since counts as changed.
+    """
+    first = _first_commit()
+    return first if first is None or first == _commit() else first.removesuffix("-dirty") + "-dirty"
+
+
+@functools.cache
+def _first_commit() -> str | None:
+    return _commit()
+
+
+def _commit() -> str | None:
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return None
@@ -224,15 +239,24 @@ def check_committed(made: Mapping[str, Any], what: str) -> None:
     """Refuse to publish what no commit holds the code of.
 
     Args:
-        made: how it was made, with its ``git_commit``.
+        made: how it was made: ``git_commit``, and ``earlier_attempts`` where a killed one was gone on from.
         what: was made, for the message.
 
     Raises:
         CtrlRecError: for a change that was not committed, or code outside a checkout.
     """
-    commit = made["git_commit"]
-    if not commit or commit.endswith("-dirty"):
-        raise CtrlRecError(f"{what} was made from '{commit}', no clean commit; run it again")
+    for attempt in (made, *(made.get("earlier_attempts") or ())):
+        commit = attempt["git_commit"]
+        if not commit or commit.endswith("-dirty"):
+            raise CtrlRecError(f"{what} was made from '{commit}', no clean commit; run it again")
+
+
+def begin_attempt(directory: Path) -> None:
+    """Note the circumstances of an attempt at a result behind those of earlier ones, in ``logs/attempts.json``."""
+    record = directory / _ATTEMPTS
+    attempts = json.loads(record.read_text(encoding="utf-8")) if record.exists() else []
+    record.parent.mkdir(exist_ok=True)
+    write_text(record, json.dumps([*attempts, circumstances()], indent=2))
 
 
 def peak_memory_bytes() -> int:
@@ -241,17 +265,20 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def write(
-    directory: Path, *, command: str, config: dict[str, Any], seconds: float, resumed: bool, upstream: Any
-) -> None:
-    """Write ``provenance.json`` (spec section 9) into a stage's directory."""
+def write(directory: Path, *, command: str, config: dict[str, Any], seconds: float, upstream: Any) -> None:
+    """Write ``provenance.json`` (spec section 9) into a stage's directory.
+
+    Commit, packages, hardware and seconds are those of the attempt that finished; ``earlier_attempts`` holds the
+    commit, packages and hardware of the killed ones that it went on from.
+    """
+    earlier = json.loads((directory / _ATTEMPTS).read_text(encoding="utf-8"))[:-1]
     record = {
         "command": command,
         "config": config,
         **circumstances(),
         "seed": config["seed"],
         "wall_seconds": round(seconds, 3),
-        "resumed": resumed,
+        "earlier_attempts": earlier,
         "peak_memory_bytes": peak_memory_bytes(),
         "upstream": upstream,
     }

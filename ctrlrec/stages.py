@@ -237,6 +237,7 @@ def run(config: Config) -> dict[str, Result]:
         CtrlRecError: where a stage cannot be done; what finished before it stays.
     """
     results: dict[str, Result] = {}
+    provenance.git_commit()  # before the tree can move on: it is remembered
     with explained(Path(config.output)):
         processes.join(config.trainer)
         for name in requested(config):
@@ -348,7 +349,7 @@ def _make(
     stage: Stage, config: Config, inputs: dict[str, Path], directory: Path, determined_by: dict[str, Any]
 ) -> None:
     partial = directory.with_name(directory.name + ".partial")
-    resumed = processes.once(lambda: _prepare(stage, directory, partial, determined_by))
+    processes.once(lambda: _prepare(stage, directory, partial, determined_by))
     if not partial.is_dir():
         raise CtrlRecError(f"{partial}: made by process 0 and not here: output= must lie where all processes see it")
     module, function = stage.runner.split(":")
@@ -360,30 +361,27 @@ def _make(
         else:
             processes.once(lambda: runner(config, inputs, partial))
     seconds = time.monotonic() - started
-    processes.once(lambda: _publish(config, inputs, directory, partial, seconds, resumed))
+    processes.once(lambda: _publish(config, inputs, directory, partial, seconds))
     log.info("%-12s done   in %.0f s", stage.name, time.monotonic() - started)
 
 
-def _prepare(stage: Stage, directory: Path, partial: Path, determined_by: dict[str, Any]) -> bool:
-    """Have a partial directory to work in; whether it goes on from an earlier attempt."""
+def _prepare(stage: Stage, directory: Path, partial: Path, determined_by: dict[str, Any]) -> None:
+    """Have a partial directory to work in, an earlier attempt's where there is one."""
     resumed = _recorded(partial) == determined_by
     log.info("%-12s %s %s", stage.name, "resume" if resumed else "run   ", directory)
     if partial.exists() and not resumed:  # nobody knows what it was made from
         shutil.rmtree(partial)
     partial.mkdir(exist_ok=True)
     provenance.write_text(partial / "stage.json", json.dumps(determined_by, indent=2, ensure_ascii=False))
-    return resumed
+    provenance.begin_attempt(partial)
 
 
-def _publish(
-    config: Config, inputs: dict[str, Path], directory: Path, partial: Path, seconds: float, resumed: bool
-) -> None:
+def _publish(config: Config, inputs: dict[str, Path], directory: Path, partial: Path, seconds: float) -> None:
     provenance.write(
         partial,
         command=SECRET.sub("...", shlex.join(["python", "-m", "ctrlrec", *_words()])),
         config=plain(config),
         seconds=seconds,
-        resumed=resumed,
         upstream={need: {"directory": str(path), "fingerprint": path.name[-12:]} for need, path in inputs.items()},
     )
     provenance.record_files(partial)

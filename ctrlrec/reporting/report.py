@@ -74,7 +74,7 @@ def _made(result: Result) -> dict[str, Any]:
     for stage in result.upstream:
         directory = result.input(stage)
         made = how_made(directory) if (directory / "provenance.json").exists() else {}  # a model may be gone by now
-        stages[stage] = {key: made.get(key) for key in ("git_commit", "hardware", "wall_seconds")}
+        stages[stage] = {key: made.get(key) for key in ("git_commit", "hardware", "wall_seconds", "earlier_attempts")}
     return {
         "row": result.name,
         "dataset": result.config["dataset"]["name"],

@@ -1,5 +1,6 @@
 """A run that was killed at any moment and started again ends like one that was not."""
 
+import json
 import re
 import signal
 import time
@@ -67,6 +68,8 @@ def test_a_stopped_run_leaves_cleanly_and_goes_on(sweep, copy_of, tmp_path: Path
     again = tiny_run.run(["stage=rl", "variant=full", *sweep.arguments(output)], tmp_path / "again")
     assert re.search(r"rl +resume ", again)
     assert not [name for name in killing.differing(output, sweep.output) if name.startswith("rl/")]
+    made = json.loads((tiny_run.only(output / "rl", "*-????????????") / "provenance.json").read_text())
+    assert [attempt["git_commit"] for attempt in made["earlier_attempts"]] == [made["git_commit"]]
 
 
 @pytest.mark.slow
