@@ -8,8 +8,9 @@ the intention or the preference; the model writes one item, and beam search give
 What differs from its paper: preferences and intentions in words come from categories, the most frequent ones of the
 history and the broadest and the most specific one of the target, because most datasets have no reviews that a large
 model could put them down from; this gives the 35 :data:`KINDS` instead of 39 templates; there are no instructions with
-reasoning steps; candidates are random items. What the tables ask and its training does not (no items of a category, a
-proportion) is put where the intention stands. The list of k items is never asked for in words.
+reasoning steps; candidates are random items, without a user such as are not in the category wanted. What the tables
+ask and its training does not (no items of a category, a proportion) is put where the intention stands. The list of k
+items is never asked for in words.
 """
 
 from collections import Counter
@@ -158,7 +159,9 @@ class InstructRecInstructions(InstructionBuilder):
         parts = tuple(wording[part][getattr(kind, part)] for part in ("preference", "intention", "form"))
         favourites = quoted(self._favourites(history))
         category = self._wanted(kind.intention, target)
-        candidates = self._shown(kind.form, history, target, rng)
+        # Nothing but the intention tells the target from what is shown beside it where no user is known.
+        asked = category if kind.preference == "none" else None
+        candidates = self._shown(kind.form, history, target, asked, rng)
 
         def render(kept: Sequence[int], offered: Sequence[int] | None) -> str:
             return _sentences(
@@ -196,14 +199,19 @@ class InstructRecInstructions(InstructionBuilder):
         return max(self.catalogue.categories[target], key=lambda name: (sizes[index[name]], name))
 
     def _shown(
-        self, form: str, history: Sequence[int], target: int, rng: np.random.Generator
+        self, form: str, history: Sequence[int], target: int, asked: str | None, rng: np.random.Generator
     ) -> tuple[int, ...] | None:
-        """The items a form puts before the model, the target among them except in half of the pointwise ones."""
+        """The items a form puts before the model, the target among them except in half of the pointwise ones.
+
+        The others are not in the category ``asked``, where the catalogue has such.
+        """
         if form in ("matching", "taste"):
             return None
         if form == "wish":
             return (target,)
         others = Pool(np.unique([*history, target]), others_of=len(self.catalogue))
+        if asked is not None and len(outside := self._sides(asked)[1]):
+            others = outside  # without a user there is no history to leave out
         if form == "reranking":
             return self._candidates([target], others, rng)
         pair = rng.permutation([target, *others.draw(rng, 1).tolist()]).tolist()

@@ -31,15 +31,15 @@ class PALRInstructions(InstructionBuilder):
         """
         if Task.SEQUENTIAL.family not in families:
             return []
-        return [self._next_items(epoch, user) for user in self.users]
+        return [self._next_items(epoch, user, (place + epoch) % 2 == 1) for place, user in enumerate(self.users)]
 
-    def _next_items(self, epoch: int, user: int) -> Example:
+    def _next_items(self, epoch: int, user: int, selects: bool) -> Example:
         """A window as in training of the other rows; k is lowered to what is left of the training prefix."""
         draft = self._window(epoch, user, Task.SEQUENTIAL)
         items = self.sequences.train(user)
         begin = int(np.flatnonzero(items == draft.target)[0])  # an item occurs once in a sequence
         labels = tuple(items[begin : begin + draft.item_count].tolist())
-        return self._labelled(replace(draft, selects=(user + epoch) % 2 == 1), labels)
+        return self._labelled(replace(draft, selects=selects), labels)
 
     def validation(self) -> list[Example]:
         """The validation item of a fixed random sample of users; behind it lies the test item, so k is 1."""

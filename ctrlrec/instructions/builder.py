@@ -4,6 +4,7 @@ Every sample is a function of (seed, epoch, user, task) alone: each draws from i
 neither worker count nor order nor a resumed run changes it.
 """
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,10 @@ from ctrlrec.instructions.labels import Demand, answers, negative_categories, se
 from ctrlrec.instructions.pools import Pool
 from ctrlrec.teacher.ranker import Ranker
 
+log = logging.getLogger(__name__)
+
 _TASKS = tuple(Task)
+_CHAT_DRAWS = 100  # turns to try for one that fits
 _VALIDATION_EPOCH, _ROLLOUT_EPOCH, _EVALUATION_EPOCH = 2**32, 2**33, 2**34  # streams that no training epoch reaches
 
 
@@ -104,8 +108,11 @@ class InstructionBuilder:
         # A user with one training item has no window: a history of at least one item and a target.
         self.users = [user for user in range(len(sequences)) if len(sequences.train(user)) >= 2]
         self._quoted_tokens = np.asarray(limit.text_tokens([f" '{title}'," for title in catalogue.titles]))
+        names = self.catalogue.category_names
+        self._longest_category = names[int(np.argmax(limit.text_tokens(list(names))))]
         self._pools: dict[str, tuple[Pool, Pool]] = {}
         self._overheads: dict[tuple[Task, bool, str], int] = {}
+        self._told_of_long_chat = False
 
     # ------------------------------------------------------------------ training
 
@@ -120,7 +127,8 @@ class InstructionBuilder:
             Per user one I0, one I1 (half +, half -), one I2 (thirds); per item one I3; chat in its ratio to them.
         """
         tasks = self._user_tasks(families)
-        drafts = [self._window(epoch, user, family(user, epoch)) for user in self.users for family in tasks]
+        places = enumerate(self.users)
+        drafts = [self._window(epoch, user, family(place, epoch)) for place, user in places for family in tasks]
         examples = self.complete(drafts)
         if Task.SEARCH.family in families:
             examples += [self._search(epoch, item) for item in range(len(self.catalogue))]
@@ -129,13 +137,13 @@ class InstructionBuilder:
         return examples
 
     def _user_tasks(self, families: Collection[str]) -> list[Callable[[int, int], Task]]:
-        # Turns by user and epoch give the halves and thirds of Table 7 exactly, up to the remainder.
+        # Turns by epoch and place in self.users give the halves and thirds of Table 7 exactly, up to the remainder.
         positive_negative = (Task.CATEGORY_POSITIVE, Task.CATEGORY_NEGATIVE)
         proportions = (Task.PROPORTION_ABOUT, Task.PROPORTION_AT_MOST, Task.PROPORTION_AT_LEAST)
         turns: dict[str, Callable[[int, int], Task]] = {
-            "sequential": lambda user, epoch: Task.SEQUENTIAL,
-            "category": lambda user, epoch: positive_negative[(user + epoch) % 2],
-            "proportion": lambda user, epoch: proportions[(user + epoch) % 3],
+            "sequential": lambda place, epoch: Task.SEQUENTIAL,
+            "category": lambda place, epoch: positive_negative[(place + epoch) % 2],
+            "proportion": lambda place, epoch: proportions[(place + epoch) % 3],
         }
         return [turn for family, turn in turns.items() if family in families]
 
@@ -187,11 +195,20 @@ class InstructionBuilder:
 
         examples = []
         for index in range(count):
-            drawn = chat.draw(self.dialogues, generator(self.seed, epoch, index, Task.CHAT), fits)
+            rng = generator(self.seed, epoch, index, Task.CHAT)
+            turns = (chat.draw(self.dialogues, rng, fits) for _ in range(_CHAT_DRAWS))
+            drawn = next((turn for turn in turns if turn is not None), None)
             if drawn is not None:
                 messages, response = drawn
                 instruction = Instruction(Task.CHAT, None, (), None, 0, None, None, None, messages)
                 examples.append(Example(instruction, response, (), ()))
+        if len(examples) < count and not self._told_of_long_chat:
+            self._told_of_long_chat = True
+            log.warning(
+                "%-12s %d of %d examples of an epoch are missing: hardly a turn has a prompt of at most %d tokens and "
+                "an answer of less than %d; give shorter dialogues, or raise model.max_length",
+                "chat", count - len(examples), count, self.limit.max_prompt, self.limit.max_response,
+            )  # fmt: skip
         return examples
 
     # ------------------------------------------------------------------ validation, RL
@@ -229,9 +246,9 @@ class InstructionBuilder:
         for index in range(iteration * count, (iteration + 1) * count):
             turn, within = divmod(index, len(self.users) * len(tasks))
             order = np.random.default_rng([self.seed, 2, turn]).permutation(len(self.users) * len(tasks))
-            user, family = divmod(int(order[within]), len(tasks))
-            user = self.users[user]
-            drafts.append(self._window(_ROLLOUT_EPOCH + turn, user, tasks[family](user, turn), item_counts))
+            place, family = divmod(int(order[within]), len(tasks))
+            task = tasks[family](place, turn)
+            drafts.append(self._window(_ROLLOUT_EPOCH + turn, self.users[place], task, item_counts))
         return [example.instruction for example in self.complete(drafts)]
 
     # ------------------------------------------------------------------ evaluation
@@ -261,14 +278,30 @@ class InstructionBuilder:
     def complete(self, drafts: Sequence[Draft]) -> list[Example]:
         """Settle categories, labels and wording.
 
-        A draft for which no category can be asked (the ground truth has every one) is left out.
+        A draft for which no category can be asked (the ground truth has every one) is left out. Where a prompt has no
+        room for the whole history, the labels are those after the history shown.
         """
         examples: list[Example] = []
         for begin in range(0, len(drafts), self.ranker.at_once):
-            examples += self._complete(drafts[begin : begin + self.ranker.at_once])
+            chunk = list(drafts[begin : begin + self.ranker.at_once])
+            states = [draft.rng.bit_generator.state for draft in chunk]
+            found = self._complete(chunk)
+            # The same draws again. Other labels may need another prompt; a history only gets shorter, so this ends.
+            while cut := [
+                row
+                for row, example in enumerate(found)
+                if example is not None and example.instruction.history != chunk[row].history
+            ]:
+                for row in cut:
+                    chunk[row].rng.bit_generator.state = states[row]
+                    chunk[row] = replace(chunk[row], history=found[row].instruction.history)  # type: ignore[union-attr]
+                for row, example in zip(cut, self._complete([chunk[row] for row in cut]), strict=True):
+                    found[row] = example
+            examples += [example for example in found if example is not None]
         return examples
 
-    def _complete(self, drafts: Sequence[Draft]) -> list[Example]:
+    def _complete(self, drafts: Sequence[Draft]) -> list[Example | None]:
+        """An example of each draft, None where no category can be asked."""
         scores = self.ranker.scores([draft.history for draft in drafts]).cpu()
         against = [
             row for row, draft in enumerate(drafts) if draft.task in (Task.CATEGORY_NEGATIVE, Task.PROPORTION_AT_MOST)
@@ -299,16 +332,18 @@ class InstructionBuilder:
                 not uniform,
                 draft.rng,
             )
-            if draft.fixed_count and categories:
-                demand = replace(demand, item_count=draft.item_count, category=categories[0])
+            if draft.fixed_count:
+                demand = replace(demand, item_count=draft.item_count, category=categories[0] if categories else None)
             if demand.category is not None or draft.task == Task.SEQUENTIAL:
                 kept.append(row)
                 demands.append(demand)
-        if not kept:
-            return []
-        chosen = [drafts[row] for row in kept]
-        labels, ranks = answers(self.catalogue, scores[kept], [draft.target for draft in chosen], demands)
-        return [self._example(*parts) for parts in zip(chosen, demands, labels, ranks, strict=True)]
+        examples: list[Example | None] = [None] * len(drafts)
+        if kept:
+            targets = [drafts[row].target for row in kept]
+            labels, ranks = answers(self.catalogue, scores[kept], targets, demands)
+            for row, demand, items, places in zip(kept, demands, labels, ranks, strict=True):
+                examples[row] = self._example(drafts[row], demand, items, places)
+        return examples
 
     def _categories(self, draft: Draft, largest: str | None, uniform: bool) -> list[str]:
         """Names in the order to try: the first that can supply an answer is asked for."""
@@ -420,10 +455,8 @@ class InstructionBuilder:
         """Tokens of a prompt without titles, with the longest category name and some slack for merges."""
         key = (task, selects, suffix)
         if key not in self._overheads:
-            longest = max(self.catalogue.category_names, key=len)
-            text = self.wording(
-                task, 10, [], longest, 100 if task in PROPORTION_TASKS else None, candidates=[] if selects else None
-            )
+            proportion = 100 if task in PROPORTION_TASKS else None
+            text = self.wording(task, 10, [], self._longest_category, proportion, candidates=[] if selects else None)
             self._overheads[key] = self.limit.prompt_tokens(self._messages(text + suffix)) + 32
         return self._overheads[key]
 

@@ -43,7 +43,8 @@ def test_every_kind_says_what_it_is_made_of(make: Callable[..., InstructRecInstr
     history = tuple(item for item in range(3, 9))
     answers = {}
     for kind in KINDS:
-        example = builder._instruct(kind, Task.SEQUENTIAL, "u1", history, target, generator(0, 0, 1, Task.SEQUENTIAL))
+        known = history if kind.preference != "none" else ()  # search has no user
+        example = builder._instruct(kind, Task.SEQUENTIAL, "u1", known, target, generator(0, 0, 1, Task.SEQUENTIAL))
         asked, text = example.instruction, example.instruction.prompt
         assert (titles[history[0]] in text) == (kind.preference == "implicit")
         assert ("mostly enjoys" in text) == (kind.preference == "explicit")
@@ -51,7 +52,7 @@ def test_every_kind_says_what_it_is_made_of(make: Callable[..., InstructRecInstr
         if asked.category is not None:
             assert f"'{asked.category}'" in text and asked.category in builder.catalogue.categories[target]
         if kind.form in ("pairwise", "reranking"):
-            assert target in asked.candidates and not set(asked.candidates) & set(history)
+            assert target in asked.candidates and not set(asked.candidates) & set(known)
             assert len(asked.candidates) == (2 if kind.form == "pairwise" else builder.config.candidate_count)
         if kind.form in ("pairwise", "matching", "reranking"):
             assert example.response == titles[target] and example.labels == (target,)
@@ -73,6 +74,20 @@ def test_pointwise_is_yes_exactly_for_the_target(make: Callable[..., InstructRec
         assert (example.response == "yes") == (example.instruction.candidates == (18,))
         said[example.response] += 1
     assert set(said) == {"yes", "no"} and min(said.values()) > 15
+
+
+@pytest.mark.parametrize("form", ["pointwise", "pairwise", "reranking"])
+@pytest.mark.parametrize("intention", ["vague", "specific"])
+def test_without_a_user_the_category_tells_the_right_item(
+    make: Callable[..., InstructRecInstructions], form: str, intention: str
+) -> None:
+    builder, target = make(), 18
+    for item in range(30):
+        rng = generator(1, 0, item, Task.SEARCH)
+        example = builder._instruct(Kind("none", intention, form), Task.SEARCH, None, (), target, rng)
+        asked = example.instruction
+        inside = [shown for shown in asked.candidates if asked.category in builder.catalogue.categories[shown]]
+        assert inside == ([] if example.response == "no" else [target])
 
 
 def test_an_epoch_has_two_samples_a_user_and_one_an_item(make: Callable[..., InstructRecInstructions]) -> None:

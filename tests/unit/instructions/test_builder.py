@@ -1,8 +1,10 @@
 """The instruction set: counts, labels that obey, determinism, no leak, prompts that fit."""
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,6 +106,48 @@ def test_users_without_a_window_are_left_out(
     built = make_builder(sequences=short).epoch(0, ("sequential",))
     assert len(built) == 25
     assert "short" not in {example.instruction.user for example in built}
+
+
+def test_halves_and_thirds_are_exact_whoever_has_no_window(
+    make_builder: Make, make_sequences: Callable[..., Sequences]
+) -> None:
+    """Every second user is too short for a window, which must not leave one kind to those that remain."""
+    whole = make_sequences()
+    parts: list[np.ndarray] = []
+    for user in range(len(whole)):
+        parts += [whole.items[whole.offsets[user] : whole.offsets[user + 1]], np.array([0, 1, 2])]
+    offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+    names = tuple(f"u{place}" for place in range(len(parts)))
+    builder = make_builder(sequences=Sequences(names, offsets, np.concatenate(parts).astype("int32"), 10))
+    for epoch in range(2):
+        counts = Counter(example.instruction.task for example in builder.epoch(epoch, ("category", "proportion")))
+        assert {counts[Task.CATEGORY_POSITIVE], counts[Task.CATEGORY_NEGATIVE]} == {12, 13}
+        assert sorted(counts[task] for task in Task if task.family == "proportion") == [8, 8, 9]
+
+
+def dialogues(folder: Path, *answers: str) -> str:
+    path = folder / "chat.jsonl"
+    turns = [[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer}] for answer in answers]
+    path.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in turns))
+    return str(path)
+
+
+def test_turns_that_do_not_fit_are_drawn_again(
+    make_builder: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = dialogues(tmp_path, *["Hello"] * 3, *["word " * 600] * 17)
+    built = make_builder(chat_ratio=0.5, chat_path=path).epoch(0, FAMILIES)
+    chat = [example for example in built if example.instruction.task == Task.CHAT]
+    assert len(chat) == 58 and {example.response for example in chat} == {"Hello"} and not caplog.text
+
+
+def test_chat_that_never_fits_is_warned_of_once(
+    make_builder: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    builder = make_builder(chat_ratio=0.5, chat_path=dialogues(tmp_path, "word " * 600))
+    for epoch in range(2):
+        assert len(builder.epoch(epoch, FAMILIES)) == 115
+    assert caplog.text.count("58 of 58 examples of an epoch are missing") == 1
 
 
 # ---------------------------------------------------------------------- windows
@@ -334,6 +378,18 @@ def test_questions_are_about_the_test_item(builder: InstructionBuilder, sequence
         assert instruction.prompt.endswith("with 10 different items. Briefly.")
 
 
+def test_questions_ask_for_more_than_there_is(
+    make_builder: Make, catalogue: Catalogue, make_sequences: Callable[..., Sequences]
+) -> None:
+    """A test question asks for its k whatever the catalogue holds, and all kinds do so alike."""
+    builder = make_builder()
+    for task, proportion in ((Task.SEQUENTIAL, None), (Task.CATEGORY_POSITIVE, None), (Task.PROPORTION_ABOUT, 30)):
+        asked = builder.complete([builder.question(task, user, 45, proportion) for user in range(25)])
+        assert {example.instruction.item_count for example in asked} == {45}
+        assert all(" 45 different items" in example.instruction.prompt for example in asked)
+        assert all(len(example.labels) < 45 for example in asked)
+
+
 def test_rollout_prompts_take_turns_and_stay_in_their_range(builder: InstructionBuilder) -> None:
     prompts = [one for iteration in range(15) for one in builder.rollout_prompts(iteration, 5, (5, 10))]
     assert len(prompts) == 75  # one turn: every user once with each kind
@@ -355,7 +411,7 @@ def test_a_long_prompt_loses_its_oldest_history_and_never_its_instruction(
     limit = dataclasses.replace(chat_format.limit(), max_prompt=room)
     cut = make_builder(limit=limit, candidate_share=0.0)
     whole = make_builder(candidate_share=0.0)
-    shortened = 0
+    shortened = moved = 0
     for epoch in range(3):
         built = cut.epoch(epoch, ("sequential", "category", "proportion"))
         for example, original in zip(built, whole.epoch(epoch, ("sequential", "category", "proportion")), strict=True):
@@ -363,16 +419,21 @@ def test_a_long_prompt_loses_its_oldest_history_and_never_its_instruction(
             assert len(chat_format.prompts([asked.messages])[0]) <= room
             kept = len(asked.history)
             assert asked.history == full.history[len(full.history) - kept :]
-            assert example.labels == original.labels  # not even the dropped items are recommended
+            # Labels are the teacher's after what is shown, as the ranks of rewards are.
+            assert list(example.label_ranks) == cut.ranker.ranks([asked.history], [example.labels])[0]
+            assert list(example.label_ranks[1:]) == sorted(example.label_ranks[1:])  # type: ignore[type-var]
+            assert obeys(example, cut.catalogue) and not set(example.labels) & set(asked.history)
             assert asked.prompt.endswith(f"with {asked.item_count} different items.")
             if asked.category is not None:
                 assert f"'{asked.category}'" in asked.prompt
             if kept < len(full.history):
                 shortened += 1
-                # No more was dropped than had to be.
+                moved += example.labels != original.labels
+            # No more was dropped than had to be; only where the teacher names no category, which may be shorter now.
+            if kept < len(full.history) and asked.task not in (Task.CATEGORY_NEGATIVE, Task.PROPORTION_AT_MOST):
                 longer = templates_with_one_more(cut, asked, full.history[len(full.history) - kept - 1])
                 assert len(chat_format.prompts([(("user", longer),)])[0]) > room
-    assert shortened > 5
+    assert shortened > 5 and moved > 0
 
 
 def templates_with_one_more(builder: InstructionBuilder, asked: Any, item: int) -> str:
@@ -429,6 +490,22 @@ def test_no_prompt_exceeds_its_limit_whatever_the_limit(
         ]
         prompts = chat_format.prompts([example.instruction.messages for example in builder.complete(drafts)])
         assert max(len(prompt) for prompt in prompts) <= room
+
+
+def test_a_category_of_few_letters_and_many_tokens_leaves_its_prompt_within_the_limit(
+    make_builder: Make, catalogue: Catalogue, chat_format: ChatFormat
+) -> None:
+    names = {"Drama": "アクション・冒険・ドラマ映画", "Comedy": "Comedy of many a long word"}
+    renamed = dataclasses.replace(
+        catalogue,
+        categories=tuple(tuple(names.get(name, name) for name in own) for own in catalogue.categories),
+        target_categories=tuple(names.get(name, name) for name in catalogue.target_categories),
+    )
+    for room in range(150, 230, 5):
+        limit = dataclasses.replace(chat_format.limit(), max_prompt=room)
+        builder = make_builder(catalogue=renamed, limit=limit, candidate_share=0.0)
+        built = builder.epoch(0, ("category", "proportion"))
+        assert max(map(len, chat_format.prompts([example.instruction.messages for example in built]))) <= room
 
 
 def test_a_system_prompt_leads_and_counts(make_builder: Make, chat_format: ChatFormat) -> None:
