@@ -1,6 +1,8 @@
 """The case-study page (Table 6): chosen users, the answers of all rows, what each item is and what it earns."""
 
 import html
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,10 @@ from ctrlrec.provenance import read_jsonl, write_text
 from ctrlrec.reporting.aggregate import Result
 from ctrlrec.reporting.tables import paper_order
 from ctrlrec.rewards.scheme import SCHEMES
+
+log = logging.getLogger(__name__)
+
+_QUESTION = ("target", "category", "item_count", "proportion")  # of a record: what is asked, whatever the words
 
 # What an item can be, in the order in which it is said, with the words and the colours of the page.
 _MARKS = {
@@ -63,40 +69,47 @@ class Case:
 
 
 def find_cases(results: Sequence[Result], config: CasesConfig) -> list[Case]:
-    """The chosen users' questions with the answers of all rows, of several seeds the smallest.
+    """The chosen users' questions with the answers of all rows that were asked them.
 
-    Titles are judged as rewards judge them: exactly. What a reward needs of the teacher stands in the predictions.
+    Another seed has other words and another teacher, which asks against other categories: of several seeds the one with
+    most rows is shown, the smallest among equals. Titles are judged as rewards judge them: exactly. What a reward needs
+    of the teacher stands in the predictions.
 
     Raises:
         CtrlRecError: where a chosen user was not asked.
     """
-    rows: dict[str, Result] = {}
-    for result in sorted(results, key=lambda result: result.seed):
-        rows.setdefault(result.name, result)
-    order = sorted(rows, key=lambda name: (paper_order(name), name))
-    found: dict[tuple[str, str], list[tuple[str, dict[str, Any], ShownAnswer]]] = {}
-    for name in order:
-        result = rows[name]
-        catalogue = Catalogue.load(result.input("data") / "catalogue.jsonl")
-        for record in read_jsonl(result.directory / "predictions.jsonl"):
+    seeds = Counter(result.seed for result in results)
+    seed = max(seeds, key=lambda seed: (seeds[seed], -seed), default=None)
+    rows = sorted(
+        (result for result in results if result.seed == seed), key=lambda row: (paper_order(row.name), row.name)
+    )
+    absent = {result.name for result in results} - {row.name for row in rows}
+    found: dict[tuple[str, str], list[tuple[Result, dict[str, Any]]]] = {}
+    for row in rows:
+        for record in read_jsonl(row.directory / "predictions.jsonl"):
             if record["setting"] in config.settings:
-                answer = _judged(name, record, catalogue, result.config["reward"]["name"])
-                found.setdefault((record["setting"], str(record["user"])), []).append((name, record, answer))
+                found.setdefault((record["setting"], str(record["user"])), []).append((row, record))
     everyone = list(dict.fromkeys(user for _, user in found))
     if unknown := [user for user in config.users if user not in everyone]:
         raise CtrlRecError(
             f"cases.users: {', '.join(unknown)} was not asked in {', '.join(config.settings)}; "
             f"asked were {', '.join(everyone[:5])}, ..."
         )
+    catalogues = {row.name: Catalogue.load(row.input("data") / "catalogue.jsonl") for row in rows}
     cases = []
     for user in config.users or everyone[: config.count]:
         for setting in config.settings:
-            answered = found.get((setting, user), [])
-            if answered:
-                # A row with words of its own is shown beside the others under their question.
-                record = next((part for name, part, _ in answered if name != "instructrec"), answered[0][1])
-                shown = tuple(answer for _, _, answer in answered)
-                cases.append(Case(user, setting, record["prompt"], record["target"], record["category"], shown))
+            if (setting, user) not in found:
+                continue
+            answered = found[setting, user]
+            # A row with words of its own is shown beside the others under their question.
+            asked = next((record for row, record in answered if row.name != "instructrec"), answered[0][1])
+            alike = [(row, record) for row, record in answered if all(record[key] == asked[key] for key in _QUESTION)]
+            absent |= {row.name for row, _ in answered} - {row.name for row, _ in alike}
+            answers = tuple(_judged(row, record, catalogues[row.name]) for row, record in alike)
+            cases.append(Case(user, setting, asked["prompt"], asked["target"], asked["category"], answers))
+    if absent:
+        log.info("%-12s Table 6 leaves out answers of %s to other questions", "tables", ", ".join(sorted(absent)))
     return cases
 
 
@@ -128,8 +141,9 @@ def judgement_of(record: Mapping[str, Any], task: Task, catalogue: Catalogue) ->
     )
 
 
-def _judged(row: str, record: Mapping[str, Any], catalogue: Catalogue, reward: str) -> ShownAnswer:
-    judgement, scheme = judgement_of(record, SETTINGS[record["setting"]].task, catalogue), SCHEMES[reward]
+def _judged(row: Result, record: Mapping[str, Any], catalogue: Catalogue) -> ShownAnswer:
+    judgement = judgement_of(record, SETTINGS[record["setting"]].task, catalogue)
+    scheme = SCHEMES[row.config["reward"]["name"]]
     target = judgement.instruction.target
     shown = []
     for title, item, inside, reason, earned in zip(
@@ -137,7 +151,7 @@ def _judged(row: str, record: Mapping[str, Any], catalogue: Catalogue, reward: s
     ):
         marks = (item == target and "target", inside and "inside", reason)
         shown.append(ShownItem(title, tuple(mark for mark in marks if mark), earned))
-    return ShownAnswer(row, tuple(shown), scheme.list(judgement))
+    return ShownAnswer(row.name, tuple(shown), scheme.list(judgement))
 
 
 def _decisive(marks: Sequence[str]) -> str:

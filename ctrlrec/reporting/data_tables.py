@@ -42,7 +42,7 @@ def table_1(report: Mapping[str, Any]) -> Grid:
 
 def table_7(dataset: str, counts: Mapping[str, Any]) -> Grid:
     """Instructions of one epoch by kind (``counts.json``), beside the paper's."""
-    columns = {dataset: {**counts["counts"], "all": counts["total"]}}
+    columns = {dataset: {**dict.fromkeys(_KINDS, 0), **counts["counts"], "all": counts["total"]}}
     columns |= {f"{name} (paper)": numbers for name, numbers in published_numbers("table7").items()}
     return Grid(
         caption="Instructions of one epoch: Table 7 of the paper.",

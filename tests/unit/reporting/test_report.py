@@ -188,6 +188,22 @@ def test_a_case_says_what_every_item_is_and_what_it_earns(evaluate, tmp_path):
     assert [item.reward for item in items[1:]] == [-1.0] * 4
 
 
+def test_a_case_shows_answers_to_its_own_question_alone(evaluate, tmp_path, caplog):
+    """Another seed asks against another category: its answer would be judged by a question it was not asked."""
+    rows = {"v2": ("variant=v2",), "v3": ("variant=v3",), "full": ("variant=full", "seed=1")}
+    directories = [evaluate(name, good, *words)[1] for name, words in rows.items()]
+    chosen = config(tmp_path, "cases.users=[u2]", "cases.settings=[about_30]").cases
+    with caplog.at_level("INFO"):
+        (case,) = cases.find_cases(read_results(directories), chosen)
+    assert [answer.row for answer in case.answers] == ["v2", "v3"]
+    assert "answers of full to other questions" in caplog.text
+    # Another teacher, and with it another category, under the same seed.
+    path = directories[1] / "predictions.jsonl"
+    path.write_text(path.read_text().replace('"category": "Horror"', '"category": "Comedy"'))
+    (case,) = cases.find_cases(read_results(directories), chosen)
+    assert [answer.row for answer in case.answers] == ["v2"] and case.category == "Horror"
+
+
 def test_the_pages_show_text_and_no_markup_of_it(evaluate, tmp_path):
     def hostile(setting, user):
         return ("<b>Heat</b> | x", "Nobody <script>alert(1)</script>\x1b[31m", "a | b")
@@ -221,7 +237,7 @@ def test_tables_of_the_data_stand_beside_the_printed_numbers(tmp_path):
     counts = {"counts": {"sequential": 943, "category_positive": 472, "search": 1349}, "total": 2764}
     text = markdown(table_7("films", counts))
     assert "| I0 | 943 | 13218 | 12658 |" in text and "| ALL | 2764 | 87597 | 69819 |" in text
-    assert "| I4 | - | 29199 | 23273 |" in text
+    assert "| I4 | 0 | 29199 | 23273 |" in text
     for folder, name, content in (
         ("d", "report.json", {"dataset": "films", "kept": kept}),
         ("i", "counts.json", counts),
