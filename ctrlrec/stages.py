@@ -32,7 +32,7 @@ from ctrlrec.faults import explained
 log = logging.getLogger(__name__)
 
 # Raised by hand when a stage's code changes what it leaves for the same configuration.
-_RESULT_VERSION = {"data": 2, "teacher": 1, "instructions": 1, "sl": 1, "rl": 2, "evaluate": 2}
+_RESULT_VERSION = {"data": 2, "teacher": 1, "instructions": 2, "sl": 1, "rl": 2, "evaluate": 3}
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,11 @@ def _instruction_set(config: Config) -> dict[str, Any]:
 
 def _labelled(config: Config, *parts: str) -> str:
     return "-".join((config.dataset.name, config.model.name, *_instruction_set(config).values(), *parts))
+
+
+def _candidates(config: Config) -> dict[str, Any]:
+    """How many candidates a question gives; nothing where it gives none."""
+    return {"candidates": config.instructions.candidate_count} if config.evaluation.selection else {}
 
 
 def _server(config: Config) -> dict[str, Any]:
@@ -209,6 +214,7 @@ STAGES: Mapping[str, Stage] = {
                     "seed": c.seed,
                     "precision": c.trainer.precision,
                 }
+                | _candidates(c)
                 | _server(c)
                 | _general(c)
             ),

@@ -54,10 +54,17 @@ class Result:
             keys = ["dataset", "teacher", "evaluation"]
         if variant["answers_with"] == "model" and _server(self.config) != _server(config):
             return False
+        if _candidates(self.config) != _candidates(config):
+            return False
         exams = {_exams(self.config), _exams(config)} if "general" in self.metrics["settings"] else {None}
         if len(exams - {None}) > 1:
             return False
         return all(_deciding(self.config, key) == _deciding(config, key) for key in keys)
+
+
+def _candidates(config: Mapping[str, Any]) -> int | None:
+    """How many candidates a question gives; None where it gives none."""
+    return config["instructions"]["candidate_count"] if config["evaluation"].get("selection") else None
 
 
 def _server(config: Mapping[str, Any]) -> tuple[str, str] | None:

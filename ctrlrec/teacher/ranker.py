@@ -71,7 +71,8 @@ class Ranker:
         device: where it scores.
 
     Attributes:
-        at_once: histories to score at once: bounds memory, changes no number.
+        at_once: histories to score at once: bounds memory, changes no number. ``scores`` and ``top_k`` leave it to
+            the caller.
     """
 
     def __init__(self, model: SASRec, device: torch.device | str = "cpu"):
@@ -126,4 +127,8 @@ class Ranker:
         self, histories: Sequence[Sequence[int]], items: Sequence[Sequence[int | None]]
     ) -> list[list[int | None]]:
         """Ranks of given items after each history; see :func:`ranks_of`."""
-        return ranks_of(self.scores(histories), items)
+        found: list[list[int | None]] = []
+        for begin in range(0, len(histories), self.at_once):
+            part = slice(begin, begin + self.at_once)
+            found += ranks_of(self.scores(histories[part]), items[part])
+        return found

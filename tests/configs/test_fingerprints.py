@@ -36,6 +36,14 @@ def test_v1_shares_data_teacher_and_instructions_but_not_sl(row) -> None:
     assert {name for name in v1 if v1[name] != v2[name]} == {"sl", "evaluate"}
 
 
+@pytest.mark.parametrize("variant", ["sasrec", "zero_shot"])
+def test_questions_with_other_candidates_are_asked_anew_of_rows_without_training(row, variant: str) -> None:
+    asked = [f"variant={variant}", "evaluation.selection=true"]
+    assert changed(row(*asked), row(*asked, "instructions.candidate_count=50")) == {"evaluate"}
+    free = f"variant={variant}"
+    assert not changed(row(free), row(free, "instructions.candidate_count=50"))
+
+
 def test_a_baseline_with_its_own_instructions_shares_data_and_teacher(row) -> None:
     v1, palr = planned(row("variant=v1")), planned(row("variant=palr"))
     assert {name for name in v1 if v1[name] != palr[name]} == {"instructions", "sl", "evaluate"}

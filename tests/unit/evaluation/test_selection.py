@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from types import SimpleNamespace
 
-from ctrlrec.evaluation.answering import predictions
+from ctrlrec.evaluation.answering import predictions, teacher_answers
 from ctrlrec.evaluation.matching import TitleMatcher
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
@@ -43,3 +43,12 @@ def test_it_is_off_unless_asked_for_and_asks_the_same_users(builder: Instruction
     assert not any("candidates" in row for row in free)
     keys = ("setting", "user", "target", "item_count", "category", "proportion")
     assert [[row[key] for key in keys] for row in free] == [[row[key] for key in keys] for row in chosen]
+
+
+def test_the_teacher_chooses_its_best_among_the_candidates(builder: InstructionBuilder) -> None:
+    index = builder.catalogue.title_index
+    for row in asked(builder, True, teacher_answers(builder)):
+        history = [index[title] for title in row["history"]]
+        (order,) = builder.ranker.top_k([history], len(index))
+        offered = {index[title] for title in row["candidates"]} if "candidates" in row else set(order)
+        assert [index[title] for title in row["items"]] == [item for item in order if item in offered][:5]

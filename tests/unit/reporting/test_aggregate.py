@@ -111,6 +111,24 @@ def test_a_server_of_ones_own_model_makes_another_table(tmp_path):
     assert names(comparable(read_results(paths), config(generation=served), tmp_path / "v2-served")) == ["v2-served"]
 
 
+def test_questions_of_other_candidates_make_another_table(tmp_path):
+    def asked(variant, count, selection=True):
+        return config(
+            variant,
+            evaluation={"users": 100, "selection": selection},
+            instructions={"name": "instructions", "candidate_count": count},
+        )
+
+    paths = [
+        make(tmp_path, "zero_shot", asked("zero_shot", 20)),
+        make(tmp_path, "v2", asked("v2", 50)),
+        make(tmp_path, "api", asked("api", 50)),
+    ]
+    assert names(comparable(read_results(paths), asked("v2", 50), tmp_path / "v2")) == ["api", "v2"]
+    free = make(tmp_path, "free", asked("zero_shot", 20, selection=False))
+    assert names(comparable(read_results([free]), asked("v2", 50, selection=False), tmp_path / "v2")) == ["free"]
+
+
 def test_each_model_behind_an_api_is_a_row(tmp_path):
     other = {"url": "https://one.example", "model": "mistral"}
     paths = [make(tmp_path, "gpt", config("api")), make(tmp_path, "mistral", config("api", api=other))]

@@ -69,6 +69,14 @@ def test_ranks_and_top_k_agree(ranker):
     assert ranker.ranks(histories, best) == [list(range(len(row))) for row in best]
 
 
+def test_ranking_a_few_at_once_changes_no_rank(ranker, monkeypatch):
+    histories = [[item, item + 1] for item in range(7)]
+    items = [[0, None, 9, 20]] * 7
+    whole = ranker.ranks(histories, items)
+    monkeypatch.setattr(ranker, "at_once", 3)
+    assert ranker.ranks(histories, items) == whole
+
+
 def test_items_of_the_history_are_excluded(ranker):
     histories = [[1, 2, 3], [4, 4]]
     scores = ranker.scores(histories)
