@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,8 @@ def general_scores(
     """
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
 
     served = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device=device)
-    manager = TaskManager()
     scores = {}
     for exam in asked:
         correct: list[float] = []
@@ -106,7 +105,12 @@ def general_scores(
             kept = folder / f"{task if isinstance(task, str) else task['group']}.json"
             if not kept.exists():
                 found = simple_evaluate(
-                    served, tasks=[task], num_fewshot=exam.shots, limit=limit, bootstrap_iters=0, task_manager=manager
+                    served,
+                    tasks=[task],
+                    num_fewshot=exam.shots,
+                    limit=limit,
+                    bootstrap_iters=0,
+                    task_manager=_harness(),
                 )
                 samples = [sample for rows in found["samples"].values() for sample in rows]
                 if exam.metric == "GSM8K":
@@ -117,6 +121,14 @@ def general_scores(
     return scores
 
 
+@cache
+def _harness() -> Any:
+    """The harness's index of its tasks, which takes seconds to make."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
+
+
 def _mmlu_tasks(source: str | None) -> list[Any]:
     if source is None:
         return []
@@ -125,6 +137,9 @@ def _mmlu_tasks(source: str | None) -> list[Any]:
     subjects = sorted(path.name.removesuffix("_test.csv") for path in (Path(source) / "test").glob("*_test.csv"))
     if not subjects:
         raise CtrlRecError(f"general.mmlu={source}: expected test/SUBJECT_test.csv and dev/SUBJECT_dev.csv in it")
+    known = set(_harness().all_tasks)
+    if unknown := [subject for subject in subjects if f"mmlu_{subject}" not in known]:
+        raise CtrlRecError(f"{source}/test/{unknown[0]}_test.csv: {unknown[0]} is no subject of MMLU; take it out")
     return [_with_data(f"mmlu_{subject}", read_mmlu(Path(source), subject)) for subject in subjects]
 
 
@@ -168,7 +183,7 @@ def read_mmlu(folder: Path, subject: str) -> dict[str, list[dict[str, Any]]]:
                 "question": fields[0], "choices": fields[1:5], "answer": _MMLU_ANSWERS[fields[5].strip()],
                 "subject": subject,
             })  # fmt: skip
-        splits[split] = rows
+        splits[split] = _some(rows, path)
     return splits
 
 
@@ -186,21 +201,35 @@ def read_gsm8k(folder: Path) -> dict[str, list[dict[str, Any]]]:
                 continue
             try:
                 row = json.loads(line)
-                rows.append({"question": str(row["question"]), "answer": str(row["answer"])})
-                if not re.search(r"#### \S", rows[-1]["answer"]):
+                question, answer = row["question"], row["answer"]
+                if not (isinstance(question, str) and isinstance(answer, str)):
+                    raise ValueError("one of them is no text")
+                if not re.search(r"#### \S", answer):
                     raise ValueError("no '#### number' in the answer")
+                rows.append({"question": question, "answer": answer})
             except (ValueError, KeyError, TypeError) as error:
                 raise CtrlRecError(f"{path}:{number}: expected an object with question and answer ({error})") from None
-        splits[split] = rows
+        splits[split] = _some(rows, path)
     return splits
+
+
+def _some(rows: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    if not rows:
+        raise CtrlRecError(f"{path}: no question in it; fetch it again")
+    return rows
 
 
 def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
     # Not splitlines: questions hold other line separators of Unicode.
     reader = csv.reader(io.StringIO(_text(path)))
-    for fields in reader:
-        if fields:
-            yield reader.line_num, fields
+    try:
+        for fields in reader:
+            if fields:
+                yield reader.line_num, fields
+    except csv.Error as error:  # a quote that is opened and never closed runs into the limit of a field
+        raise CtrlRecError(
+            f"{path}:{reader.line_num}: not CSV ({error}); look for a quote that is not closed"
+        ) from None
 
 
 def _text(path: Path) -> str:

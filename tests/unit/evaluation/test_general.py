@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -64,12 +65,45 @@ def test_a_wrong_line_of_mmlu_is_named(tmp_path: Path, name: str, line: str, sai
         read_mmlu(tmp_path, "anatomy")
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"question": "q"}', '{"question": "q", "answer": "5"}'])
+@pytest.mark.parametrize(
+    "line",
+    ["{", "[]", '{"question": "q"}', '{"question": "q", "answer": "5"}', '{"question": null, "answer": "#### 5"}'],
+)
 def test_a_wrong_line_of_gsm8k_is_named(tmp_path: Path, line: str) -> None:
     path = write_gsm8k(tmp_path) / "test.jsonl"
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(CtrlRecError, match=r"test\.jsonl:5"):
         read_gsm8k(tmp_path)
+
+
+def test_a_quote_that_is_never_closed_is_named(tmp_path: Path) -> None:
+    write_mmlu(tmp_path, "anatomy", True)
+    path = tmp_path / "test" / "anatomy_test.csv"
+    path.write_text(path.read_text() + '"' + "a line of the next question\n" * 6000)
+    with pytest.raises(CtrlRecError, match=r"anatomy_test\.csv:\d+: not CSV .*quote that is not closed"):
+        read_mmlu(tmp_path, "anatomy")
+
+
+def test_files_without_a_question_are_named(tmp_path: Path) -> None:
+    write_mmlu(tmp_path, "anatomy", True)
+    (tmp_path / "dev" / "anatomy_dev.csv").write_text("")
+    with pytest.raises(CtrlRecError, match=r"anatomy_dev\.csv: no question"):
+        read_mmlu(tmp_path, "anatomy")
+    (write_gsm8k(tmp_path) / "test.jsonl").write_text("\n")
+    with pytest.raises(CtrlRecError, match=r"test\.jsonl: no question"):
+        read_gsm8k(tmp_path)
+
+
+def test_a_subject_that_the_harness_does_not_know_is_named_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval")
+    monkeypatch.setattr("ctrlrec.evaluation.general._harness", lambda: SimpleNamespace(all_tasks=["mmlu_anatomy"]))
+    write_mmlu(tmp_path, "anatomy", True)
+    assert len(exams(general_config(mmlu=str(tmp_path)))) == 1
+    write_mmlu(tmp_path, "alchemy", True)
+    with pytest.raises(CtrlRecError, match=r"alchemy_test\.csv: alchemy is no subject"):
+        exams(general_config(mmlu=str(tmp_path)))
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
@@ -151,9 +185,10 @@ def test_a_task_that_was_finished_is_not_asked_again(
         return {"samples": {"any": rows}}
 
     monkeypatch.setattr(harness, "simple_evaluate", examine)
-    monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda: None)
-    monkeypatch.setattr("lm_eval.models.huggingface.HFLM", lambda **_: None)
     subjects = ("anatomy", "astronomy", "virology")
+    manager = SimpleNamespace(all_tasks=[f"mmlu_{subject}" for subject in subjects])
+    monkeypatch.setattr("ctrlrec.evaluation.general._harness", lambda: manager)
+    monkeypatch.setattr("lm_eval.models.huggingface.HFLM", lambda **_: None)
     for subject in subjects:
         write_mmlu(tmp_path / "mmlu", subject, True)
     asked = exams(general_config(mmlu=str(tmp_path / "mmlu"), gsm8k=str(write_gsm8k(tmp_path / "gsm8k"))))
