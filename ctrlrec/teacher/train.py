@@ -15,6 +15,7 @@ from ctrlrec import processes
 from ctrlrec.config import TeacherConfig, TrainerConfig
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
+from ctrlrec.errors import CtrlRecError
 from ctrlrec.faults import refuse
 from ctrlrec.teacher.ranker import Ranker
 from ctrlrec.teacher.sasrec import SASRec
@@ -202,7 +203,15 @@ def train_teacher(
 
     Returns:
         ``{"epochs": trained, "best_epoch": counted from 1, "validation": {HR@5, ..}, "test": {..}}``.
+
+    Raises:
+        CtrlRecError: where no user has an item to learn behind another.
     """
+    if np.diff(sequences.offsets).max() < 4:
+        raise CtrlRecError(
+            f"none of {len(sequences)} users has more than 3 items: with the last two held out, nothing is left that "
+            "follows another; give longer sequences"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = SASRec(

@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Callback
 from safetensors.torch import load_file
 from teacher_worlds import catalogue_of, cyclic_world, random_world, sequences_of
 
+from ctrlrec.errors import CtrlRecError
 from ctrlrec.teacher.ranker import Ranker
 from ctrlrec.teacher.train import Windows, accuracy, train_teacher
 
@@ -196,3 +197,8 @@ def test_a_profile_says_which_phase_took_how_long_and_changes_nothing(settings, 
     assert table["training steps"][0] == table["backward passes"][0] and table["validation steps"][0] == "3"
     whole = float(text.split(" s in all")[0])
     assert 0 < float(table["backward passes"][2]) < float(table["optimiser steps"][2]) < whole
+
+
+def test_users_of_three_items_leave_nothing_to_learn(settings, hardware, tmp_path):
+    with pytest.raises(CtrlRecError, match="none of 2 users has more than 3 items"):
+        train(settings, hardware, sequences_of([[0, 1, 2], [3, 4, 5]]), tmp_path / "teacher")
