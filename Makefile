@@ -25,7 +25,7 @@ setup-dev: $(VENV)/.ready-dev  ## the same with the tools of tests and checks
 demo: setup  ## minutes on two cores: before, after SL and after RL, side by side over all seven settings
 	$(RUN) -m ctrlrec -m variant=zero_shot,v2,full budget=demo
 
-ablation: setup  ## one to two hours a row on two cores: the ablation rows v1, v2, v3, full; resumes when run again
+ablation: setup  ## an hour or two a row on two cores: the ablation rows v1, v2, v3, full; resumes when run again
 	$(RUN) -m ctrlrec -m variant=v1,v2,v3,full budget=small
 
 .venv-peers/.ready: experiments/performance/peers.txt
