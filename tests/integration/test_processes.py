@@ -1,6 +1,7 @@
 """Two processes under torchrun: what they make is what one makes, and they stop together."""
 
 import csv
+import json
 import signal
 import subprocess
 import time
@@ -58,7 +59,8 @@ def test_two_processes_make_what_one_makes(records: Path, tmp_path: Path) -> Non
         assert process.wait(timeout=300) == 0, (tmp_path / f"{name}.log").read_text()
         made.append({stage: tiny_run.only(output / stage) for stage in ("teacher", "sl", "rl")})
         for result in made[-1].values():
-            assert len(list((result / "logs").iterdir())) == 1  # one process writes
+            assert len(list((result / "logs").glob("attempt_*"))) == 1  # one process writes
+            assert not json.loads((result / "provenance.json").read_text())["earlier_attempts"]
     one, two = made
     for stage, pattern in (("teacher", "sasrec.safetensors"), ("sl", "model.safetensors")):
         assert one[stage].name == two[stage].name
