@@ -18,6 +18,8 @@ from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.teacher.ranker import Ranker
 from ctrlrec.teacher.sasrec import SASRec
 
+torch.set_num_threads(1)  # the tests run side by side: threads of one would keep those of the other waiting
+
 TITLES = (
     "12 Angry Men (1957)", "Se7en (1995)", "2001: A Space Odyssey (1968)", "Amélie (2001)", "千と千尋の神隠し",
     "Good, the Bad and the Ugly, The (1966)", "Schindler's List (1993)", "'Til There Was You (1997)",

@@ -112,6 +112,7 @@ class InstructionBuilder:
         self._longest_category = names[int(np.argmax(limit.text_tokens(list(names))))]
         self._pools: dict[str, tuple[Pool, Pool]] = {}
         self._overheads: dict[tuple[Task, bool, str], int] = {}
+        self._long_chat: set[tuple[Messages, str]] = set()
         self._told_of_long_chat = False
 
     # ------------------------------------------------------------------ training
@@ -188,10 +189,15 @@ class InstructionBuilder:
 
     def _chat(self, epoch: int, count: int) -> list[Example]:
         def fits(messages: Messages, response: str) -> bool:
-            return (
+            if (messages, response) in self._long_chat:
+                return False
+            fit = (
                 self.limit.prompt_tokens(messages) <= self.limit.max_prompt
                 and self.limit.text_tokens([response])[0] < self.limit.max_response
             )
+            if not fit:  # it will be drawn again
+                self._long_chat.add((messages, response))
+            return fit
 
         examples = []
         for index in range(count):
