@@ -79,11 +79,11 @@ def judge(
 
     Args:
         instructions: B instructions.
-        answers: B lists of titles as written; they match exactly or not at all.
+        answers: B lists of titles as written; they match exactly, but for outer quotes of a title, or not at all.
         catalogue: titles and categories.
         ranker: the teacher.
     """
-    resolved = [[catalogue.title_index.get(title) for title in titles] for titles in answers]
+    resolved = [[catalogue.answer_index.get(title) for title in titles] for titles in answers]
     ranks = ranker.ranks([instruction.history for instruction in instructions], resolved)
     judgements = []
     for instruction, items, places in zip(instructions, resolved, ranks, strict=True):

@@ -3,8 +3,10 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _INDEX = re.compile(r"^\s*\d{1,4}\s*[.)]\s*")
 _QUOTES = (("'", "'"), ('"', '"'), ("\u2018", "\u2019"), ("\u201c", "\u201d"))
@@ -42,14 +44,18 @@ def written_items(text: str) -> list[WrittenItem]:
 
 def bare_title(line: str) -> str:
     """A line without one leading "n. ", one pair of outer quotes and surrounding white space (spec section 5)."""
-    title = _INDEX.sub("", line, count=1).strip()
+    return unquoted(_INDEX.sub("", line, count=1).strip())
+
+
+def unquoted(title: str) -> str:
+    """A title without one pair of outer quotes and the white space inside them."""
     for opening, closing in _QUOTES:
         if len(title) >= 2 and title.startswith(opening) and title.endswith(closing):
             return title[1:-1].strip()
     return title
 
 
-def last_tokens(tokenizer: PreTrainedTokenizerBase, tokens: list[int], text: str, ends: Sequence[int]) -> list[int]:
+def last_tokens(tokenizer: "PreTrainedTokenizerBase", tokens: list[int], text: str, ends: Sequence[int]) -> list[int]:
     """The index of the generated token that completes each of several growing prefixes of the answer.
 
     Offsets come from decoding ever longer prefixes of the very tokens that were sampled: encoding the text again could

@@ -117,7 +117,7 @@ def judgement_of(record: Mapping[str, Any], task: Task, catalogue: Catalogue) ->
     """The judgement of an answer on disk: a line of ``predictions.jsonl`` or of ``rollouts.jsonl``."""
     index, offered = catalogue.title_index, record.get("candidates")
     candidates = None if offered is None else tuple(index[title] for title in offered)
-    items = tuple(index.get(title) for title in record["titles"])
+    items = tuple(catalogue.answer_index.get(title) for title in record["titles"])
     history, category = tuple(index[title] for title in record["history"]), record["category"]
     instruction = Instruction(
         task,

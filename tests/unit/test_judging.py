@@ -5,8 +5,10 @@ import dataclasses
 import pytest
 
 from ctrlrec.data.catalogue import Catalogue
+from ctrlrec.instructions import templates
 from ctrlrec.instructions.controls import Instruction, Task
 from ctrlrec.judging import judge, legality
+from ctrlrec.lm.parsing import written_items
 from ctrlrec.rewards.scheme import SCHEMES
 from ctrlrec.teacher.ranker import Ranker
 
@@ -45,6 +47,18 @@ def test_titles_match_exactly_or_not_at_all(asked: Instruction, catalogue: Catal
     (judgement,) = judge([asked], [titles], catalogue, ranker)
     assert judgement.items == (0, None, None, None, 1)
     assert judgement.illegal == (None, "nonexistent", "nonexistent", "nonexistent", "history")
+
+
+def test_a_label_is_its_own_item_whatever_quotes_stand_around_its_title(
+    asked: Instruction, catalogue: Catalogue, ranker: Ranker
+) -> None:
+    quoted = {10: '"M"', 11: "'Round Midnight'", 12: '"Weird Al" Yankovic: "UHF"', 13: "M", 14: "\u201cHeat\u201d"}
+    titles = tuple(quoted.get(item, title) for item, title in enumerate(catalogue.titles))
+    others = dataclasses.replace(catalogue, titles=titles)
+    written = [item.title for item in written_items(templates.answer([titles[item] for item in quoted]))]
+    (judgement,) = judge([asked], [written], others, ranker)
+    # A title that is another's without its quotes goes to the one that is written so.
+    assert judgement.items == (13, 11, 12, 13, 14)
 
 
 def test_counts_leave_illegal_items_out(asked: Instruction, catalogue: Catalogue, ranker: Ranker) -> None:
