@@ -6,6 +6,8 @@ from functools import cache
 from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
+from ctrlrec.lm.parsing import unquoted
+
 
 class TitleMatcher:
     """Maps a written title to a catalogue index; answers are remembered, so repeated titles cost nothing."""
@@ -18,16 +20,18 @@ class TitleMatcher:
             max_edits: Levenshtein edits forgiven; 0 matches exactly.
         """
         self._index = {title: item for item, title in enumerate(catalogue_titles)}
+        # An answer's outer quotes are no part of a title.
+        self._exact = {unquoted(title): item for title, item in self._index.items()} | self._index
         self._max_edits = max_edits
         self._near = cache(self._of_similar_length)
         self._known: dict[str, int | None] = {}
 
     def __call__(self, title: str) -> int | None:
-        """The item of that very title, else the closest within ``max_edits``, else None.
+        """The item of that very title, but for its outer quotes, else the closest within ``max_edits``, else None.
 
         Of equally close titles the one with the lowest index is taken.
         """
-        item = self._index.get(title)
+        item = self._exact.get(title)
         if item is not None or not self._max_edits:
             return item
         if title not in self._known:

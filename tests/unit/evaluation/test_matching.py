@@ -58,3 +58,10 @@ def test_agrees_with_a_search_through_all_titles(titles, written, max_edits):
 def test_any_text_is_an_item_near_by_or_none(written):
     item = TitleMatcher(TITLES, 3)(written)
     assert item is None or Levenshtein.distance(written, TITLES[item]) <= 3
+
+
+@pytest.mark.parametrize("max_edits", [0, 3])
+def test_outer_quotes_of_a_title_are_no_part_of_it(max_edits: int) -> None:
+    """Answers lose theirs: a title of that very name is nearer than any other."""
+    matcher = TitleMatcher(['"Weird"', "Weirdo", '"M"', "M"], max_edits)
+    assert [matcher(title) for title in ("Weird", "Weirdo", '"Weird"', "M", '"M"')] == [0, 1, 0, 3, 2]
