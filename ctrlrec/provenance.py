@@ -11,7 +11,7 @@ import resource
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _FILES = "files.json"
 _ATTEMPTS = "logs/attempts.json"
+_SAMPLED = 2**20  # bytes
+_LEFT = ("checkpoints", "answered")  # what a killed attempt leaves to go on from
 _UNRECORDED = ("checkpoints", "logs", "wandb")
 _PACKAGES = (
     "torch", "transformers", "peft", "trl", "pytorch-lightning", "datasets", "wandb", "hydra-core", "omegaconf",
@@ -90,7 +92,17 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def how_made(directory: Path) -> dict[str, Any]:
     """What a published number carries of the ``provenance.json`` of a finished result."""
     made = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))
-    kept = ("command", "git_commit", "hardware", "packages", "seed", "wall_seconds", "earlier_attempts", "upstream")
+    kept = (
+        "command",
+        "git_commit",
+        "hardware",
+        "packages",
+        "seed",
+        "processes",
+        "wall_seconds",
+        "earlier_attempts",
+        "upstream",
+    )
     return {key: made.get(key) for key in kept}
 
 
@@ -163,39 +175,53 @@ def _digest(path: Path, size: int, modified: int, inode: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folder_digest(folder: Path, but: Sequence[str] = ()) -> str:
+    """What tells apart two states of a folder of files; of large ones the first and the last megabyte.
+
+    Args:
+        folder: subfolders are left out.
+        but: endings of names to leave out.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.endswith(tuple(but))):
+        size = path.stat().st_size
+        digest.update(f"{path.name}\0{size}\0".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_SAMPLED))
+            file.seek(max(file.tell(), size - _SAMPLED))
+            digest.update(file.read(_SAMPLED))
+    return digest.hexdigest()
+
+
 def git_commit() -> str | None:
     """The commit of this process's code, with ``-dirty`` where it has changes; None outside a checkout.
 
-    It is the one that the process found when it first asked: code is read as it is needed, so a tree that has moved on
-    since counts as changed.
+    It is the one that the process found when it first asked. Code is read as it is needed, so a tree whose code has
+    moved on since counts as changed.
     """
-    first = _first_commit()
-    return first if first is None or first == _commit() else first.removesuffix("-dirty") + "-dirty"
+    (commit, code, changed), (_, code_now, changed_now) = _first_state(), _state()
+    return commit and commit + "-dirty" * (changed or changed_now or code != code_now)
 
 
 @functools.cache
-def _first_commit() -> str | None:
-    return _commit()
+def _first_state() -> tuple[str | None, str, bool]:
+    return _state()
 
 
-def _commit() -> str | None:
+def _state() -> tuple[str | None, str, bool]:
+    """The commit, what it holds of the package and its configuration, and whether the tree has other changes."""
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
-        return None
+        return None, "", False
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        commit, *code = git("rev-parse", "HEAD", "HEAD:ctrlrec", "HEAD:conf").split()
+        return commit, " ".join(code), bool(git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit + ("-dirty" if changed else "")
+        return None, "", False
 
 
 def hardware() -> dict[str, Any]:
@@ -248,15 +274,19 @@ def check_committed(made: Mapping[str, Any], what: str) -> None:
     for attempt in (made, *(made.get("earlier_attempts") or ())):
         commit = attempt["git_commit"]
         if not commit or commit.endswith("-dirty"):
-            raise CtrlRecError(f"{what} was made from '{commit}', no clean commit; run it again")
+            found = f"was made from '{commit}', no clean commit" if commit else "has no commit on record"
+            raise CtrlRecError(f"{what} {found}; delete its result and make it anew from a commit")
 
 
 def begin_attempt(directory: Path) -> None:
-    """Note the circumstances of an attempt at a result behind those of earlier ones, in ``logs/attempts.json``."""
+    """Note the circumstances of an attempt at a result in ``logs/attempts.json``, behind those that it goes on from."""
     record = directory / _ATTEMPTS
-    attempts = json.loads(record.read_text(encoding="utf-8")) if record.exists() else []
+    left = any(path for name in _LEFT for path in (directory / name).glob("*"))
+    attempts = json.loads(record.read_text(encoding="utf-8")) if left and record.exists() else []
+    made_with = circumstances()
+    del made_with["hardware"]["threads"]  # the stage sets them
     record.parent.mkdir(exist_ok=True)
-    write_text(record, json.dumps([*attempts, circumstances()], indent=2))
+    write_text(record, json.dumps([*attempts, made_with], indent=2))
 
 
 def peak_memory_bytes() -> int:
@@ -265,7 +295,9 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def write(directory: Path, *, command: str, config: dict[str, Any], seconds: float, upstream: Any) -> None:
+def write(
+    directory: Path, *, command: str, config: dict[str, Any], seconds: float, processes: int, upstream: Any
+) -> None:
     """Write ``provenance.json`` (spec section 9) into a stage's directory.
 
     Commit, packages, hardware and seconds are those of the attempt that finished; ``earlier_attempts`` holds the
@@ -277,6 +309,7 @@ def write(directory: Path, *, command: str, config: dict[str, Any], seconds: flo
         "config": config,
         **circumstances(),
         "seed": config["seed"],
+        "processes": processes,
         "wall_seconds": round(seconds, 3),
         "earlier_attempts": earlier,
         "peak_memory_bytes": peak_memory_bytes(),

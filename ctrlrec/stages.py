@@ -70,7 +70,19 @@ class Result:
 
 def _tokenizer(config: Config) -> dict[str, Any]:
     model = config.model
-    return {"kind": model.kind, "path": model.path, "revision": model.revision, "vocabulary": model.vocabulary}
+    settings = {"kind": model.kind, "path": model.path, "revision": model.revision, "vocabulary": model.vocabulary}
+    return settings | _local_model(config, but=(".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"))
+
+
+def _model(config: Config) -> dict[str, Any]:
+    return plain(config.model) | _local_model(config)
+
+
+def _local_model(config: Config, but: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The files of a model of the user's own; nothing for one out of a hub."""
+    path = config.model.path
+    local = path is not None and Path(path).is_dir()
+    return {"files": provenance.folder_digest(Path(str(path)), but)} if local else {}
 
 
 def _without(node: Any, *names: str) -> dict[str, Any]:
@@ -173,7 +185,7 @@ STAGES: Mapping[str, Stage] = {
             lambda _: ("data", "teacher", "instructions"),
             lambda c: {
                 "sl": _without(c.sl, "micro_batch_size"),
-                "model": plain(c.model),
+                "model": _model(c),
                 "tasks": plain(c.variant.tasks),
                 "seed": c.seed,
                 "precision": c.trainer.precision,
@@ -191,7 +203,7 @@ STAGES: Mapping[str, Stage] = {
                 "reward": plain(c.reward),
                 "item_rewards": c.variant.item_rewards,
                 "engine": sampling_engine(c),
-                "model": plain(c.model),
+                "model": _model(c),
                 "seed": c.seed,
                 "precision": c.trainer.precision,
             },
@@ -208,8 +220,8 @@ STAGES: Mapping[str, Stage] = {
             lambda c: (
                 {
                     "evaluation": plain(c.evaluation),
-                    "model": plain(c.model),
-                    "variant": plain(c.variant),
+                    "model": _model(c),
+                    "variant": _without(c.variant, "description"),
                     "generation": _without(c.generation, "batch_size"),
                     "seed": c.seed,
                     "precision": c.trainer.precision,
@@ -388,6 +400,7 @@ def _publish(config: Config, inputs: dict[str, Path], directory: Path, partial: 
         command=SECRET.sub("...", shlex.join(["python", "-m", "ctrlrec", *_words()])),
         config=plain(config),
         seconds=seconds,
+        processes=processes.count(),
         upstream={need: {"directory": str(path), "fingerprint": path.name[-12:]} for need, path in inputs.items()},
     )
     provenance.record_files(partial)

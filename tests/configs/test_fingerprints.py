@@ -36,6 +36,20 @@ def test_v1_shares_data_teacher_and_instructions_but_not_sl(row) -> None:
     assert {name for name in v1 if v1[name] != v2[name]} == {"sl", "evaluate"}
 
 
+def test_a_local_model_is_known_by_its_files(row, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    asked = ["model=hf", f"model.path={folder}", "variant=full"]
+    before = planned(row(*asked))
+    (folder / "model.safetensors").write_bytes(b"others.")
+    after = planned(row(*asked))
+    assert {name for name in before if before[name] != after[name]} == {"sl", "rl", "evaluate"}
+    (folder / "tokenizer.json").write_text("{} ")
+    assert all(planned(row(*asked))[name] != after[name] for name in after)
+
+
 @pytest.mark.parametrize("variant", ["sasrec", "zero_shot"])
 def test_questions_with_other_candidates_are_asked_anew_of_rows_without_training(row, variant: str) -> None:
     asked = [f"variant={variant}", "evaluation.selection=true"]

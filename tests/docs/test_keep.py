@@ -164,7 +164,7 @@ def test_committed_tables_are_rendered_from_their_rows(tmp_path: Path) -> None:
 def test_a_row_of_uncommitted_code_is_refused(tables: Path, tmp_path: Path) -> None:
     with pytest.raises(CtrlRecError, match="row full was made from"):
         KEEP(made(tables, row(git_commit="0123abc-dirty")), tmp_path / "experiments")
-    with pytest.raises(CtrlRecError, match=r"row full, sl was made from 'None'"):
+    with pytest.raises(CtrlRecError, match=r"row full, sl has no commit on record"):
         KEEP(made(tables, row(stages={"sl": {"git_commit": None}})), tmp_path / "experiments")
 
 

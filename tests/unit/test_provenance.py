@@ -11,45 +11,70 @@ from ctrlrec.errors import CtrlRecError
 
 
 @pytest.fixture
-def tree(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str | None]]:
+def tree(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str | None, str, bool]]]:
     """What the source tree is at, to be changed as if somebody worked in it."""
-    state: list[str | None] = ["0a"]
-    monkeypatch.setattr(provenance, "_commit", lambda: state[0])
-    provenance._first_commit.cache_clear()
+    state: list[tuple[str | None, str, bool]] = [("0a", "code", False)]
+    monkeypatch.setattr(provenance, "_state", lambda: state[0])
+    provenance._first_state.cache_clear()
     yield state
-    provenance._first_commit.cache_clear()
+    provenance._first_state.cache_clear()
 
 
 @pytest.mark.parametrize(
     ("first", "now", "said"),
     [
-        ("0a", "0a", "0a"),
-        ("0a", "0b", "0a-dirty"),
-        ("0a", "0a-dirty", "0a-dirty"),
-        ("0a-dirty", "0a-dirty", "0a-dirty"),
-        ("0a-dirty", "0b", "0a-dirty"),
-        (None, None, None),
+        (("0a", "code", False), ("0a", "code", False), "0a"),
+        (("0a", "code", False), ("0b", "other", False), "0a-dirty"),
+        (("0a", "code", False), ("0b", "code", False), "0a"),  # a commit of the README alone
+        (("0a", "code", False), ("0a", "code", True), "0a-dirty"),
+        (("0a", "code", True), ("0a", "code", True), "0a-dirty"),
+        (("0a", "code", True), ("0b", "other", False), "0a-dirty"),
+        ((None, "", False), (None, "", False), None),
     ],
 )
-def test_a_tree_that_moved_on_is_no_clean_commit(
-    tree: list[str | None], first: str | None, now: str | None, said: str | None
-) -> None:
+def test_a_tree_whose_code_moved_on_is_no_clean_commit(tree: list, first: tuple, now: tuple, said: str | None) -> None:
     tree[0] = first
-    assert provenance.git_commit() == first
+    provenance.git_commit()
     tree[0] = now
     assert provenance.git_commit() == said
 
 
-def test_attempts_that_a_result_went_on_from_are_recorded(tree: list[str | None], tmp_path: Path) -> None:
-    for commit in ("0a", "0b", "0c"):
-        tree[0] = commit
-        provenance._first_commit.cache_clear()  # a process of its own
-        provenance.begin_attempt(tmp_path)
-    provenance.write(tmp_path, command="", config={"seed": 3}, seconds=2.0, upstream={})
-    made = json.loads((tmp_path / "provenance.json").read_text())
-    assert made["git_commit"] == "0c" and made["seed"] == 3
-    assert [attempt["git_commit"] for attempt in made["earlier_attempts"]] == ["0a", "0b"]
+def attempt(tree: list, commit: str, directory: Path) -> None:
+    """In a process of its own."""
+    tree[0] = (commit, commit, False)
+    provenance._first_state.cache_clear()
+    provenance.begin_attempt(directory)
+
+
+def publish(directory: Path) -> dict:
+    provenance.write(directory, command="", config={"seed": 3}, seconds=2.0, processes=2, upstream={})
+    return json.loads((directory / "provenance.json").read_text())
+
+
+@pytest.mark.parametrize("left", ["checkpoints/last.ckpt", "answered/sequential.jsonl"])
+def test_attempts_that_a_result_went_on_from_are_recorded(tree: list, tmp_path: Path, left: str) -> None:
+    attempt(tree, "0a", tmp_path)  # killed before it left anything
+    attempt(tree, "0b", tmp_path)
+    (tmp_path / left).parent.mkdir()
+    (tmp_path / left).touch()
+    attempt(tree, "0c", tmp_path)
+    attempt(tree, "0d", tmp_path)
+    made = publish(tmp_path)
+    assert (made["git_commit"], made["seed"], made["processes"]) == ("0d", 3, 2)
+    assert [earlier["git_commit"] for earlier in made["earlier_attempts"]] == ["0b", "0c"]
     assert made["earlier_attempts"][0]["packages"] == made["packages"]
+
+
+def test_a_folder_is_known_by_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(bytes(3 * 2**20))
+    before, without = provenance.folder_digest(tmp_path), provenance.folder_digest(tmp_path, (".safetensors",))
+    weights.write_bytes(bytes(3 * 2**20 - 1) + b"1")
+    assert provenance.folder_digest(tmp_path) != before
+    assert provenance.folder_digest(tmp_path, (".safetensors",)) == without
+    (tmp_path / "config.json").write_text("{} ")
+    assert provenance.folder_digest(tmp_path, (".safetensors",)) != without
 
 
 @pytest.mark.parametrize("earlier", [[], None, [{"git_commit": "0b"}]])
@@ -67,5 +92,5 @@ def test_what_commits_hold_may_be_published(earlier: list[dict[str, str]] | None
     ],
 )
 def test_what_no_commit_holds_may_not(made: dict) -> None:
-    with pytest.raises(CtrlRecError, match=r"runs/sl/x was made from '.*', no clean commit"):
+    with pytest.raises(CtrlRecError, match=r"runs/sl/x (was made from '0[ab]-dirty', no clean|has no) commit"):
         provenance.check_committed(made, "runs/sl/x")
