@@ -420,6 +420,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "variant.answers_with": ("model", "teacher", "api"),
     "variant.instructions": ("paper", "palr", "instructrec"),
     "reward.name": ("paper", "paper_literal", "released"),
+    "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.strategy": ("auto", "ddp", *SHARING_OUT),
     "generation.engine": ("auto", "native", "hf", "vllm", "api"),
     # Not 16-mixed, whose overflows are no errors, nor bf16-true: steps of RL are too small for adapters in bfloat16.
@@ -441,10 +442,12 @@ _LIST_CHOICES: dict[str, tuple[str, ...]] = {
     "evaluation.settings": _SETTINGS,
     "cases.settings": _SETTINGS,
 }
+_NAMES = ("dataset.name", "model.name", "teacher.name", "variant.name", "budget.name")
 # Keys as the services in use issue them, and credentials inside an address.
 SECRET = re.compile(
     r"://[^/\s@]+:[^/\s@]+@"
-    r"|(?<![A-Za-z0-9])(?:hf_|g?sk[-_]|xai-|gh[opsu]_|github_pat_|glpat-|xox[abp]-|AKIA|AIza|wandb_v)[A-Za-z0-9_-]{16,}"
+    r"|(?<![A-Za-z0-9])(?:g?sk[-_]|xai-|gh[opsu]_|github_pat_|glpat-|xox[abp]-|AKIA|AIza|wandb_v)[A-Za-z0-9_-]{16,}"
+    r"|(?<![A-Za-z0-9])hf_[A-Za-z0-9]{20,}"
     r"|(?<![A-Za-z0-9_./-])[0-9a-f]{40}(?![A-Za-z0-9_./-])"
 )
 _HASHES = ("model.revision", "cases.users")  # may be forty hexadecimal digits too: commits, users made anonymous
@@ -608,8 +611,7 @@ def _check_pairs(config: Config) -> None:
         )
     if config.model.kind == "encoder_decoder" and config.generation.engine == "vllm":
         raise CtrlRecError(f"model={config.model.name} generation.engine=vllm: encoder-decoders need auto or api")
-    address = urlsplit(config.api.url)
-    if address.scheme not in ("http", "https") or not address.hostname or address.username or address.query:
+    if not _is_address(config.api.url):
         raise CtrlRecError(
             "api.url: expected http(s)://host[:port]/path without a user, a password or a query; a key belongs into "
             "the environment variable that api.key_variable names"
@@ -643,6 +645,32 @@ def _check_pairs(config: Config) -> None:
             raise CtrlRecError(f"instructions.proportions contains {value}: expected whole percents between 0 and 100")
     if not config.instructions.proportions:
         raise CtrlRecError("instructions.proportions is empty: list at least one whole percent, such as [50]")
+    for value in config.evaluation.formatting_item_counts:
+        if not 1 <= value <= 100:
+            raise CtrlRecError(
+                f"evaluation.formatting_item_counts contains {value}: expected numbers between 1 and 100"
+            )
+    if not config.evaluation.formatting_item_counts:
+        raise CtrlRecError(
+            "evaluation.formatting_item_counts is empty: list at least one number of items, such as [11]"
+        )
+    settings = list(config.evaluation.settings)
+    if not settings or len(set(settings)) < len(settings):
+        raise CtrlRecError(f"evaluation.settings={settings}: expected at least one setting, and each once")
+    for key in _NAMES:
+        name = str(OmegaConf.select(config, key))  # type: ignore[arg-type]
+        if not re.fullmatch(r"\w[\w.+-]*", name):
+            raise CtrlRecError(f"{key}={name}: it names folders; expected letters, digits and any of . _ + -")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        address = urlsplit(url)
+        port = address.port  # says so where it is no number
+    except ValueError:
+        return False
+    known = address.scheme in ("http", "https") and address.hostname and port != 0
+    return bool(known) and not address.username and not address.query
 
 
 def sampling_engine(config: Config) -> str:

@@ -92,7 +92,16 @@ def loggers(config: Config, job_type: str, directory: Path) -> Iterator[list[Log
 
 
 def prepare_hardware(config: TrainerConfig) -> None:
-    """Threads, memory and matrix-product precision of this process."""
+    """Threads, memory and matrix-product precision of this process.
+
+    Raises:
+        CtrlRecError: where a GPU is asked for and there is none.
+    """
+    if config.accelerator == "gpu" and not torch.cuda.is_available():
+        raise CtrlRecError(
+            "trainer.accelerator=gpu: torch finds no GPU that it can use; use trainer.accelerator=cpu, or install the "
+            "driver and a build of torch that belong to the GPU"
+        )
     if config.threads:
         torch.set_num_threads(config.threads)
     on_cpu = device(config).type == "cpu"
@@ -260,7 +269,7 @@ def trainer(
     if config.progress:
         shown = [TQDMProgressBar() if sys.stderr.isatty() else ProgressLines()]
     return pl.Trainer(
-        accelerator=config.accelerator,
+        accelerator=device(config).type,
         devices=processes.count() // processes.nodes(),
         num_nodes=processes.nodes(),
         strategy=SideBySide() if processes.count() > 1 else "auto",

@@ -7,6 +7,7 @@ from omegaconf import MISSING
 from omegaconf.errors import ReadonlyConfigError
 
 from ctrlrec.config import Config, compose, conf_directory, known_keys
+from ctrlrec.errors import CtrlRecError
 
 CONF = conf_directory()
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -84,6 +85,31 @@ def test_a_budget_changes_sizes_and_no_method(budget: str) -> None:
         "generation.max_new_tokens",
         "teacher.max_epochs",
     }
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("evaluation.formatting_item_counts=[]", "is empty"),
+        ("evaluation.formatting_item_counts=[11,0]", "contains 0"),
+        ("evaluation.formatting_item_counts=[101]", "contains 101"),
+        ("evaluation.settings=[]", "at least one"),
+        ("evaluation.settings=[sequential,about_30,sequential]", "each once"),
+        ("trainer.accelerator=tpu", "gpu"),
+        ("model.name=meta/llama", "names folders"),
+        ("dataset.name=..", "names folders"),
+        ("budget.name=''", "names folders"),
+        ("api.url='http://[abc'", "expected http"),
+        ("api.url=http://host:port/v1", "expected http"),
+    ],
+)
+def test_values_that_no_run_could_use_are_refused(override: str, said: str) -> None:
+    with pytest.raises(CtrlRecError, match=f"{override.partition('=')[0]}.*{said}"):
+        compose(override)
+
+
+def test_a_folder_may_be_called_like_the_hub() -> None:
+    assert compose("model=hf", "model.path=/models/hf_llama2_7b_chat_merged_bf16").model.kind == "pretrained"
 
 
 def test_a_logger_or_trainer_changes_its_own_section_alone() -> None:

@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from ctrlrec import tracking
 from ctrlrec.config import compose
+from ctrlrec.errors import CtrlRecError
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,12 @@ def test_emulated_bfloat16_is_warned_of(
     words = (f"trainer.precision={precision}", "trainer.accelerator=cpu", "trainer.matmul_precision=highest")
     tracking.prepare_hardware(compose(*words).trainer)
     assert ("bfloat16 units" in caplog.text) == warned
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(CtrlRecError, match="accelerator=gpu: torch finds no GPU"):
+        tracking.prepare_hardware(compose("trainer=gpu").trainer)
 
 
 FAULTS = """
