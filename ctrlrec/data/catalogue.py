@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.lm.parsing import unquoted
+from ctrlrec.lm.parsing import answer_index
 
 MIN_CATEGORY_ITEMS = 10  # a flat category of fewer items is too rare to be anybody's target category
 _FIELDS = ("item", "title", "categories", "target_category", "interactions")
@@ -69,8 +69,8 @@ class Catalogue:
 
     @cached_property
     def answer_index(self) -> dict[str, int]:
-        """Item index of each title as a line of an answer gives it back, whose outer quotes are no part of a title."""
-        return {unquoted(title): item for item, title in enumerate(self.titles)} | self.title_index
+        """Item index of each title, by itself and as an answer gives it back."""
+        return answer_index(self.titles)
 
     def save(self, path: Path) -> None:
         """Write ``catalogue.jsonl`` (spec section 9)."""

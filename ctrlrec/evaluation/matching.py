@@ -6,7 +6,7 @@ from functools import cache
 from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
-from ctrlrec.lm.parsing import unquoted
+from ctrlrec.lm.parsing import answer_index
 
 
 class TitleMatcher:
@@ -20,8 +20,7 @@ class TitleMatcher:
             max_edits: Levenshtein edits forgiven; 0 matches exactly.
         """
         self._index = {title: item for item, title in enumerate(catalogue_titles)}
-        # An answer's outer quotes are no part of a title.
-        self._exact = {unquoted(title): item for title, item in self._index.items()} | self._index
+        self._exact = answer_index(catalogue_titles)
         self._max_edits = max_edits
         self._near = cache(self._of_similar_length)
         self._known: dict[str, int | None] = {}

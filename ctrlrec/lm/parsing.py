@@ -44,11 +44,16 @@ def written_items(text: str) -> list[WrittenItem]:
 
 def bare_title(line: str) -> str:
     """A line without one leading "n. ", one pair of outer quotes and surrounding white space (spec section 5)."""
-    return unquoted(_INDEX.sub("", line, count=1).strip())
+    return _unquoted(_INDEX.sub("", line, count=1).strip())
 
 
-def unquoted(title: str) -> str:
-    """A title without one pair of outer quotes and the white space inside them."""
+def answer_index(titles: Sequence[str]) -> dict[str, int]:
+    """Position of each of different titles, by itself and as an answer gives it back: without outer quotes."""
+    whole = {title: position for position, title in enumerate(titles)}
+    return {_unquoted(title): position for title, position in whole.items()} | whole
+
+
+def _unquoted(title: str) -> str:
     for opening, closing in _QUOTES:
         if len(title) >= 2 and title.startswith(opening) and title.endswith(closing):
             return title[1:-1].strip()
