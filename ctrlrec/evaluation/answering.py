@@ -4,8 +4,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
-
 from ctrlrec.config import Config
 from ctrlrec.evaluation.matching import TitleMatcher
 from ctrlrec.evaluation.settings import questions
@@ -21,23 +19,15 @@ Answerer = Callable[[Sequence[Instruction]], list[str]]
 
 def teacher_answers(builder: InstructionBuilder) -> Answerer:
     """The row ``sasrec``: the teacher's best k items, of the candidates where there are any, whatever is asked."""
-    ranker, titles = builder.ranker, builder.catalogue.titles
-
-    def best(asked: Sequence[Instruction]) -> list[list[int]]:
-        allowed = torch.ones(len(asked), len(titles), dtype=torch.bool)
-        for row, instruction in enumerate(asked):
-            if instruction.candidates is not None:
-                allowed[row] = False
-                allowed[row, list(instruction.candidates)] = True
-        depth = max(instruction.item_count for instruction in asked)
-        return ranker.top_k([instruction.history for instruction in asked], depth, allowed)
 
     def answer(asked: Sequence[Instruction]) -> list[str]:
-        chunks = (asked[begin : begin + ranker.at_once] for begin in range(0, len(asked), ranker.at_once))
-        items = [found for chunk in chunks for found in best(chunk)]
+        depth = max(instruction.item_count for instruction in asked)
+        candidates = [instruction.candidates for instruction in asked]
+        best = builder.ranker.top_k([instruction.history for instruction in asked], depth, candidates)
+        titles = builder.catalogue.titles
         return [
-            templates.answer([titles[item] for item in found[: instruction.item_count]])
-            for instruction, found in zip(asked, items, strict=True)
+            templates.answer([titles[item] for item in items[: instruction.item_count]])
+            for instruction, items in zip(asked, best, strict=True)
         ]
 
     return answer

@@ -71,8 +71,8 @@ class Ranker:
         device: where it scores.
 
     Attributes:
-        at_once: histories to score at once: bounds memory, changes no number. ``scores`` and ``top_k`` leave it to
-            the caller.
+        at_once: histories to score at once: bounds memory, changes no number. :meth:`scores` leaves it to the
+            caller.
     """
 
     def __init__(self, model: SASRec, device: torch.device | str = "cpu"):
@@ -119,16 +119,36 @@ class Ranker:
             scores[found[:, None], group] = -torch.inf
         return scores
 
-    def top_k(self, histories: Sequence[Sequence[int]], k: int, allowed: torch.Tensor | None = None) -> list[list[int]]:
-        """The best k items after each history; see :func:`top_of`."""
-        return top_of(self.scores(histories), k, allowed)
+    def top_k(
+        self, histories: Sequence[Sequence[int]], k: int, among: Sequence[Sequence[int] | None] | None = None
+    ) -> list[list[int]]:
+        """The best k items after each history; see :func:`top_of`.
+
+        Args:
+            histories: B lists of item indices.
+            k: most items to give.
+            among: for each history the items to choose from; None for all.
+        """
+        found: list[list[int]] = []
+        for part in self._parts(len(histories)):
+            scores, allowed = self.scores(histories[part]), None
+            if among is not None:
+                allowed = torch.ones(scores.shape, dtype=torch.bool)
+                for row, items in enumerate(among[part]):
+                    if items is not None:
+                        allowed[row] = False
+                        allowed[row, list(items)] = True
+            found += top_of(scores, k, allowed)
+        return found
 
     def ranks(
         self, histories: Sequence[Sequence[int]], items: Sequence[Sequence[int | None]]
     ) -> list[list[int | None]]:
         """Ranks of given items after each history; see :func:`ranks_of`."""
         found: list[list[int | None]] = []
-        for begin in range(0, len(histories), self.at_once):
-            part = slice(begin, begin + self.at_once)
+        for part in self._parts(len(histories)):
             found += ranks_of(self.scores(histories[part]), items[part])
         return found
+
+    def _parts(self, count: int) -> list[slice]:
+        return [slice(begin, begin + self.at_once) for begin in range(0, count, self.at_once)]
