@@ -442,7 +442,11 @@ _LIST_CHOICES: dict[str, tuple[str, ...]] = {
     "evaluation.settings": _SETTINGS,
     "cases.settings": _SETTINGS,
 }
-_NAMES = ("dataset.name", "model.name", "teacher.name", "variant.name", "budget.name")
+_LIST_BOUNDS: dict[str, tuple[int, int]] = {
+    "instructions.proportions": (0, 100),  # whole percents
+    "evaluation.formatting_item_counts": (1, 100),
+}
+_FOLDERS = ("dataset.name", "model.name", "teacher.name", "variant.name", "budget.name")
 # Keys as the services in use issue them, and credentials inside an address.
 SECRET = re.compile(
     r"://[^/\s@]+:[^/\s@]+@"
@@ -539,6 +543,19 @@ def validate(composed: DictConfig) -> Config:
         for value in OmegaConf.select(config, key):
             if value not in choices:
                 raise CtrlRecError(f"{key} contains '{value}': {nearest(str(value), choices)}")
+    for key, (low, high) in _LIST_BOUNDS.items():
+        values = list(OmegaConf.select(config, key))
+        if not values:
+            raise CtrlRecError(f"{key} is empty: list at least one whole number between {low} and {high}, such as [11]")
+        if wrong := [value for value in values if not low <= value <= high]:
+            raise CtrlRecError(f"{key} contains {wrong[0]}: expected whole numbers between {low} and {high}")
+    for key in _FOLDERS:
+        name = OmegaConf.select(config, key)
+        if not re.fullmatch(r"\w[\w.+-]*", name):
+            raise CtrlRecError(f"{key}={name}: it names folders; expected letters, digits and any of . _ + -")
+    settings = list(OmegaConf.select(config, "evaluation.settings"))
+    if not settings or len(set(settings)) < len(settings):
+        raise CtrlRecError(f"evaluation.settings={settings}: expected at least one setting, and each once")
     _check_pairs(config)  # type: ignore[arg-type]
     OmegaConf.set_readonly(config, True)
     return config  # type: ignore[return-value]
@@ -640,27 +657,6 @@ def _check_pairs(config: Config) -> None:
             )
     if config.model.kind in ("pretrained", "encoder_decoder") and not config.model.path:
         raise CtrlRecError("model.path is empty: give a local folder or a hub id, model.path=...")
-    for value in config.instructions.proportions:
-        if not 0 <= value <= 100:
-            raise CtrlRecError(f"instructions.proportions contains {value}: expected whole percents between 0 and 100")
-    if not config.instructions.proportions:
-        raise CtrlRecError("instructions.proportions is empty: list at least one whole percent, such as [50]")
-    for value in config.evaluation.formatting_item_counts:
-        if not 1 <= value <= 100:
-            raise CtrlRecError(
-                f"evaluation.formatting_item_counts contains {value}: expected numbers between 1 and 100"
-            )
-    if not config.evaluation.formatting_item_counts:
-        raise CtrlRecError(
-            "evaluation.formatting_item_counts is empty: list at least one number of items, such as [11]"
-        )
-    settings = list(config.evaluation.settings)
-    if not settings or len(set(settings)) < len(settings):
-        raise CtrlRecError(f"evaluation.settings={settings}: expected at least one setting, and each once")
-    for key in _NAMES:
-        name = str(OmegaConf.select(config, key))  # type: ignore[arg-type]
-        if not re.fullmatch(r"\w[\w.+-]*", name):
-            raise CtrlRecError(f"{key}={name}: it names folders; expected letters, digits and any of . _ + -")
 
 
 def _is_address(url: str) -> bool:
