@@ -93,16 +93,9 @@ def how_made(directory: Path) -> dict[str, Any]:
     """What a published number carries of the ``provenance.json`` of a finished result."""
     made = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))
     kept = (
-        "command",
-        "git_commit",
-        "hardware",
-        "packages",
-        "seed",
-        "processes",
-        "wall_seconds",
-        "earlier_attempts",
+        "command", "git_commit", "hardware", "packages", "seed", "processes", "wall_seconds", "earlier_attempts",
         "upstream",
-    )
+    )  # fmt: skip
     return {key: made.get(key) for key in kept}
 
 
@@ -163,16 +156,22 @@ def check_files(directory: Path) -> None:
             raise CtrlRecError(f"{path}: altered since it was made, its sha256 is another{advice}")
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, whole: bool = True) -> str:
+    """Of a file, or of its first and its last megabyte."""
     status = path.stat()
-    return _digest(path, status.st_size, status.st_mtime_ns, status.st_ino)
+    return _digest(path, status.st_size, status.st_mtime_ns, status.st_ino, whole)
 
 
 @functools.cache
-def _digest(path: Path, size: int, modified: int, inode: int) -> str:
+def _digest(path: Path, size: int, modified: int, inode: int, whole: bool) -> str:
     """The rows of a sweep share results: within one process a file is read again only where it looks changed."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        if whole:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256(file.read(_SAMPLED))
+        file.seek(max(_SAMPLED, size - _SAMPLED))
+        digest.update(file.read(_SAMPLED))
+        return digest.hexdigest()
 
 
 def folder_digest(folder: Path, but: Sequence[str] = ()) -> str:
@@ -182,29 +181,24 @@ def folder_digest(folder: Path, but: Sequence[str] = ()) -> str:
         folder: subfolders are left out.
         but: endings of names to leave out.
     """
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.endswith(tuple(but))):
-        size = path.stat().st_size
-        digest.update(f"{path.name}\0{size}\0".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(_SAMPLED))
-            file.seek(max(file.tell(), size - _SAMPLED))
-            digest.update(file.read(_SAMPLED))
-    return digest.hexdigest()
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.endswith(tuple(but)))
+    parts = [f"{path.name} {path.stat().st_size} {_sha256(path, whole=False)}" for path in files]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def git_commit() -> str | None:
     """The commit of this process's code, with ``-dirty`` where it has changes; None outside a checkout.
 
-    It is the one that the process found when it first asked. Code is read as it is needed, so a tree whose code has
-    moved on since counts as changed.
+    It is that of :func:`code_at_start`. Code is read as it is needed, so a tree whose code has moved on since counts as
+    changed.
     """
-    (commit, code, changed), (_, code_now, changed_now) = _first_state(), _state()
+    (commit, code, changed), (_, code_now, changed_now) = code_at_start(), _state()
     return commit and commit + "-dirty" * (changed or changed_now or code != code_now)
 
 
 @functools.cache
-def _first_state() -> tuple[str | None, str, bool]:
+def code_at_start() -> tuple[str | None, str, bool]:
+    """See :func:`_state`: as the process found it when it first asked."""
     return _state()
 
 

@@ -255,7 +255,7 @@ def run(config: Config) -> dict[str, Result]:
         CtrlRecError: where a stage cannot be done; what finished before it stays.
     """
     results: dict[str, Result] = {}
-    provenance.git_commit()  # before the tree can move on: it is remembered
+    provenance.code_at_start()  # before the tree can move on: it is remembered
     with explained(Path(config.output)):
         processes.join(config.trainer)
         for name in requested(config):

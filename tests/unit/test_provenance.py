@@ -15,9 +15,9 @@ def tree(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str | None, str
     """What the source tree is at, to be changed as if somebody worked in it."""
     state: list[tuple[str | None, str, bool]] = [("0a", "code", False)]
     monkeypatch.setattr(provenance, "_state", lambda: state[0])
-    provenance._first_state.cache_clear()
+    provenance.code_at_start.cache_clear()
     yield state
-    provenance._first_state.cache_clear()
+    provenance.code_at_start.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_tree_whose_code_moved_on_is_no_clean_commit(tree: list, first: tuple,
 def attempt(tree: list, commit: str, directory: Path) -> None:
     """In a process of its own."""
     tree[0] = (commit, commit, False)
-    provenance._first_state.cache_clear()
+    provenance.code_at_start.cache_clear()
     provenance.begin_attempt(directory)
 
 
