@@ -209,9 +209,9 @@ class InstructRecInstructions(InstructionBuilder):
             return None
         if form == "wish":
             return (target,)
-        others = Pool(np.unique([*history, target]), others_of=len(self.catalogue))
-        if asked is not None and len(outside := self._sides(asked)[1]):
-            others = outside  # without a user there is no history to leave out
+        others = self._sides(asked)[1] if asked is not None else None  # without a user no history is to be left out
+        if not others:
+            others = Pool(np.unique([*history, target]), others_of=len(self.catalogue))
         if form == "reranking":
             return self._candidates([target], others, rng)
         pair = rng.permutation([target, *others.draw(rng, 1).tolist()]).tolist()
