@@ -267,6 +267,7 @@ class TrainerConfig:
     accelerator: str = MISSING
     devices: int = MISSING
     strategy: str = MISSING
+    activation_checkpointing: bool = MISSING
     precision: str = MISSING
     matmul_precision: str = MISSING
     threads: int | None = MISSING

@@ -19,7 +19,6 @@ from ctrlrec.errors import CtrlRecError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
 
 Made = TypeVar("Made")
 
@@ -147,7 +146,7 @@ def stop_where(bad: bool, refuse: Callable[[], NoReturn]) -> None:
     raise CtrlRecError(gather(why)[places[0]])
 
 
-def shard_frozen(model: "PreTrainedModel", config: TrainerConfig) -> None:
+def shard_frozen(model: "torch.nn.Module", layers: "list[torch.nn.Module]", config: TrainerConfig) -> None:
     """Freeze a backbone and leave each process a part of every layer; a layer is whole only while it computes.
 
     By FSDP2, or by ZeRO-3 of DeepSpeed. Adapters added afterwards stay whole everywhere, and so do embeddings and head:
@@ -155,17 +154,11 @@ def shard_frozen(model: "PreTrainedModel", config: TrainerConfig) -> None:
 
     Args:
         model: the backbone without adapters.
+        layers: of it, to be shared out.
         config: says how, and on which devices.
-
-    Raises:
-        CtrlRecError: where the architecture does not say what its layers are.
     """
     import torch
 
-    kinds = getattr(model, "_no_split_modules", None) or ()
-    layers = [module for module in model.modules() if type(module).__name__ in kinds]
-    if not layers:
-        raise CtrlRecError(f"{type(model).__name__} names no layers that could be shared out: use trainer.strategy=ddp")
     device = "cuda" if _on_gpus(config) else "cpu"
     if device == "cuda":
         torch.cuda.set_device(_number("LOCAL_RANK", "SLURM_LOCALID", default=0))

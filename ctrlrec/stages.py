@@ -192,7 +192,7 @@ STAGES: Mapping[str, Stage] = {
             },
             lambda c: _labelled(c, *(task[:4] for task in c.variant.tasks)),
             "ctrlrec.runners:sl",
-            "lower sl.micro_batch_size, which changes no result",
+            "lower sl.micro_batch_size or set trainer.activation_checkpointing=true, which change no result",
             trains=True,
         ),
         Stage(
@@ -211,7 +211,7 @@ STAGES: Mapping[str, Stage] = {
                 f"{c.dataset.name}-{c.model.name}-{c.reward.name}-{'item-list' if c.variant.item_rewards else 'list'}"
             ),
             "ctrlrec.runners:rl",
-            "lower rl.micro_batch_size, which changes no result",
+            "lower rl.micro_batch_size or set trainer.activation_checkpointing=true, which change no result",
             trains=True,
         ),
         Stage(

@@ -13,6 +13,7 @@ from ctrlrec.config import Config, sampling_engine
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import sample_weights, save_adapters, with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.lm.layers import checkpoint_activations
 from ctrlrec.lm.scoring import check_head
 from ctrlrec.provenance import read_jsonl
 from ctrlrec.rewards.scheme import SCHEMES
@@ -40,6 +41,8 @@ def align(
     """
     check_head(model)
     base = sample_weights(model)
+    if config.trainer.activation_checkpointing:
+        checkpoint_activations(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         adapted = with_actor_and_critic(model, config.rl.lora_rank, config.rl.lora_alpha)

@@ -27,8 +27,9 @@ def response_loss(model: torch.nn.Module, batch: MicroBatch) -> tuple[torch.Tens
     """
     if model.config.is_encoder_decoder:  # type: ignore[union-attr]
         predicted = batch.labels != IGNORED
-        scores = model(input_ids=batch.ids, attention_mask=batch.mask, labels=batch.labels).logits[predicted].float()
-        return functional.cross_entropy(scores, batch.labels[predicted], reduction="sum"), int(predicted.sum())
+        scores = model(input_ids=batch.ids, attention_mask=batch.mask, labels=batch.labels, use_cache=False).logits
+        loss = functional.cross_entropy(scores[predicted].float(), batch.labels[predicted], reduction="sum")
+        return loss, int(predicted.sum())
     hidden = packed_hidden_states(model, batch.ids, batch.positions)[:, :-1]  # type: ignore[arg-type]
     targets = batch.labels[:, 1:]
     predicted = targets != IGNORED

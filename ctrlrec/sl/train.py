@@ -16,6 +16,7 @@ from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.instructions.controls import Task
 from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapters, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.lm.layers import checkpoint_activations, repeated_layers
 from ctrlrec.lm.scoring import check_head, keeps_apart
 from ctrlrec.sl.module import SupervisedModule
 from ctrlrec.sl.stream import Layout, TrainingStream, encode, split
@@ -54,13 +55,15 @@ def fine_tune(
         check_head(model)
     base, layout = sample_weights(model), _layout(model, chat_format)
     model.train()  # for a backbone with dropout: it was loaded ready to answer
+    if config.trainer.activation_checkpointing:
+        checkpoint_activations(model)
     if config.trainer.strategy in SHARING_OUT:
         if settings.batch_size < processes.count():
             raise CtrlRecError(
                 f"sl.batch_size={settings.batch_size} leaves some of {processes.count()} processes without a sample; "
                 f"under trainer.strategy={config.trainer.strategy} all must take part in every step"
             )
-        processes.shard_frozen(model, config.trainer)
+        processes.shard_frozen(model, repeated_layers(model), config.trainer)
     trained: PreTrainedModel | PeftModel = model
     if settings.trainable == Trainable.lora:
         with torch.random.fork_rng(devices=[]):

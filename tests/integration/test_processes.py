@@ -86,10 +86,10 @@ from ctrlrec.__main__ import main
 
 shard = processes.shard_frozen
 
-def shard_frozen(model, config):
+def shard_frozen(model, layers, config):
     matrix = lambda: next(tensor for name, tensor in model.named_parameters() if "up_proj" in name)
     whole = matrix().numel()
-    shard(model, config)
+    shard(model, layers, config)
     kept = matrix().ds_tensor if config.strategy == "deepspeed" else matrix().to_local()
     print(f"process {processes.rank()} keeps {kept.numel() / whole}", flush=True)
 
@@ -99,16 +99,20 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize(
-    "sharing_out",
+    ("sharing_out", "anew"),
     [
-        "fsdp",
+        ("fsdp", False),
+        ("fsdp", True),
         pytest.param(
             "deepspeed",
+            True,
             marks=pytest.mark.skipif(find_spec("deepspeed") is None, reason="the extra deepspeed is not installed"),
         ),
     ],
 )
-def test_a_model_shared_out_learns_what_a_whole_one_learns(records: Path, tmp_path: Path, sharing_out: str) -> None:
+def test_a_model_shared_out_learns_what_a_whole_one_learns(
+    records: Path, tmp_path: Path, sharing_out: str, anew: bool
+) -> None:
     """Of 9 samples in micro-batches of 2, one process makes three passes and the other two."""
     titles = [row["title"] for row in tiny_run.read_lines(records / "items.jsonl")]
     tokenizer = train_tokenizer([*titles, "A user likes these: 1. 2. 3."], 400)
@@ -122,13 +126,13 @@ def test_a_model_shared_out_learns_what_a_whole_one_learns(records: Path, tmp_pa
     script = tmp_path / "tells_its_part.py"
     script.write_text(_TELLS_ITS_PART)
     made, logs = [], []
-    for name, launcher, strategy in (("one", (), "auto"), ("two", _TWO, sharing_out)):
+    for name, launcher, strategy, checkpointing in (("one", (), "auto", False), ("two", _TWO, sharing_out, anew)):
         arguments = tiny_run.settings(
             records, tmp_path / name, stage="sl", variant="v2", model="hf", model__path=tmp_path / "llama",
             model__dtype="float32", model__max_length=1500, model__max_response_length=300,
             instructions__validation_size=5, teacher__dropout=0.0, sl__batch_size=9, sl__micro_batch_size=2,
             sl__lora_rank=4, trainer__precision="32-true", trainer__matmul_precision="highest",
-            trainer__strategy=strategy,
+            trainer__strategy=strategy, trainer__activation_checkpointing=checkpointing,
         )  # fmt: skip
         dropped = ("model.hidden_size", "model.layers", "model.heads", "model.vocabulary")
         arguments = [argument for argument in arguments if not argument.startswith(dropped)]

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from ctrlrec.lm.adapters import ACTOR, CRITIC, trainable_state, using
+from ctrlrec.lm.layers import checkpoint_activations
 from ctrlrec.rl.module import Experience, PPOModule
 from ctrlrec.rl.rollout import Answer
 
@@ -106,6 +107,19 @@ def test_every_tensor_of_actor_critic_and_head_learns_and_nothing_else(
         else:
             assert parameter.grad is None, name
             assert torch.equal(before[name], after[name]), name
+
+
+def test_layers_computed_anew_give_actor_and_critic_the_same_gradients(
+    make_module: Make, answers: list[Answer]
+) -> None:
+    """Each backward pass must find the adapter of its forward pass in force."""
+    kept, anew = make_module(), make_module()
+    checkpoint_activations(anew.model.get_base_model())
+    for module in (kept, anew):
+        module.learn(module.score(answers))
+    expected, found = gradients(kept), gradients(anew)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
 
 
 def test_the_first_step_from_fresh_adapters_moves_both(make_module: Make, answers: list[Answer]) -> None:

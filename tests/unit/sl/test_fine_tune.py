@@ -3,6 +3,7 @@
 import shutil
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,16 @@ def test_killed_behind_its_last_step_it_still_ends(
     again = run(make_model(), builder, chat_format, tmp_path)
     assert (tmp_path / "model").is_dir()
     assert all(torch.equal(tensor, again[name]) for name, tensor in once.items())
+
+
+def test_layers_computed_anew_learn_the_same(
+    make_model: Make, builder: InstructionBuilder, chat_format: ChatFormat, tmp_path: Path
+) -> None:
+    kept = run(make_model(), builder, chat_format, tmp_path / "kept")
+    model = make_model()
+    anew = run(model, builder, chat_format, tmp_path / "anew", "trainer.activation_checkpointing=true")
+    assert all(isinstance(layer.forward, partial) for layer in model.model.layers)  # type: ignore[union-attr]
+    assert all(torch.equal(tensor, anew[name]) for name, tensor in kept.items())
 
 
 def test_all_weights_are_trained_in_float32_alone(
