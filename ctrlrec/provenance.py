@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _FILES = "files.json"
 _ATTEMPTS = "logs/attempts.json"
+_LINE_ENDS = str.maketrans({end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"})
 _SAMPLED = 2**20  # bytes
 _LEFT = ("checkpoints", "answered")  # what a killed attempt leaves to go on from
 _UNRECORDED = ("checkpoints", "logs", "wandb")
@@ -80,7 +81,12 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write dictionaries as JSON Lines, one object a line, whole or not at all."""
     with _whole(path) as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            file.write(json_line(row).encode())
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """A line of JSON Lines; what other readers may take for the end of a line is escaped."""
+    return json.dumps(row, ensure_ascii=False).translate(_LINE_ENDS) + "\n"
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

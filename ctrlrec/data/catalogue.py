@@ -13,8 +13,10 @@ import numpy as np
 
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.parsing import answer_index
+from ctrlrec.provenance import write_jsonl
 
 MIN_CATEGORY_ITEMS = 10  # a flat category of fewer items is too rare to be anybody's target category
+_MOST_MEMBERSHIPS = 8 << 30  # bytes
 _FIELDS = ("item", "title", "categories", "target_category", "interactions")
 
 
@@ -51,7 +53,16 @@ class Catalogue:
 
     @cached_property
     def membership(self) -> np.ndarray:
-        """Whether an item is in a category; bool (n_categories, n_items)."""
+        """Whether an item is in a category; bool (n_categories, n_items).
+
+        Raises:
+            CtrlRecError: for so many categories and items that it would not fit into memory.
+        """
+        if len(self.category_names) * len(self) > _MOST_MEMBERSHIPS:
+            raise CtrlRecError(
+                f"{len(self.category_names)} categories of {len(self)} items are too many; raise "
+                "dataset.min_item_interactions, or leave rare categories out of the metadata"
+            )
         inside = np.zeros((len(self.category_names), len(self)), dtype=bool)
         for item, names in enumerate(self.categories):
             inside[[self.category_index[name] for name in names], item] = True
@@ -60,7 +71,8 @@ class Catalogue:
     @cached_property
     def category_sizes(self) -> np.ndarray:
         """Items in each category; int (n_categories,)."""
-        return self.membership.sum(axis=1)
+        sizes = Counter(name for names in self.categories for name in set(names))
+        return np.array([sizes[name] for name in self.category_names])
 
     @cached_property
     def title_index(self) -> dict[str, int]:
@@ -74,11 +86,8 @@ class Catalogue:
 
     def save(self, path: Path) -> None:
         """Write ``catalogue.jsonl`` (spec section 9)."""
-        with path.open("w", encoding="utf-8") as file:
-            for row in zip(
-                self.items, self.titles, self.categories, self.target_categories, self.interactions, strict=True
-            ):
-                file.write(json.dumps(dict(zip(_FIELDS, row, strict=True)), ensure_ascii=False) + "\n")
+        columns = self.items, self.titles, self.categories, self.target_categories, self.interactions
+        write_jsonl(path, (dict(zip(_FIELDS, row, strict=True)) for row in zip(*columns, strict=True)))
 
     @classmethod
     def load(cls, path: Path) -> "Catalogue":

@@ -8,11 +8,16 @@ import polars as pl
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.objects import to_column
 
-_BREAKS = "\r\n|[\n\r\t\x0b\x0c\x1c-\x1e\x85\u2028\u2029]"
+_BREAKS = "\r\n|[\n\r\t\x0b\x0c\x1c-\x1f\x85\u2028\u2029]"
 _BREAK = re.compile(_BREAKS)
-# Scraps of a page in place of a title or category: a tag, or the script that the 2018 Amazon crawl caught.
-_TAGS = "a|b|br|div|em|font|form|h[1-6]|i|img|input|li|p|script|span|strong|style|table|td|tr|ul"
-_SCRAP = rf"</?(?i:{_TAGS})(?:\s|/?>)|\bgetTime\(|\bfunction\s*\("
+_INVISIBLE = "[\u200b-\u200f\u2060\ufeff]"
+# Scraps of a page in place of a title or category, such as the 2018 Amazon crawl caught: a block's tag in front, of a
+# part of a path too; a tag with attributes; a script. A title with a word in italics is a title.
+_BLOCKS = "br|div|form|h[1-6]|img|input|li|p|script|span|style|table|td|tr|ul"
+_SCRAP = (
+    rf"(?:^|, )\s*</?(?i:{_BLOCKS})(?:\s|/?>)|<(?i:{_BLOCKS}|a|b|em|font|i|strong)\s[^>]*="
+    r"|\bgetTime\(|\bfunction\s*\([^)]*\)\s*\{"
+)
 _PAGE = re.compile(_SCRAP)
 _SECOND = 1_000_000
 _DATE_FORMATS = (
@@ -51,7 +56,8 @@ def microseconds(stamps: pl.Series) -> pl.Series:
             if (real.is_null() & dates.is_null() & stamps.is_not_null()).any():
                 dates = dates.fill_null(stamps.str.to_datetime(form, time_unit="us", strict=False).dt.timestamp("us"))
     frame = pl.DataFrame({"whole": whole, "real": real, "date": dates})
-    number, size = pl.col("whole"), pl.col("whole").abs()
+    # The lowest integer is how pandas writes no time at all.
+    number, size = pl.col("whole").replace(-(2**63), None), pl.col("whole").abs()
     seconds, fraction = pl.col("real").abs(), pl.col("real")
     return frame.select(
         pl.when(number.is_not_null() & (stamps.dtype.is_integer() | (number == pl.col("real"))))
@@ -63,6 +69,8 @@ def microseconds(stamps: pl.Series) -> pl.Series:
         )
         .when(seconds < 1e11).then((fraction * _SECOND).cast(pl.Int64, strict=False))
         .when(seconds < 1e14).then((fraction * 1000).cast(pl.Int64, strict=False))
+        .when(seconds < 1e17).then(fraction.cast(pl.Int64, strict=False))
+        .when(seconds < 2.0**63).then((fraction / 1000).cast(pl.Int64, strict=False))
         .otherwise(pl.col("date"))
         .alias("timestamp")
     ).to_series()  # fmt: skip
@@ -100,7 +108,8 @@ def clean_items(rows: pl.DataFrame, name: str, ledger: Ledger) -> pl.DataFrame:
         to_column("categories", [_names(names) for names in rows["categories"].to_list()], pl.List(pl.String)),
     )
     title = pl.col("title")
-    rows = _drop(rows, title.is_null() | (title == ""), "item without title", name, ledger)
+    unseen = title.str.replace_all(_INVISIBLE, "").str.strip_chars() == ""
+    rows = _drop(rows, title.is_null() | unseen, "item without title", name, ledger)
     rows = _drop(rows, title.str.contains(_SCRAP), "item with a scrap of a page as its title", name, ledger)
     rows = _drop(rows, pl.col("categories").list.len() == 0, "item without category", name, ledger)
     rows = _drop(rows, ~pl.col("item").is_first_distinct(), "item listed again", name, ledger)

@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from ctrlrec.errors import CtrlRecError
 _BATCH = 200_000  # rows
 _SHOWN = 200  # characters of a strange header
 _WRONG_FIELDS = "row with a wrong number of fields"
+_BROKEN = "row with a stray double quote or a bare carriage return"
 
 
 def read_table(
@@ -64,7 +66,8 @@ def read_table(
             parts = iter([_plain(file, block, separator, columns, header, ledger)])
         for part in parts:
             rows += len(part)
-            refuse_unreadable(file, ledger, _WRONG_FIELDS, rows, f"{len(header)} fields separated by {separator!r}")
+            for reason in (_WRONG_FIELDS, _BROKEN):
+                refuse_unreadable(file, ledger, reason, rows, f"{len(header)} fields separated by {separator!r}")
             yield part
     if not rows:
         raise CtrlRecError(f"{file}: a header and no rows; is it the right file?")
@@ -94,23 +97,39 @@ def _quoted(
     """All the rest of a file: a quoted field may hold line breaks, so that rows cross the ends of blocks."""
     blocks = iter(blocks)
     block = next(blocks)
-    start = block.first_line
     texts = itertools.chain([block.text], (later.text for later in blocks))
-    reader = csv.reader((line for text in texts for line in io.StringIO(text, newline="\n")), delimiter=separator)
+    unread = (line for text in texts for line in io.StringIO(text, newline="\n"))
+    taken: list[str] = []  # lines of the row being read
+    again: deque[str] = deque()  # lines behind a broken one, before those unread
+
+    def lines() -> Iterator[str]:
+        while (line := again.popleft() if again else next(unread, None)) is not None:
+            taken.append(line)
+            yield line
+
     picks = [header.index(name) for name in columns]
     schema: dict[str, Any] = {**dict.fromkeys(columns, pl.String), "line": pl.UInt32}
     batch: list[list[Any]] = []
-    line = start
-    try:
-        for fields in reader:
-            if len(fields) == len(header):
-                batch.append([*(fields[pick] or None for pick in picks), line])
-            elif fields:
-                ledger.skip(_WRONG_FIELDS, 1, [f"{file.name}:{line}"])
-            line = start + reader.line_num
-            if len(batch) == _BATCH:
-                yield pl.DataFrame(batch, schema=schema, orient="row")
-                batch = []
-    except csv.Error as error:
-        raise CtrlRecError(f"{file}:{line}: {error}; a double quote that is never closed?") from None
+    line = block.first_line
+    reader = csv.reader(lines(), delimiter=separator, strict=True)
+    while True:
+        try:
+            fields = next(reader, None)
+        except csv.Error:
+            # A stray quote takes whole rows with it until another one ends the field: only its own line is broken.
+            ledger.skip(_BROKEN, 1, [f"{file.name}:{line}"])
+            again.extendleft(reversed(taken[1:]))
+            del taken[1:]
+            fields, reader = [], csv.reader(lines(), delimiter=separator, strict=True)
+        if fields is None:
+            break
+        if len(fields) == len(header):
+            batch.append([*(fields[pick] or None for pick in picks), line])
+        elif fields:
+            ledger.skip(_WRONG_FIELDS, 1, [f"{file.name}:{line}"])
+        line += len(taken)
+        taken.clear()
+        if len(batch) == _BATCH:
+            yield pl.DataFrame(batch, schema=schema, orient="row")
+            batch = []
     yield pl.DataFrame(batch, schema=schema, orient="row")

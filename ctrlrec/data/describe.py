@@ -18,7 +18,7 @@ def describe(catalogue: Catalogue, sequences: Sequences, kind: CategoryKind) -> 
     """
     users, items, interactions = len(sequences), len(catalogue), len(sequences.items)
     lengths = np.diff(sequences.offsets)
-    sizes = catalogue.membership.sum(axis=1)
+    sizes = catalogue.category_sizes
     largest = np.argsort(-sizes, kind="stable")[:_LARGEST]
     tests = sequences.items[sequences.offsets[1:] - 1]
     targets = np.array([catalogue.category_index[name] for name in catalogue.target_categories])[tests]
@@ -41,7 +41,8 @@ def describe(catalogue: Catalogue, sequences: Sequences, kind: CategoryKind) -> 
         },
         "test_targets": {
             "distinct_items": len(np.unique(tests)),
-            "categories_covered": float(catalogue.membership[:, np.unique(tests)].any(axis=1).mean()),
+            "categories_covered": len({name for item in np.unique(tests) for name in catalogue.categories[item]})
+            / len(sizes),
             "distinct_target_categories": len(np.unique(targets)),
             "target_category_size": _spread(sizes[targets]),
         },

@@ -34,7 +34,7 @@ def fetch(url: str, known_hash: str | None, cache: Path) -> Path:
     folder = cache / "downloads"
     folder.mkdir(parents=True, exist_ok=True)
     name = url.rpartition("/")[2]
-    logging.getLogger("pooch").setLevel(logging.WARNING)
+    pooch.get_logger().setLevel(logging.WARNING)
     with FileLock(folder / f"{name}.lock"):
         try:
             return Path(pooch.retrieve(url, known_hash, fname=name, path=folder, downloader=_resume))
@@ -70,12 +70,16 @@ def _resume(url: str, output_file: str, _: Any) -> None:
 
 def _transfer(url: str, partial: Path) -> None:
     import requests
+    import urllib3
 
     start = partial.stat().st_size if partial.exists() else 0
     asked = {"Range": f"bytes={start}-", "Accept-Encoding": "identity"}
     with requests.get(url, headers=asked, stream=True, timeout=_TIMEOUT_SECONDS) as reply:
         if reply.status_code == requests.codes.requested_range_not_satisfiable and start:
-            return  # nothing is missing: the connection broke behind the last byte
+            if reply.headers.get("Content-Range") == f"bytes */{start}":
+                return  # nothing is missing: the connection broke behind the last byte
+            partial.unlink()
+            raise requests.ConnectionError(f"what is there, {start} bytes, is no part of the file")
         reply.raise_for_status()
         resumed = reply.status_code == requests.codes.partial_content
         start = start if resumed else 0
@@ -90,8 +94,12 @@ def _transfer(url: str, partial: Path) -> None:
         )
         with partial.open("ab" if resumed else "wb") as file, Progress(*columns, transient=True) as progress:
             task = progress.add_task(url.rpartition("/")[2], total=total, completed=start)
-            for chunk in reply.iter_content(_CHUNK_BYTES):
-                file.write(chunk)
-                progress.advance(task, len(chunk))
+            try:
+                # As stored: a server may call a .gz file an encoding, and bytes unpacked on the way cannot be counted.
+                for chunk in reply.raw.stream(_CHUNK_BYTES, decode_content=False):
+                    file.write(chunk)
+                    progress.advance(task, len(chunk))
+            except urllib3.exceptions.HTTPError as error:
+                raise requests.ConnectionError(str(error)) from None
     if total is not None and partial.stat().st_size < total:
         raise requests.ConnectionError(f"the connection ended after {partial.stat().st_size} of {total} bytes")

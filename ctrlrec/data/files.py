@@ -14,6 +14,7 @@ from typing import BinaryIO, cast
 
 from ctrlrec.errors import CtrlRecError
 
+AGAIN = "delete it and download it again, or run again where a run has downloaded it"
 _GZIP = b"\x1f\x8b"
 _UNPACKED_BYTES = 256 << 20  # an archive may unpack to so much whatever its size, ...
 _UNPACKED_TIMES = 200  # ... and to so many times its size: text packs to a tenth, a bomb to a thousandth
@@ -84,7 +85,7 @@ class SourceFile:
                         raise CtrlRecError(f"{self}: claims to unpack to {part.file_size >> 20} MiB; it is no text")
                     stream = cast(BinaryIO, stack.enter_context(archive.open(part)))
             except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # the last: it has a password
-                raise CtrlRecError(f"{self.path}: not a whole plain zip archive ({error}); download it again") from None
+                raise CtrlRecError(f"{self.path}: not a whole plain zip archive ({error}); {AGAIN}") from None
             except OSError as error:
                 raise CtrlRecError(f"{self}: cannot be read ({error.strerror or error})") from None
             yield stream
@@ -131,7 +132,7 @@ def read_bytes(stream: BinaryIO, file: SourceFile, size: int) -> bytes:
     try:
         return stream.read(size)
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise CtrlRecError(f"{file}: damaged ({error}); download it again") from None
+        raise CtrlRecError(f"{file}: damaged ({error}); {AGAIN}") from None
 
 
 def find(place: Path, names: Sequence[str]) -> SourceFile:

@@ -20,6 +20,11 @@ class Ledger:
             known = self._places.setdefault(reason, [])
             known += (places or [])[: _EXAMPLES - len(known)]
 
+    def add(self, other: "Ledger") -> None:
+        """Take over what another one has."""
+        for reason, rows in other._rows.items():
+            self.skip(reason, rows, other._places[reason])
+
     def count(self, reason: str) -> int:
         """Rows skipped for a reason so far."""
         return self._rows[reason]

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from ctrlrec.data.files import SourceFile
+from ctrlrec.data.files import AGAIN, SourceFile
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.errors import CtrlRecError
 
@@ -63,7 +63,7 @@ def read_blocks(file: SourceFile, *, latin1: bool = False) -> Iterator[Block]:
             empty = empty and not text.strip()
             yield Block(line, text)
     if empty:
-        raise CtrlRecError(f"{file}: the file is empty; download or export it again")
+        raise CtrlRecError(f"{file}: the file is empty; export it again, or {AGAIN}")
 
 
 def read_ahead(blocks: Iterator[Block]) -> Iterator[Block]:
@@ -79,9 +79,9 @@ def _read(stream: BinaryIO, file: SourceFile, line: int) -> bytes:
     try:
         return stream.read(BLOCK_BYTES)
     except EOFError:
-        raise CtrlRecError(f"{file}: the gzip archive ends too early, behind line {line}; download it again") from None
+        raise CtrlRecError(f"{file}: the gzip archive ends too early, behind line {line}; {AGAIN}") from None
     except (OSError, zlib.error, zipfile.BadZipFile) as error:
-        raise CtrlRecError(f"{file}: damaged behind line {line} ({error}); download it again") from None
+        raise CtrlRecError(f"{file}: damaged behind line {line} ({error}); {AGAIN}") from None
 
 
 def _decode(data: bytes, file: SourceFile, line: int, latin1: bool) -> str:

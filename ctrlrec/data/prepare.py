@@ -19,7 +19,7 @@ from ctrlrec.errors import CtrlRecError
 
 __all__ = ["Prepared", "Raw", "prepare", "read_raw", "source_digest"]
 
-_ENTITY = r"&(?:[a-z]+|#[0-9]+);"
+_ENTITY = r"&(?:[A-Za-z][A-Za-z0-9]+|#[0-9]+|#[xX][0-9A-Fa-f]+);"
 _SHOWN = 40  # characters of an id
 Cut = Callable[[list[str], list[str]], list[str]]  # titles and category names to titles
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from ctrlrec.data.files import SourceFile
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.sources import SOURCES, Source
 
-_FORMAT = 2  # raised whenever reading or cleaning changes what the same files give
+log = logging.getLogger(__name__)
+
+_FORMAT = 3  # raised whenever reading or cleaning changes what the same files give
 
 
 @dataclass(frozen=True)
@@ -55,22 +58,39 @@ def read_raw(config: DatasetConfig, cache: Path) -> Raw:
     folder = cache / "parsed" / f"{config.source}-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
-        if not folder.is_dir():
+        parsed = _read(folder)
+        if parsed is None:
+            shutil.rmtree(folder, ignore_errors=True)
             _parse(source, files, {"source": config.source, "files": digests}, folder)
-    items = pl.read_parquet(folder / "items.parquet")
-    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+            parsed = _read(folder)
+    assert parsed is not None
+    interactions, items, report = parsed
     kind = config.categories if config.categories != CategoryKind.auto else source.kind
     if kind == CategoryKind.auto:
         kind = CategoryKind.path if is_path(items["categories"].to_list()) else CategoryKind.flat
-    return Raw(pl.read_parquet(folder / "interactions.parquet"), items, kind, report)
+    return Raw(interactions, items, kind, report)
+
+
+def _read(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]] | None:
+    """What :func:`_parse` left: interactions, items, report; None where it did not yet, or where a file is damaged."""
+    if not folder.is_dir():
+        return None
+    try:
+        interactions, items = (pl.read_parquet(folder / f"{name}.parquet") for name in ("interactions", "items"))
+        return interactions, items, json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        log.warning("%s: damaged (%s), the files are parsed again", folder, str(error).splitlines()[0])
+        return None
 
 
 def _parse(source: Source, files: tuple[SourceFile, SourceFile], report: dict[str, Any], folder: Path) -> None:
     """Read and clean both files block by block; the folder appears only when it is whole."""
-    ledger = Ledger()
     logs, metadata = files
+    ledger, of_logs = Ledger(), Ledger()  # apart: each says how much of its own file is unreadable
     items = clean_items(pl.concat(source.items(metadata, ledger)), metadata.name, ledger)
-    interactions = pl.concat(clean_interactions(rows, logs.name, ledger) for rows in source.interactions(logs, ledger))
+    rows = source.interactions(logs, of_logs)
+    interactions = pl.concat(clean_interactions(block, logs.name, of_logs) for block in rows)
+    ledger.add(of_logs)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
         items.write_parquet(scratch / "items.parquet")

@@ -8,6 +8,7 @@ import numpy as np
 
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.provenance import write_jsonl
 
 MIN_SEQUENCE = 3  # one item to train on, one to validate, one to test
 
@@ -50,10 +51,9 @@ class Sequences:
 
     def save(self, path: Path, catalogue: Catalogue) -> None:
         """Write ``sequences.jsonl`` (spec section 9)."""
-        with path.open("w", encoding="utf-8") as file:
-            for user, name in enumerate(self.users):
-                titles = [catalogue.titles[item] for item in self._all(user)]
-                file.write(json.dumps({"user": name, "items": titles}, ensure_ascii=False) + "\n")
+        titles = catalogue.titles
+        rows = ([titles[item] for item in self._all(user)] for user in range(len(self.users)))
+        write_jsonl(path, ({"user": name, "items": row} for name, row in zip(self.users, rows, strict=True)))
 
     @classmethod
     def load(cls, path: Path, catalogue: Catalogue, history_length: int) -> "Sequences":

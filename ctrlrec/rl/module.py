@@ -25,7 +25,7 @@ from ctrlrec.lm.adapters import ACTOR, CRITIC, load_trainable_state, trainable_s
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.kernels import entropy_from_logits, selective_log_softmax
 from ctrlrec.lm.scoring import hidden_states, logits, pad
-from ctrlrec.provenance import write_jsonl
+from ctrlrec.provenance import json_line, write_jsonl
 from ctrlrec.rewards.scheme import RewardScheme
 from ctrlrec.rl import ppo
 from ctrlrec.rl.rollout import Answer, placed_rewards, sample_answers, summary
@@ -161,7 +161,7 @@ class PPOModule(pl.LightningModule):
             with self.rollouts.open("a", encoding="utf-8") as file:
                 for sample, answer in enumerate(answers):
                     row = answer.record(iteration, sample % self.config.samples_per_prompt, self.builder.catalogue)
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    file.write(json_line(row))
         tokens = float(experience.mask.sum())
         metrics = summary(answers, self.config.list_weight) | learnt
         metrics["answer/unended"] = unended / len(answers)

@@ -94,3 +94,11 @@ def test_what_commits_hold_may_be_published(earlier: list[dict[str, str]] | None
 def test_what_no_commit_holds_may_not(made: dict) -> None:
     with pytest.raises(CtrlRecError, match=r"runs/sl/x (was made from '0[ab]-dirty', no clean|has no) commit"):
         provenance.check_committed(made, "runs/sl/x")
+
+
+def test_no_character_of_a_row_ends_a_line(tmp_path: Path) -> None:
+    """Readers differ in what they take for the end of a line."""
+    rows = [{"user": f"a{end}b", "items": [end, f'"{end}\\']} for end in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"]
+    provenance.write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == rows
+    assert provenance.read_jsonl(tmp_path / "rows.jsonl") == rows

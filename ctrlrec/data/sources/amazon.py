@@ -1,5 +1,7 @@
 """Amazon reviews by product category: the release of 2018 (v2) and that of 2014, told apart by what is in the files."""
 
+import codecs
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from ctrlrec.data.objects import Schema, to_column
 from ctrlrec.data.sources.base import INTERACTION_FIELDS, Source
 from ctrlrec.errors import CtrlRecError
 
+_LITERAL = re.compile(rb"""^\s*\{\s*(?:'|u['"])""", re.MULTILINE)
 _FOLDER = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2"
 
 
@@ -60,14 +63,14 @@ def _items(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
 
 
 def _objects(file: SourceFile, schema: Schema, ledger: Ledger) -> Iterator[pl.DataFrame]:
-    """Python literals where the file starts like one, else JSON."""
+    """Python literals where a line at the beginning starts like one, else JSON."""
     with file.open() as stream:
-        literals = read_bytes(stream, file, 3).startswith((b"{'", b"{u'"))
+        literals = _LITERAL.search(read_bytes(stream, file, 1 << 16).removeprefix(codecs.BOM_UTF8))
     return (read_literals if literals else read_json_lines)(file, schema, ledger)
 
 
 def _prefixes(paths: list[list[str] | None]) -> list[str]:
-    parts = ([part for part in path[1:] if part] for path in paths if path)
+    parts = ([part.strip() for part in path[1:] if part and part.strip()] for path in paths if path)
     return [", ".join(path[: end + 1]) for path in parts for end in range(len(path))]
 
 

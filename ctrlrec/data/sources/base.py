@@ -11,6 +11,7 @@ from ctrlrec.data.files import SourceFile
 from ctrlrec.data.ledger import Ledger
 
 INTERACTION_FIELDS = ("user", "item", "timestamp")
+NO_GENRES = "(no genres listed)"  # what MovieLens writes of a film without genre
 
 
 @dataclass(frozen=True)

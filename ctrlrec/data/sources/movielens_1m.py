@@ -10,7 +10,7 @@ from ctrlrec.data.delimited import read_table
 from ctrlrec.data.downloads import fetch
 from ctrlrec.data.files import SourceFile, find
 from ctrlrec.data.ledger import Ledger
-from ctrlrec.data.sources.base import INTERACTION_FIELDS, Source
+from ctrlrec.data.sources.base import INTERACTION_FIELDS, NO_GENRES, Source
 
 _URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 _SHA256 = "sha256:a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20"
@@ -29,7 +29,7 @@ def _interactions(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
 def _items(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
     header = ("item", "title", "categories")
     for rows in read_table(file, "::", header, ledger, header=header, quoted=False, latin1=True):
-        yield rows.with_columns(pl.col("categories").str.split("|"))
+        yield rows.with_columns(pl.col("categories").replace(NO_GENRES, None).str.split("|"))
 
 
 SOURCE = Source(CategoryKind.flat, _locate, _interactions, _items)

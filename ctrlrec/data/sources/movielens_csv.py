@@ -10,7 +10,7 @@ from ctrlrec.data.delimited import read_table
 from ctrlrec.data.downloads import fetch
 from ctrlrec.data.files import SourceFile, find
 from ctrlrec.data.ledger import Ledger
-from ctrlrec.data.sources.base import Source
+from ctrlrec.data.sources.base import NO_GENRES, Source
 from ctrlrec.errors import CtrlRecError
 
 _FOLDER = "https://files.grouplens.org/datasets/movielens"
@@ -41,7 +41,7 @@ def _interactions(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
 
 
 def _items(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
-    genres = pl.col("genres").replace("(no genres listed)", None).str.split("|")
+    genres = pl.col("genres").replace(NO_GENRES, None).str.split("|")
     for rows in read_table(file, ",", ("movieId", "title", "genres"), ledger):
         yield rows.select(pl.col("movieId").alias("item"), "title", genres.alias("categories"), "line")
 

@@ -80,12 +80,20 @@ def _parquet(file: SourceFile, columns: tuple[str, ...]) -> pl.DataFrame:
     text = ~typed | selectors.by_name(*columns[:2])
     with file.open() as stream:
         try:
-            frame = pl.read_parquet(stream, columns=list(columns)).with_columns(text.cast(pl.String))
+            frame = pl.read_parquet(stream, columns=list(columns)).with_columns(_whole(*columns[:2]))
+            frame = frame.with_columns(text.cast(pl.String))
         except (pl.exceptions.PolarsError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise CtrlRecError(f"{file}: not a parquet file with columns {', '.join(columns)} ({reason})") from None
     row = pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).alias("line")
     return frame.with_columns(row)
+
+
+def _whole(*ids: str) -> Any:
+    """Ids that pandas made floats because one was missing, as the integers they were; NaN is none."""
+    floats = selectors.by_name(*ids) & selectors.float()
+    whole = floats.fill_nan(None).cast(pl.Int64, strict=False)
+    return pl.when(whole == floats).then(whole.cast(pl.String)).otherwise(floats.fill_nan(None).cast(pl.String))
 
 
 SOURCE = Source(CategoryKind.auto, _locate, _interactions, _items)

@@ -34,11 +34,13 @@ def _items(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
     """Games with their tags, or their genres where they have no tag; ``app_name`` where ``title`` is missing."""
     names = pl.List(pl.String)
     schema = {"id": pl.String, "title": pl.String, "app_name": pl.String, "tags": names, "genres": names}
-    tags = pl.when(pl.col("tags").list.len() > 0).then("tags").otherwise("genres")
+    named = pl.col("tags").list.filter(pl.element().str.strip_chars() != "")
+    tags = pl.when(named.list.len() > 0).then(named).otherwise("genres")
+    title = pl.when(pl.col("title").str.strip_chars() != "").then("title").otherwise("app_name")
     for rows in read_literals(file, schema, ledger):
         yield rows.select(
             pl.col("id").alias("item"),
-            pl.coalesce("title", "app_name").alias("title"),
+            title.alias("title"),
             tags.alias("categories"),
             "line",
         )

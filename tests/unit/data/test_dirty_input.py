@@ -29,7 +29,12 @@ def metadata(*extra):
     [
         ({"item": "x", "title": '<span id="productTitle" class="a-size', "categories": ["C"]}, "scrap of a page"),
         ({"item": "x", "title": "var aPageStart = (new Date()).getTime();", "categories": ["C"]}, "scrap of a page"),
+        ({"item": "x", "title": '<IMG src="a.png">', "categories": ["C"]}, "scrap of a page"),
+        ({"item": "x", "title": "T<a href='b'>", "categories": ["C"]}, "scrap of a page"),
+        ({"item": "x", "title": "P.when('A').execute(function(A) { A.on", "categories": ["C"]}, "scrap of a page"),
         ({"item": "x", "title": " \t\n ", "categories": ["C"]}, "item without title"),
+        ({"item": "x", "title": "\x1c\x1f", "categories": ["C"]}, "item without title"),
+        ({"item": "x", "title": "\ufeff\u200b \u200d", "categories": ["C"]}, "item without title"),
         ({"item": "x", "title": None, "categories": ["C"]}, "item without title"),
         ({"item": "x", "categories": ["C"]}, "item without title"),
         ({"item": "x", "title": "T", "categories": []}, "item without category"),
@@ -117,7 +122,8 @@ def test_timestamps_may_be_seconds_milliseconds_or_dates(load, tmp_path, stamps)
 
 def test_units_may_be_mixed_and_all_mean_the_same_moment(tmp_path):
     stamps = ["1529193600", "1529193600000", "1529193600000000", "1529193600000000000", "2018-06-17", "1529193600.0"]
-    records(tmp_path, [("a", f"i{n}", stamp) for n, stamp in enumerate(stamps)], items(6))
+    stamps += ["1.5291936e12", "1.5291936e15", "1529193600000000.0", "1.5291936e18"]  # as pandas writes floats
+    records(tmp_path, [("a", f"i{n}", stamp) for n, stamp in enumerate(stamps)], items(10))
     raw = read_raw(config("records", tmp_path), tmp_path / "cache")
     assert raw.interactions["timestamp"].unique().to_list() == [1_529_193_600_000_000]
 
@@ -137,7 +143,7 @@ def test_unsorted_rows_are_ordered_and_equal_timestamps_keep_file_order(load, tm
     assert titles(load("records")) == {"a": ["Title 1", "Title 2", "Title 0"]}
 
 
-@pytest.mark.parametrize("stamp", ["", "yesterday", "nan", "inf", "2018-13-45", "12/06/2018"])
+@pytest.mark.parametrize("stamp", ["", "yesterday", "nan", "inf", "1e40", "2018-13-45", "12/06/2018", str(-(2**63))])
 def test_interactions_without_a_readable_time_are_counted(load, tmp_path, stamp):
     records(tmp_path / "in", [*ROWS, ("a", "i0", stamp)], items(3))
     prepared = load("records")
@@ -166,6 +172,9 @@ STRANGE = {
     "[REC] {2}": "[REC] {2}",
     "Amelie <3 & Co; a < b > c": "Amelie <3 & Co; a < b > c",
     "Tom &amp; Jerry": "Tom &amp; Jerry",
+    "The <i>Real</i> Story": "The <i>Real</i> Story",
+    "Liver function (DVD)": "Liver function (DVD)",
+    "unit\x1fseparator": "unit separator",
     "back\\slash \\u2665 \\n": "back\\slash \\u2665 \\n",
 }
 
@@ -376,15 +385,68 @@ def test_an_endless_line_does_not_fill_the_memory(load, tmp_path, monkeypatch):
         load("records")
 
 
-def test_a_quote_that_is_never_closed_is_found(load, tmp_path):
-    records(tmp_path / "in", ROWS, [])
+@pytest.mark.parametrize(
+    "stray",
+    [
+        'i11,"Title 11,Drama',  # never closed
+        'i11,"Title" 11,Drama',
+        "i11,Title\r11,Drama",
+    ],
+)
+@pytest.mark.parametrize("closed", ["i15,Title 15,Drama", 'i15,"Title 15",Drama'])
+@pytest.mark.parametrize("size", [lines.BLOCK_BYTES, 40])
+def test_a_stray_quote_takes_its_own_row_alone(load, tmp_path, monkeypatch, stray, closed, size):
+    """Be there another quote further down at which its field could end, or none for more than a field may hold."""
+    monkeypatch.setattr(lines, "BLOCK_BYTES", size)
+    rows = ["item,title,categories", *(f"i{n},Title {n},Drama" for n in range(5000 if size > 40 else 50))]
+    rows[1], rows[12], rows[16] = 'i0,"Title, ""the"" 0",Drama', stray, closed
+    records(tmp_path / "in", [("a", f"i{n}", n) for n in range(20)], [])
     (tmp_path / "in" / "items.jsonl").unlink()
-    write(
-        tmp_path / "in" / "items.csv",
-        ["item,title,categories", "i0,T,C", 'i1,"T,C', *("i2,T,C" for _ in range(30_000))],
-    )
-    with pytest.raises(CtrlRecError, match=r"items\.csv:3: .*a double quote that is never closed"):
+    write(tmp_path / "in" / "items.csv", rows)
+    prepared = load("records")
+    assert prepared.report["skipped"] == {
+        "row with a stray double quote or a bare carriage return": {"rows": 1, "first": ["items.csv:13"]}
+    }
+    expected = ['Title, "the" 0', *(f"Title {n}" for n in range(1, 20) if n != 11)]
+    assert list(prepared.catalogue.titles) == expected
+
+
+def test_stray_quotes_in_a_tenth_of_the_rows_are_refused(load, tmp_path):
+    records(tmp_path / "in", [(f"u{n}" if n % 5 else f'"u"{n}', f"i{n % 3}", n) for n in range(40)], items(3))
+    with pytest.raises(CtrlRecError, match=r"interactions\.csv:2: row with a stray double quote .* 8 of the first 40"):
         load("records")
+
+
+def test_each_file_answers_for_its_own_rows(load, tmp_path):
+    """Three of 43 rows of the metadata are few, though they are more than a tenth of the 20 interactions."""
+    records(tmp_path / "in", [(f"u{n % 4}", f"i{n % 5}", n) for n in range(20)], [])
+    (tmp_path / "in" / "items.jsonl").unlink()
+    rows = [*(f"i{n},Title {n},Drama" for n in range(40)), *["bad,row"] * 3]
+    write(tmp_path / "in" / "items.csv", ["item,title,categories", *rows])
+    assert skipped(load("records")) == {"row with a wrong number of fields": 3}
+    interactions = tmp_path / "in" / "interactions.csv"
+    write(interactions, [*interactions.read_text().splitlines(), "bad,row", "u1,i1,now"])
+    found = load("records").report["skipped"]
+    assert found["row with a wrong number of fields"] == {"rows": 4, "first": [f"items.csv:{n}" for n in (42, 43, 44)]}
+    assert found["interaction without a readable timestamp"]["first"] == ["interactions.csv:23"]
+    write(interactions, [*interactions.read_text().splitlines(), "bad,row", "worse"])
+    with pytest.raises(
+        CtrlRecError, match=r"interactions\.csv:22: row with .*: expected 3 .* 3 of the first 24"
+    ):
+        load("records")
+
+
+def test_parsed_logs_that_were_damaged_are_parsed_again(load, tmp_path, caplog):
+    records(tmp_path / "in", ROWS, items(3))
+    expected = titles(load("records"))
+    (folder,) = (place for place in (tmp_path / "cache" / "parsed").iterdir() if place.is_dir())
+    for name, damage in (("interactions", None), ("items", 100), ("interactions", 0)):
+        file = folder / f"{name}.parquet"
+        content = file.read_bytes()
+        file.unlink() if damage is None else file.write_bytes(content[:damage])
+        assert titles(load("records")) == expected
+        assert file.read_bytes() == content
+    assert [record.getMessage().startswith(f"{folder}: damaged") for record in caplog.records] == [True] * 3
 
 
 def test_a_parquet_file_without_the_columns_or_that_is_none_is_refused(load, tmp_path):

@@ -1,7 +1,9 @@
 """Downloads: checked, resumed, and helpful where they fail; served by this machine alone."""
 
+import gzip
 import hashlib
 import http.server
+import random
 import subprocess
 import threading
 from types import SimpleNamespace
@@ -13,13 +15,13 @@ from ctrlrec.data.downloads import fetch
 from ctrlrec.data.wheels import fetch_wheel
 from ctrlrec.errors import CtrlRecError
 
-CONTENT = bytes(range(256)) * 20_000
+CONTENT = gzip.compress(random.Random(0).randbytes(5_000_000), mtime=0)
 
 
 @pytest.fixture
 def server():
     """Serves CONTENT as /file.gz, with ranges; breaks the connection after ``limit`` bytes while that is set."""
-    state = SimpleNamespace(limit=None, ranges=[], ignore_ranges=False)
+    state = SimpleNamespace(limit=None, ranges=[], ignore_ranges=False, encoding=None)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -29,10 +31,14 @@ def server():
             state.ranges.append(asked)
             start = 0 if state.ignore_ranges else int(asked.removeprefix("bytes=").rstrip("-"))
             if start >= len(CONTENT):
-                return self.send_error(416)
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+                return self.end_headers()
             body = CONTENT[start:]
             self.send_response(206 if start else 200)
             self.send_header("Content-Length", str(len(body)))
+            if state.encoding:
+                self.send_header("Content-Encoding", state.encoding)
             self.end_headers()
             self.wfile.write(body[: state.limit] if state.limit else body)
             return None
@@ -58,15 +64,26 @@ def test_a_file_is_fetched_once_and_kept(server, tmp_path):
     assert len(server.ranges) == 1
 
 
+@pytest.mark.parametrize("encoding", [None, "x-gzip"])
 @pytest.mark.parametrize("ignore_ranges", [False, True])
-def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path, ignore_ranges):
-    server.limit = 1 << 20
+def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path, ignore_ranges, encoding):
+    """Also where a server calls what the file is packed in an encoding of its own."""
+    server.limit, server.encoding = 1 << 20, encoding
     with pytest.raises(CtrlRecError, match=r"could not be downloaded .*run again to go on"):
         fetch(server.url, sha(), tmp_path)
     assert not (tmp_path / "downloads" / "file.gz").exists()
     server.limit, server.ignore_ranges = None, ignore_ranges
     assert fetch(server.url, sha(), tmp_path).read_bytes() == CONTENT
     assert server.ranges == ["bytes=0-", *(f"bytes={n << 20}-" for n in (1, 2, 3))]
+
+
+@pytest.mark.parametrize(("there", "asked"), [(CONTENT, 1), (CONTENT + b"more", 2)])
+def test_what_is_there_must_be_a_part_of_the_file(server, tmp_path, there, asked):
+    """Whole already, the connection broke behind the last byte; or longer, of an earlier edition of the file."""
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "file.gz.part").write_bytes(there)
+    assert fetch(server.url, None, tmp_path).read_bytes() == CONTENT
+    assert server.ranges == [f"bytes={len(there)}-", "bytes=0-"][:asked]
 
 
 def test_another_file_than_expected_is_refused_and_not_kept(server, tmp_path):

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ctrlrec.config import CategoryKind
+from ctrlrec.data import catalogue as catalogue_module
 from ctrlrec.data.catalogue import Catalogue, is_path, target_categories
 from ctrlrec.data.prepare import prepare, read_raw, source_digest
 from ctrlrec.data.sequences import Sequences
@@ -162,6 +163,15 @@ def test_auto_sees_paths_although_merged_items_break_the_chain(load, tmp_path):
     assert prepared.report["kept"]["categories"]["kind"] == "path"
     assert prepared.catalogue.categories[0] == ("A", "A, Deep", "D", "D, Deep")
     assert load("records", categories=CategoryKind.flat).report["kept"]["categories"]["kind"] == "flat"
+
+
+def test_more_categories_than_memory_holds_are_refused(load, tmp_path, monkeypatch):
+    records(tmp_path / "in", [("a", f"i{n}", n) for n in range(5)], items(5))
+    catalogue = load("records").catalogue
+    monkeypatch.setattr(catalogue_module, "_MOST_MEMBERSHIPS", 4)
+    assert catalogue.category_sizes.tolist() == [5]
+    with pytest.raises(CtrlRecError, match=r"1 categories of 5 items are too many; raise dataset\.min_item_inter"):
+        _ = catalogue.membership
 
 
 def test_files_of_a_result_survive_the_round_trip(load, tmp_path):

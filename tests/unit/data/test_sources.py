@@ -57,6 +57,25 @@ def test_amazon_2014_reads_nested_categories_out_of_python_literals(load, tmp_pa
     assert prepared.catalogue.target_categories[0] == "Kids & Family, Disney"
 
 
+@pytest.mark.parametrize("before", ["\ufeff", "\n", "  ", "a torn line\n"])
+@pytest.mark.parametrize("begins", ["{{'asin'", "{{ 'asin'", '{{u"asin"'])
+def test_amazon_2014_is_known_whatever_stands_before_its_first_record(load, tmp_path, before, begins):
+    row = f"{begins}: '{{0}}', 'title': '{{0}}', 'categories': [['Root', 'Drama']]}}}}"
+    rows = [row.format(asin) for asin in "abcdefghijk"]
+    amazon(tmp_path / "in", [before + rows[0], *rows[1:]], reviews="reviews_{}_5.json.gz")
+    prepared = load("amazon")
+    assert titles(prepared) == {"A1": IN_ORDER}
+    assert sum(skipped(prepared).values()) == before.startswith("a torn")
+
+
+def test_amazon_paths_have_neither_blank_nor_padded_parts(load, tmp_path):
+    paths = {"a": ["Root", "Drama ", "Crime"], "b": ["Root", " ", "Drama"], "c": ["Root", None, " Drama", "Crime\n"]}
+    amazon(tmp_path / "in", [json.dumps({"category": paths[asin], "title": asin, "asin": asin}) for asin in "abc"])
+    catalogue = load("amazon").catalogue
+    assert catalogue.categories == (("Drama", "Drama, Crime"), ("Drama",), ("Drama", "Drama, Crime"))
+    assert catalogue.target_categories == ("Drama, Crime", "Drama", "Drama, Crime")
+
+
 def test_amazon_lines_may_miss_fields_or_hold_null_in_them(load, tmp_path):
     rows = [
         '{"asin": "a", "title": "a", "category": ["R", "C"], "price": null, "rank": [], "details": {"x": "y"}}',
@@ -130,17 +149,18 @@ def test_steam_takes_tags_and_genres_where_there_is_no_tag(load, tmp_path):
         "{u'id': u'b', u'app_name': u'b', u'genres': [u'Indie'], u'price': 4.99, u'early_access': False}",
         "{u'id': u'c', u'title': u'c', u'genres': [u'Indie'], u'tags': [], u'metascore': None}",
         "{u'title': u'd', u'tags': [u'Shooter']}",
+        "{u'id': u'e', u'title': u' ', u'app_name': u'E', u'genres': [u'Indie'], u'tags': [u'', u' ']}",
     ]
     reviews = [
         f"{{u'username': u'Chaos \\u2665 Syren', u'hours': 0.1, u'product_id': u'{item}', "
         f"u'date': u'2017-12-{day:02}', u'text': u\"it's 'product_id': u'zzz', u'date': u'1999-01-01'\", u'page': 1}}"
-        for item, day in zip("abc", STAMPS, strict=True)
+        for item, day in zip("abce", [*STAMPS, 30], strict=True)
     ]
     write(tmp_path / "in" / "steam_games.json.gz", games)
     write(tmp_path / "in" / "steam_reviews.json.gz", reviews)
     prepared = load("steam")
-    assert prepared.catalogue.categories == (("Shooter", "FPS"), ("Indie",), ("Indie",))
-    assert titles(prepared) == {"Chaos \u2665 Syren": IN_ORDER}
+    assert prepared.catalogue.categories == (("Shooter", "FPS"), ("Indie",), ("Indie",), ("Indie",))
+    assert titles(prepared) == {"Chaos \u2665 Syren": [*IN_ORDER, "E"]}
     assert skipped(prepared) == {"item without id": 1}
 
 
@@ -156,6 +176,14 @@ def test_movielens_1m_is_latin_1_with_double_colons(load, tmp_path):
     assert prepared.catalogue.titles == ("a", "b", "c\u00e9")
     assert prepared.catalogue.categories[0] == ("Drama", "Comedy")
     assert titles(prepared) == {"1": ["b", "c\u00e9", "a"]}
+
+
+def test_movielens_10m_has_films_without_genre(tmp_path):
+    movielens_1m(tmp_path)
+    write(tmp_path / "movies.dat", ["1::a::Drama", "2::b::Drama", "3::c::(no genres listed)"])
+    raw = read_raw(config("movielens_1m", tmp_path), tmp_path / "cache")
+    assert raw.items["title"].to_list() == ["a", "b"]
+    assert raw.report["skipped"] == {"item without category": {"rows": 1, "first": ["movies.dat:3"]}}
 
 
 def test_an_archive_as_published_is_read_in_place(tmp_path):
@@ -300,6 +328,17 @@ def test_columns_of_parquet_may_have_types_of_their_own(tmp_path, categories):
     raw = read_raw(config("records", tmp_path), tmp_path / "cache")
     assert raw.items.rows() == [("10", "1917", ["A", "B"]), ("11", "1984", ["A"])]
     assert raw.interactions.rows() == [("a", "10", 1_500_000), ("b", "11", 2_000_000)]
+
+
+def test_whole_numbers_that_pandas_made_floats_are_the_ids_they_were(tmp_path):
+    rows = {"user": [7.0, None, float("nan"), 8.5], "item": [10.0, 11.0, 12.0, 13.0], "timestamp": [1, 2, 3, 4]}
+    pl.DataFrame(rows).write_parquet(tmp_path / "interactions.parquet")
+    write(tmp_path / "items.jsonl", [json.dumps({"item": 10, "title": "T", "categories": ["C"]})])
+    raw = read_raw(config("records", tmp_path), tmp_path / "cache")
+    assert raw.interactions.rows() == [("7", "10", 1_000_000), ("8.5", "13", 4_000_000)]
+    assert raw.report["skipped"]["interaction without user"] == {
+        "rows": 2, "first": ["interactions.parquet:2", "interactions.parquet:3"],
+    }  # fmt: skip
 
 
 def test_a_compressed_file_is_known_by_its_content_not_by_its_name(load, tmp_path):
