@@ -219,9 +219,23 @@ def _state() -> tuple[str | None, str, bool]:
 
     try:
         commit, *code = git("rev-parse", "HEAD", "HEAD:ctrlrec", "HEAD:conf").split()
-        return commit, " ".join(code), bool(git("status", "--porcelain", "--untracked-files=no"))
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        added = git("ls-files", "--others", "--exclude-standard", "ctrlrec", "conf")
+        return commit, " ".join(code), bool(changed or added)
     except (OSError, subprocess.CalledProcessError):
         return None, "", False
+
+
+@functools.cache
+def code_digest(room: str) -> str:
+    """What tells apart two states of a room of the package (a folder with its subfolders, or a module)."""
+    home = Path(__file__).resolve().parent
+    place = home / room
+    files = sorted(path for path in place.rglob("*") if path.suffix in (".py", ".yaml")) if place.is_dir() else [place]
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.relative_to(home).as_posix()} {_sha256(path)}\n".encode())
+    return digest.hexdigest()[:12]
 
 
 def hardware() -> dict[str, Any]:
@@ -296,12 +310,20 @@ def peak_memory_bytes() -> int:
 
 
 def write(
-    directory: Path, *, command: str, config: dict[str, Any], seconds: float, processes: int, upstream: Any
+    directory: Path,
+    *,
+    command: str,
+    config: dict[str, Any],
+    seconds: float,
+    processes: int,
+    upstream: Any,
+    code: Mapping[str, str],
 ) -> None:
     """Write ``provenance.json`` (spec section 9) into a stage's directory.
 
     Commit, packages, hardware and seconds are those of the attempt that finished; ``earlier_attempts`` holds the
-    commit, packages and hardware of the killed ones that it went on from.
+    commit, packages and hardware of the killed ones that it went on from. ``code`` holds :func:`code_digest` of the
+    rooms that decide the result.
     """
     earlier = json.loads((directory / _ATTEMPTS).read_text(encoding="utf-8"))[:-1]
     record = {
@@ -313,6 +335,7 @@ def write(
         "wall_seconds": round(seconds, 3),
         "earlier_attempts": earlier,
         "peak_memory_bytes": peak_memory_bytes(),
+        "code": code,
         "upstream": upstream,
     }
     write_text(directory / "provenance.json", json.dumps(record, indent=2, ensure_ascii=False))

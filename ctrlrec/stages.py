@@ -46,6 +46,7 @@ class Stage:
         label: the readable part of the directory's name.
         runner: ``module:function``, imported when the stage really runs; called as ``function(config, inputs,
             directory)`` with the finished upstream directories and the partial directory to fill or to go on with.
+        code: rooms of the package whose code decides the result.
         memory: what to do where memory runs out.
         trains: whether several processes share it; any other stage is done by the first alone.
     """
@@ -55,6 +56,7 @@ class Stage:
     settings: Callable[[Config], dict[str, Any]]
     label: Callable[[Config], str]
     runner: str
+    code: tuple[str, ...]
     memory: str = ""
     trains: bool = False
 
@@ -155,6 +157,7 @@ STAGES: Mapping[str, Stage] = {
             _data_settings,
             lambda c: f"{c.dataset.name}-{c.model.name}",
             "ctrlrec.runners:data",
+            ("data", "lm"),
         ),
         Stage(
             "teacher",
@@ -162,6 +165,7 @@ STAGES: Mapping[str, Stage] = {
             lambda c: {"teacher": plain(c.teacher), "seed": c.seed},
             lambda c: f"{c.dataset.name}-{c.teacher.name}",
             "ctrlrec.runners:teacher",
+            ("teacher",),
             "lower teacher.batch_size",
             trains=True,
         ),
@@ -179,6 +183,7 @@ STAGES: Mapping[str, Stage] = {
             ),
             _labelled,
             "ctrlrec.runners:instructions",
+            ("instructions", "baselines"),
         ),
         Stage(
             "sl",
@@ -192,6 +197,7 @@ STAGES: Mapping[str, Stage] = {
             },
             lambda c: _labelled(c, *(task[:4] for task in c.variant.tasks)),
             "ctrlrec.runners:sl",
+            ("sl", "instructions", "baselines", "lm"),
             "lower sl.micro_batch_size or set trainer.activation_checkpointing=true, which change no result",
             trains=True,
         ),
@@ -211,6 +217,7 @@ STAGES: Mapping[str, Stage] = {
                 f"{c.dataset.name}-{c.model.name}-{c.reward.name}-{'item-list' if c.variant.item_rewards else 'list'}"
             ),
             "ctrlrec.runners:rl",
+            ("rl", "rewards", "judging.py", "instructions", "lm"),
             "lower rl.micro_batch_size or set trainer.activation_checkpointing=true, which change no result",
             trains=True,
         ),
@@ -221,7 +228,7 @@ STAGES: Mapping[str, Stage] = {
                 {
                     "evaluation": plain(c.evaluation),
                     "model": _model(c),
-                    "variant": _without(c.variant, "description"),
+                    "variant": _without(c.variant, "description", "differs"),
                     "generation": _without(c.generation, "batch_size"),
                     "seed": c.seed,
                     "precision": c.trainer.precision,
@@ -232,6 +239,7 @@ STAGES: Mapping[str, Stage] = {
             ),
             lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}",
             "ctrlrec.runners:evaluate",
+            ("evaluation", "judging.py", "instructions", "baselines", "lm"),
             "lower generation.batch_size",
         ),
     )
@@ -255,7 +263,9 @@ def run(config: Config) -> dict[str, Result]:
         CtrlRecError: where a stage cannot be done; what finished before it stays.
     """
     results: dict[str, Result] = {}
-    provenance.code_at_start()  # before the tree can move on: it is remembered
+    provenance.code_at_start()  # before the tree can move on: both are remembered
+    for room in {room for stage in STAGES.values() for room in stage.code}:
+        provenance.code_digest(room)
     with explained(Path(config.output)):
         processes.join(config.trainer)
         for name in requested(config):
@@ -338,10 +348,10 @@ def _claim(
         log.info("%-12s wait   %s is being made by another process", name, directory)
         lock.acquire()
     held.callback(lock.release)
-    return Result(directory, fingerprint, _reuse(name, directory, determined_by)), determined_by
+    return Result(directory, fingerprint, _reuse(stage, directory, determined_by)), determined_by
 
 
-def _reuse(name: str, directory: Path, determined_by: dict[str, Any]) -> bool:
+def _reuse(stage: Stage, directory: Path, determined_by: dict[str, Any]) -> bool:
     if not directory.exists():
         return False
     if _recorded(directory) != determined_by:
@@ -351,8 +361,19 @@ def _reuse(name: str, directory: Path, determined_by: dict[str, Any]) -> bool:
         )
     provenance.check_files(directory)
     _drop_checkpoints(directory)
-    log.info("%-12s reuse  %s", name, directory)
+    changed = _changed_code(stage, directory)
+    advice = f"; made by other code of {', '.join(changed)}: delete it to make it anew" if changed else ""
+    log.info("%-12s reuse  %s%s", stage.name, directory, advice)
     return True
+
+
+def _changed_code(stage: Stage, directory: Path) -> list[str]:
+    """The rooms whose code is no longer what made a result, as far as that is on record."""
+    try:
+        made_by = json.loads((directory / "provenance.json").read_text(encoding="utf-8")).get("code", {})
+    except (OSError, ValueError):
+        return []
+    return [room for room in stage.code if made_by.get(room, now := provenance.code_digest(room)) != now]
 
 
 def _recorded(directory: Path) -> Any:
@@ -379,7 +400,7 @@ def _make(
         else:
             processes.once(lambda: runner(config, inputs, partial))
     seconds = time.monotonic() - started
-    processes.once(lambda: _publish(config, inputs, directory, partial, seconds))
+    processes.once(lambda: _publish(stage, config, inputs, directory, partial, seconds))
     log.info("%-12s done   in %.0f s", stage.name, time.monotonic() - started)
 
 
@@ -394,7 +415,9 @@ def _prepare(stage: Stage, directory: Path, partial: Path, determined_by: dict[s
     provenance.begin_attempt(partial)
 
 
-def _publish(config: Config, inputs: dict[str, Path], directory: Path, partial: Path, seconds: float) -> None:
+def _publish(
+    stage: Stage, config: Config, inputs: dict[str, Path], directory: Path, partial: Path, seconds: float
+) -> None:
     provenance.write(
         partial,
         command=SECRET.sub("...", shlex.join(["python", "-m", "ctrlrec", *_words()])),
@@ -402,6 +425,7 @@ def _publish(config: Config, inputs: dict[str, Path], directory: Path, partial: 
         seconds=seconds,
         processes=processes.count(),
         upstream={need: {"directory": str(path), "fingerprint": path.name[-12:]} for need, path in inputs.items()},
+        code={room: provenance.code_digest(room) for room in stage.code},
     )
     provenance.record_files(partial)
     partial.rename(directory)

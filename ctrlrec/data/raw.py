@@ -18,10 +18,9 @@ from ctrlrec.data.cleaning import clean_interactions, clean_items
 from ctrlrec.data.files import SourceFile
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.sources import SOURCES, Source
+from ctrlrec.provenance import code_digest
 
 log = logging.getLogger(__name__)
-
-_FORMAT = 3  # raised whenever reading or cleaning changes what the same files give
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Raw:
 
 
 def read_raw(config: DatasetConfig, cache: Path) -> Raw:
-    """The cleaned logs of a source, parsed once for the same files.
+    """The cleaned logs of a source, parsed once for the same files and the same code of this room.
 
     Args:
         config: the dataset's settings.
@@ -54,7 +53,7 @@ def read_raw(config: DatasetConfig, cache: Path) -> Raw:
     source = SOURCES[config.source]
     files = source.locate(config, cache)
     digests = [{"name": file.name, "sha256": file.sha256()} for file in files]
-    key = hashlib.sha256(json.dumps([_FORMAT, config.source, digests]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([code_digest("data"), config.source, digests]).encode()).hexdigest()[:16]
     folder = cache / "parsed" / f"{config.source}-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):

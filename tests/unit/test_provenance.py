@@ -1,6 +1,7 @@
 """The commit that a result says it was made from."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def attempt(tree: list, commit: str, directory: Path) -> None:
 
 
 def publish(directory: Path) -> dict:
-    provenance.write(directory, command="", config={"seed": 3}, seconds=2.0, processes=2, upstream={})
+    provenance.write(directory, command="", config={"seed": 3}, seconds=2.0, processes=2, upstream={}, code={})
     return json.loads((directory / "provenance.json").read_text())
 
 
@@ -102,3 +103,54 @@ def test_no_character_of_a_row_ends_a_line(tmp_path: Path) -> None:
     provenance.write_jsonl(tmp_path / "rows.jsonl", rows)
     assert [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == rows
     assert provenance.read_jsonl(tmp_path / "rows.jsonl") == rows
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with one room, whose code is taken for the package's."""
+    room = tmp_path / "ctrlrec" / "rewards"
+    room.mkdir(parents=True)
+    (room / "item.py").write_text("weight = 1\n")
+    (tmp_path / "ctrlrec" / "judging.py").write_text("pass\n")
+    for words in (
+        ["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "First"],
+    ):  # fmt: skip
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "a.yaml").write_text("a: 1\n")
+    subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
+    commit = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "Second"]
+    subprocess.run(commit, cwd=tmp_path, check=True)
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "ctrlrec" / "provenance.py"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("ctrlrec/rewards/item.py", True),
+        ("ctrlrec/rewards/own.py", True),
+        ("conf/own.yaml", True),
+        ("notes.txt", False),
+    ],
+)
+def test_code_that_no_commit_holds_is_a_change(package: Path, file: str, changed: bool) -> None:
+    """A file that was never added decides results as well as an edited one."""
+    assert provenance._state()[2] is False
+    (package / file).write_text("weight = 2\n")
+    assert provenance._state()[2] is changed
+
+
+def test_a_room_is_known_by_the_code_in_it(package: Path) -> None:
+    def digests() -> list[str]:
+        provenance.code_digest.cache_clear()
+        return [provenance.code_digest(room) for room in ("rewards", "judging.py")]
+
+    before = digests()
+    (package / "ctrlrec" / "rewards" / "notes.md").write_text("no code")
+    assert digests() == before
+    (package / "ctrlrec" / "rewards" / "words.yaml").write_text("a: 1\n")
+    assert digests()[0] != before[0] and digests()[1] == before[1]
+    (package / "ctrlrec" / "judging.py").write_text("fail\n")
+    assert digests()[1] != before[1]
+    provenance.code_digest.cache_clear()

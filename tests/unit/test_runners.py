@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from ctrlrec import runners
+from ctrlrec import provenance, runners, stages
 from ctrlrec.config import compose
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation import general
@@ -169,3 +169,14 @@ def test_examinations_keep_what_is_done_until_the_evaluation_ends(
     assert kept == [[], ["local_mmlu.json"]]
     assert json.loads((directory / "metrics.json").read_text())["settings"]["general"]["MMLU"]["n"] == 3
     assert not (directory / "answered").exists()
+
+
+def test_a_result_of_other_code_is_told_from_one_of_this(tmp_path: Path) -> None:
+    stage = stages.STAGES["rl"]
+    code = {room: provenance.code_digest(room) for room in stage.code}
+    for made_by, said in (({}, []), (code, []), (code | {"rewards": "other", "lm": "other"}, ["rewards", "lm"])):
+        (tmp_path / "provenance.json").write_text(json.dumps({"code": made_by}))
+        assert stages._changed_code(stage, tmp_path) == said
+    home = Path(provenance.__file__).parent
+    for stage in stages.STAGES.values():
+        assert all((home / room).exists() for room in stage.code)
