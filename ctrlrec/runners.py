@@ -41,6 +41,7 @@ def data(config: Config, inputs: Inputs, directory: Path) -> None:
     from ctrlrec.data.prepare import prepare
     from ctrlrec.instructions import chat, templates
     from ctrlrec.lm.backbone import make_tokenizer
+    from ctrlrec.lm.chat_format import ChatFormat
 
     made: list[PreTrainedTokenizerBase] = []
 
@@ -62,6 +63,7 @@ def data(config: Config, inputs: Inputs, directory: Path) -> None:
     backend = made[0].backend_tokenizer
     backend.no_truncation()  # of titles, or as it came: other readers of tokenizer.json obey it unasked
     backend.no_padding()
+    ChatFormat(made[0], config.model)  # refuses a tokenizer without a chat template, before anything is trained
     made[0].save_pretrained(directory / "tokenizer")
 
 

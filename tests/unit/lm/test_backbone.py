@@ -90,9 +90,15 @@ def test_initial_weights_are_set_by_the_seed_alone(
 def test_a_folder_without_a_model_is_named(
     tokenizer: PreTrainedTokenizerFast, make_model_config: Callable[..., ModelConfig], tmp_path: Path
 ) -> None:
-    config = make_model_config(kind="pretrained", path=str(tmp_path / "nothing"))
-    with pytest.raises(CtrlRecError, match=r"model\.path=.*nothing.*local folder or a hub id"):
-        load_model(config, tmp_path, tokenizer, 0)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{}")
+    for name, said in (
+        ("nothing", "no such folder"), ("empty", r"config\.json is missing"), ("broken", "local folder or a hub id")
+    ):  # fmt: skip
+        config = make_model_config(kind="pretrained", path=str(tmp_path / name))
+        with pytest.raises(CtrlRecError, match=rf"model\.path=.*{name}.*{said}"):
+            load_model(config, tmp_path, tokenizer, 0)
 
 
 def test_dtypes(make_model_config: Callable[..., ModelConfig]) -> None:
