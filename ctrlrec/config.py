@@ -4,6 +4,7 @@ Defaults live in ``conf/`` only: a field here says its name, type and meaning, n
 """
 
 import difflib
+import importlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass
@@ -193,6 +194,7 @@ class VariantConfig:
     item_rewards: bool = MISSING
     prompt_suffix: str | None = MISSING
     beam_search: bool = MISSING
+    differs: list[str] = MISSING
 
 
 @dataclass
@@ -415,12 +417,10 @@ _BOUNDS: tuple[tuple[str, float | None, float | None], ...] = (
 )
 SHARING_OUT = ("fsdp", "deepspeed")  # strategies that leave a process a part of SL's frozen weights
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "dataset.source": ("amazon", "movielens_100k", "movielens_1m", "movielens_csv", "records", "steam"),
     "model.kind": ("llama_mini", "smollm2_wheel", "pretrained", "encoder_decoder"),
     "model.dtype": ("auto", "float32", "bfloat16"),
     "variant.answers_with": ("model", "teacher", "api"),
     "variant.instructions": ("paper", "palr", "instructrec"),
-    "reward.name": ("paper", "paper_literal", "released"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.strategy": ("auto", "ddp", *SHARING_OUT),
     "generation.engine": ("auto", "native", "hf", "vllm", "api"),
@@ -429,19 +429,13 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.matmul_precision": ("highest", "high", "medium"),
     "logger.wandb": ("auto", "online", "offline", "disabled"),
 }
-_SETTINGS = (
-    "sequential",
-    "category_positive",
-    "category_negative",
-    "at_most_20",
-    "about_30",
-    "at_least_30",
-    "formatting",
-)
-_LIST_CHOICES: dict[str, tuple[str, ...]] = {
-    "variant.tasks": ("sequential", "category", "proportion", "search", "chat"),
-    "evaluation.settings": _SETTINGS,
-    "cases.settings": _SETTINGS,
+# Choices that the rooms themselves know, imported when a configuration is checked.
+_REGISTRIES = {
+    "dataset.source": "ctrlrec.data.sources:SOURCES",
+    "reward.name": "ctrlrec.rewards.scheme:SCHEMES",
+    "evaluation.settings": "ctrlrec.evaluation.settings:SETTINGS",
+    "cases.settings": "ctrlrec.evaluation.settings:SETTINGS",
+    "variant.tasks": "ctrlrec.instructions.controls:FAMILIES",
 }
 _LIST_BOUNDS: dict[str, tuple[int, int]] = {
     "instructions.proportions": (0, 100),  # whole percents
@@ -536,14 +530,13 @@ def validate(composed: DictConfig) -> Config:
         if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
             bounds = f"at least {low}" if high is None else f"between {low} and {high}"
             raise CtrlRecError(f"{key}={value}: expected a number {bounds}")
-    for key, choices in _CHOICES.items():
+    known: dict[str, Iterable[str]] = {key: _registered(place) for key, place in _REGISTRIES.items()}
+    for key, choices in {**_CHOICES, **known, "variant.differs": known_keys()}.items():
         value = OmegaConf.select(config, key)
-        if value not in choices:
-            raise CtrlRecError(f"{key}={value}: {nearest(str(value), choices)}")
-    for key, choices in _LIST_CHOICES.items():
-        for value in OmegaConf.select(config, key):
-            if value not in choices:
-                raise CtrlRecError(f"{key} contains '{value}': {nearest(str(value), choices)}")
+        for one in value if isinstance(value, ListConfig) else [value]:
+            if one not in choices:
+                said = f"{key} contains '{one}'" if isinstance(value, ListConfig) else f"{key}={one}"
+                raise CtrlRecError(f"{said}: {nearest(str(one), choices)}")
     for key, (low, high) in _LIST_BOUNDS.items():
         values = list(OmegaConf.select(config, key))
         if not values:
@@ -560,6 +553,11 @@ def validate(composed: DictConfig) -> Config:
     _check_pairs(config)  # type: ignore[arg-type]
     OmegaConf.set_readonly(config, True)
     return config  # type: ignore[return-value]
+
+
+def _registered(place: str) -> Iterable[str]:
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _check_secrets(config: Config) -> None:
@@ -656,6 +654,14 @@ def _check_pairs(config: Config) -> None:
             raise CtrlRecError(
                 "model.kind=llama_mini has random weights an adapter cannot lean on: set sl.trainable=full"
             )
+    else:
+        for key in ("hidden_size", "layers", "heads", "vocabulary"):
+            value = getattr(config.model, key)
+            if value is not None:
+                raise CtrlRecError(
+                    f"model.{key}={value} model.kind={config.model.kind}: it has its own; leave it null, "
+                    "or use model=llama_mini"
+                )
     if config.model.kind in ("pretrained", "encoder_decoder") and not config.model.path:
         raise CtrlRecError("model.path is empty: give a local folder or a hub id, model.path=...")
 

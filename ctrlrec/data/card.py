@@ -50,7 +50,7 @@ def _table_1(report: dict[str, Any]) -> list[tuple[str, ...]]:
     kept = report["kept"]
     mine = tuple(kept[name] for name in _COLUMNS)
     rows = [(report["dataset"], *map(_number, mine))]
-    printed = TABLE_1.get(report["dataset"])
+    printed = TABLE_1.get(report["dataset"]) if report["source"] != "records" else None
     if printed:
         rows.append(("paper, Table 1", *map(_number, printed)))
         pairs = zip(mine, printed, strict=True)

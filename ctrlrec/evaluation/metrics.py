@@ -14,14 +14,19 @@ import numpy as np
 
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.evaluation.settings import SETTINGS
+from ctrlrec.instructions.controls import CATEGORY_TASKS, PROPORTION_TASKS
 
 Record = Mapping[str, Any]
 Cell = dict[str, float | int]
 Metrics = dict[str, dict[str, dict[str, Cell]]]
 
-CATEGORY_SETTINGS = ("category_positive", "category_negative")
-BOUNDS = {"at_most_20": "at_most", "about_30": "about", "at_least_30": "at_least"}
-SETTINGS = ("sequential", *CATEGORY_SETTINGS, *BOUNDS, "formatting")
+CATEGORY_SETTINGS = tuple(name for name, setting in SETTINGS.items() if setting.task in CATEGORY_TASKS)
+BOUNDS = {
+    name: setting.task.removeprefix("proportion_")
+    for name, setting in SETTINGS.items()
+    if setting.task in PROPORTION_TASKS
+}
 _WITH_CATEGORY = (*CATEGORY_SETTINGS, *BOUNDS)
 DEPTHS = (5, 10)
 _CHUNK = 2**22  # drawn users held in memory at a time

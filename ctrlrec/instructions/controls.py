@@ -24,6 +24,8 @@ class Task(StrEnum):
         return self.value.split("_")[0]
 
 
+FAMILIES = tuple(dict.fromkeys(task.family for task in Task))
+CATEGORY_TASKS = (Task.CATEGORY_POSITIVE, Task.CATEGORY_NEGATIVE)
 PROPORTION_TASKS = (Task.PROPORTION_AT_MOST, Task.PROPORTION_AT_LEAST, Task.PROPORTION_ABOUT)
 
 # Conversations as (role, text); the roles are those of chat templates: system, user, assistant.
@@ -109,4 +111,6 @@ def allowed_counts(task: Task, item_count: int, proportion: int) -> range:
         return range(0, demand // 100 + 1)
     if task == Task.PROPORTION_AT_LEAST:
         return range(-(-demand // 100), item_count + 1)
-    return range(max(0, -((100 - demand) // 100)), min(item_count, (demand + 100) // 100) + 1)
+    if task == Task.PROPORTION_ABOUT:
+        return range(max(0, -((100 - demand) // 100)), min(item_count, (demand + 100) // 100) + 1)
+    raise ValueError(f"{task} asks for no proportion")

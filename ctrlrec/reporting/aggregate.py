@@ -1,6 +1,7 @@
 """Finished evaluations on disk to the rows of one table; several seeds of a row become one."""
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,10 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.provenance import check_files, made_from
 from ctrlrec.reporting.tables import Row
 
+log = logging.getLogger(__name__)
+
 _SPEED_ONLY = ("micro_batch_size", "batch_size", "engine", "checkpoint_every")  # the last: of earlier results
+_FOLDER = ("dataset", "model", "budget")  # whose names make a folder of tables
 OWN_BACKBONE = ("instructrec",)  # rows that their papers give a backbone other than the table's
 
 
@@ -46,6 +50,13 @@ class Result:
 
     def belongs_with(self, config: Mapping[str, Any]) -> bool:
         """Whether everything that decides a row of this kind, but for its variant and seed, is as ``config`` says."""
+        return self.unlike(config) is None
+
+    def unlike(self, config: Mapping[str, Any]) -> str | None:
+        """The first setting, of those that decide a row of this kind, that is not as ``config`` says; None without one.
+
+        What a variant lists under ``variant.differs`` is its own.
+        """
         variant = self.config["variant"]
         keys = ["dataset", "teacher", "model", "evaluation", "generation"]
         keys += ["instructions", "sl"] if variant["tasks"] else []
@@ -53,13 +64,23 @@ class Result:
         if self.name in OWN_BACKBONE and self.config["model"]["name"] != config["model"]["name"]:
             keys = ["dataset", "teacher", "evaluation"]
         if variant["answers_with"] == "model" and _server(self.config) != _server(config):
-            return False
+            return "the server that answers"
         if _candidates(self.config) != _candidates(config):
-            return False
+            return "instructions.candidate_count"
         exams = {_exams(self.config), _exams(config)} if "general" in self.metrics["settings"] else {None}
         if len(exams - {None}) > 1:
-            return False
-        return all(_deciding(self.config, key) == _deciding(config, key) for key in keys)
+            return "general"
+        own = {key for row in (self.config, config) for key in row["variant"].get("differs", ())}
+        for section in keys:
+            here, there = _deciding(self.config, section), _deciding(config, section)
+            for key in dict.fromkeys([*here, *there]):
+                if f"{section}.{key}" not in own and here.get(key) != there.get(key):
+                    return f"{section}.{key}={here.get(key)}"
+        return None
+
+
+def _name(config: Mapping[str, Any], group: str) -> str | None:
+    return config.get(group, {}).get("name")
 
 
 def _candidates(config: Mapping[str, Any]) -> int | None:
@@ -113,8 +134,16 @@ def comparable(results: Sequence[Result], config: Mapping[str, Any], current: Pa
     """
     chosen: dict[tuple[str, int], Result] = {}
     for result in sorted(results, key=lambda result: (result.directory == current, result.finished)):
-        if result.belongs_with(config):
+        unlike = result.unlike(config)
+        if unlike is None:
+            before = chosen.get((result.name, result.seed))
             chosen[result.name, result.seed] = result
+            left_out, why = before, f"{result.directory.name} is of the same row"
+        else:
+            left_out, why = result, f"made with {unlike}"
+        if left_out and all(_name(left_out.config, group) == _name(config, group) for group in _FOLDER):
+            log.info("%-12s not shown: %s, seed %d (%s): %s", "tables", left_out.name, left_out.seed,
+                     left_out.directory.name, why)  # fmt: skip
     return list(chosen.values())
 
 

@@ -9,7 +9,7 @@ from ctrlrec.provenance import read_jsonl
 from ctrlrec.reporting.aggregate import Result
 from ctrlrec.reporting.render import Cell, Grid
 from ctrlrec.reporting.summary import lines_of
-from ctrlrec.reporting.tables import Column, averaged, kind, label, sizes
+from ctrlrec.reporting.tables import ROW_ORDER, Column, averaged, kind, label, sizes
 
 # (row, the row it is to be better than): what each step of the method adds, and the whole method against the others
 _STEPS = (("v1", "palr"), ("v2", "v1"), ("v3", "v2"), ("full", "v2"), ("full", "v3"))
@@ -32,7 +32,9 @@ def comparisons(
         seed: of the resampling.
     """
     found: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for better, worse in PAIRS:
+    # A row that is not of the paper, beside the rows that it is most likely a change of.
+    others = dict.fromkeys(kind(result.name) for result in results if kind(result.name) not in ROW_ORDER)
+    for better, worse in (*PAIRS, *((name, base) for name in others for base in ("full", "v2"))):
         for other in dict.fromkeys(result.name for result in results if kind(result.name) == worse):
             pairs = [(a, b) for a in results for b in results if (a.name, b.name) == (better, other)]
             pairs = [(a, b) for a, b in pairs if _same_basis(a, b)]

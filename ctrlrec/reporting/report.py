@@ -43,11 +43,14 @@ def report(config: Config, directory: Path) -> Path:
         answer = summary(rows)
         found = comparisons(results, evaluation.bootstrap_resamples, evaluation.confidence, config.seed)
         compared = comparison_grid(found)
-        written = write_tables(rows, folder, published=config.dataset.name)
+        # Records of one's own may have the name of one of the paper's data sets.
+        published = config.dataset.name if config.dataset.source != "records" else None
+        written = write_tables(rows, folder, published=published)
         write_text(folder / "summary.md", render.markdown(answer))
         if compared is not None:
             written += write_grid(compared, folder / "comparisons")
-        for left in {*folder.glob("table[2-5].*"), *folder.glob("comparisons.*")} - set(written):
+        patterns = ["comparisons.*", *(f"table{number}.*" for number in TABLES)]
+        for left in {path for pattern in patterns for path in folder.glob(pattern)} - set(written):
             left.unlink()  # of rows that no longer belong here
         write_text(folder / "rows.json", json.dumps([_made(result) for result in results], indent=2))
         _curves(directory, folder)

@@ -2,18 +2,11 @@
 
 from collections.abc import Sequence
 
+from ctrlrec.evaluation.metrics import BOUNDS, CATEGORY_SETTINGS
+from ctrlrec.evaluation.settings import SETTINGS
 from ctrlrec.reporting.render import Cell, Grid
 from ctrlrec.reporting.tables import Column, Row, in_order, label, marks, sizes
 
-_CONTROL = {
-    "sequential": (),
-    "category_positive": ("TCP@10",),
-    "category_negative": ("TCP@10",),
-    "at_most_20": ("CPA",),
-    "about_30": ("CPA",),
-    "at_least_30": ("CPA",),
-    "formatting": (),
-}
 _FORMATTING = ("NonExist@K", "RepeatItem@K", "CorrectCount")
 
 
@@ -37,7 +30,8 @@ def summary(rows: Sequence[Row]) -> Grid:
 def lines_of(rows: Sequence[Row]) -> list[tuple[tuple[str, str], Column]]:
     """Labels and column of each line that some row has a number of; a setting is named in its first line."""
     lines = []
-    for setting, control in _CONTROL.items():
+    for setting in SETTINGS:
+        control = ("TCP@10",) if setting in CATEGORY_SETTINGS else ("CPA",) if setting in BOUNDS else ()
         accuracy = ("HR@K", "NDCG@K") if setting == "formatting" else ("HR@10", "NDCG@10")
         title = setting
         for metric in (*control, *accuracy, *_FORMATTING):

@@ -152,7 +152,7 @@ def marks(shown: Sequence[str | None], falling: bool) -> list[Mark]:
 def published_numbers(table: str) -> dict[str, dict[str, Any]]:
     """What ``published.yaml`` keeps of a table, by the paper's data sets."""
     text = resources.files("ctrlrec.reporting").joinpath("published.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)[table]
+    return yaml.safe_load(text).get(table, {})
 
 
 def published_rows(number: int, dataset: str) -> list[Row]:
@@ -167,7 +167,8 @@ def published_rows(number: int, dataset: str) -> list[Row]:
     found: list[Row] = []
     for name, values in printed.get(dataset.lower(), {}).items():
         settings: dict[str, dict[str, dict[str, float]]] = {}
-        for (column, metric), value in zip(TABLES[number].numbers, values, strict=True):
+        # Of columns behind the paper's nothing is printed.
+        for (column, metric), value in zip(TABLES[number].numbers, values, strict=False):
             if value is not None:
                 unit = 1 if metric.startswith(_FRACTIONS) else 100
                 settings.setdefault(column.setting, {})[metric] = {"value": value / unit}
@@ -204,8 +205,9 @@ def build(number: int, rows: Sequence[Row], published: str | None = None) -> Gri
         columns.append([Cell(sizes([column.cell(metrics) for column in filled])) for _, metrics in everyone])
         groups.append((title, len(filled) + 1))
     questions = any(column.setting == "general" and column.cell(row) for column in table.columns for _, row in everyone)
+    origin = f": Table {number} of the paper" if published_numbers(f"table{number}") else ""
     return Grid(
-        caption=f"{table.caption}: Table {number} of the paper. In brackets the interval over n users"
+        caption=f"{table.caption}{origin}. In brackets the interval over n users"
         f"{' (MMLU and GSM8K: questions)' if questions else ''}"
         f"{'; of a row of several seeds, over these and the seeds' if averaged(ours) else ''}.",
         labels=("Row",),

@@ -48,8 +48,10 @@ def control_scores(judgement: Judgement) -> list[float]:
             values.append(_at_most(inside, 100 * count_out, 100 * count_in, wanted_out, wanted_in))
         elif task == Task.PROPORTION_ABOUT:
             values.append(_about(inside, 100 * count_in, 100 * count_out, wanted_in, wanted_out))
-        else:
+        elif task == Task.SEQUENTIAL:
             values.append(score)
+        else:
+            raise ValueError(f"{task} has no control to score")
     return values
 
 

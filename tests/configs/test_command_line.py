@@ -48,6 +48,8 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
         (["model.max_response_length=2000"], "model.max_length"),
         (["rl.minibatches=7"], "rl.minibatches"),
         (["model.hidden_size=250"], "model.hidden_size"),
+        (["model=smollm2_135m", "model.hidden_size=64"], "model.hidden_size=64"),
+        (["variant.differs=[rl.klcoefficient]"], "rl.kl_coefficient"),
         (["evaluation.settings=[sequental]"], "sequential"),
         (["modl=llama_mini"], "model"),
         (["trainer.devices=2"], "trainer.devices"),

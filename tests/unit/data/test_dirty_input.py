@@ -430,9 +430,7 @@ def test_each_file_answers_for_its_own_rows(load, tmp_path):
     assert found["row with a wrong number of fields"] == {"rows": 4, "first": [f"items.csv:{n}" for n in (42, 43, 44)]}
     assert found["interaction without a readable timestamp"]["first"] == ["interactions.csv:23"]
     write(interactions, [*interactions.read_text().splitlines(), "bad,row", "worse"])
-    with pytest.raises(
-        CtrlRecError, match=r"interactions\.csv:22: row with .*: expected 3 .* 3 of the first 24"
-    ):
+    with pytest.raises(CtrlRecError, match=r"interactions\.csv:22: row with .*: expected 3 .* 3 of the first 24"):
         load("records")
 
 

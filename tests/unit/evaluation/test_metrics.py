@@ -93,7 +93,7 @@ def test_formatting_scores_accuracy_at_the_number_asked_for():
         ("#yyabcd", 4, 0, 0.25, 0.25, 0.5),
     ],
 )
-@pytest.mark.parametrize("setting", metrics.SETTINGS)
+@pytest.mark.parametrize("setting", tuple(metrics.SETTINGS))
 def test_formatting_quality(setting, written, count, correct, repeat, nonexistent, history):
     found = of(record(setting, written, count=count))
     names = ("CorrectCount", "RepeatItem@K", "NonExist@K", "InHistory@K")
@@ -194,7 +194,7 @@ def test_free_numbers_score_the_sequential_answer_against_this_question():
 
 
 def test_metrics_of_each_setting():
-    rows = [record(setting, "abc") for setting in metrics.SETTINGS]
+    rows = [record(setting, "abc") for setting in tuple(metrics.SETTINGS)]
     found = {name: set(scores.values) for name, scores in metrics.per_user(rows, CATALOGUE).items()}
     quality = {"CorrectCount", "RepeatItem@K", "NonExist@K", "InHistory@K"}
     accuracy = {"HR@5", "HR@10", "NDCG@5", "NDCG@10"}
@@ -235,7 +235,7 @@ def test_nothing_answered_is_no_setting():
 
 answers = st.builds(
     lambda setting, written, user, target, count: record(setting, written, user=user, target=target, count=count),
-    st.sampled_from(metrics.SETTINGS),
+    st.sampled_from(tuple(metrics.SETTINGS)),
     st.text("abcdmnopyz#%", max_size=18),
     st.sampled_from("123456"),
     st.sampled_from("abcmno"),

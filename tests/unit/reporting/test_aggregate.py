@@ -99,6 +99,37 @@ def test_only_what_decides_a_row_keeps_it_out(tmp_path):
     assert names(found) == ["full", "v2", "zero_shot"]
 
 
+def test_rows_that_are_not_shown_are_named_with_the_reason(tmp_path, caplog):
+    caplog.set_level("INFO")
+    paths = [
+        make(tmp_path, "full", config("full")),
+        make(tmp_path, "full-older", config("full", generation={"engine": "hf", "prompt": 1}), age=5),
+        make(tmp_path, "full-longer", config("full", rl={"iterations": 9}, seed=1)),
+        make(tmp_path, "v2-older", config("v2"), age=5),
+        make(tmp_path, "v2", config("v2")),
+        make(tmp_path, "v2-other-data", config("v2", dataset={"name": "other"})),
+    ]
+    assert names(comparable(read_results(paths), config("full"), tmp_path / "full")) == ["full", "v2"]
+    said = [record.getMessage().split(": ", 1)[1] for record in caplog.records if "not shown" in record.getMessage()]
+    assert sorted(said) == [
+        "full, seed 0 (full-older): made with generation.prompt=1",
+        "full, seed 1 (full-longer): made with rl.iterations=9",
+        "v2, seed 0 (v2-older): v2 is of the same row",
+    ]
+
+
+def test_what_a_variant_says_it_differs_in_keeps_no_row_out(tmp_path):
+    ablation = config("full", rl={"iterations": 9, "warmup": 1})
+    ablation["variant"] |= {"name": "full_longer", "differs": ["rl.iterations"]}
+    rows = read_results([
+        make(tmp_path, "full", config("full", rl={"iterations": 5, "warmup": 1})),
+        make(tmp_path, "full-other", config("full", rl={"iterations": 5, "warmup": 2}, seed=1)),
+        make(tmp_path, "full_longer", ablation),
+    ])  # fmt: skip
+    for current in (rows[0], rows[2]):
+        assert names(comparable(rows, current.config, current.directory)) == ["full", "full_longer"]
+
+
 def test_a_server_of_ones_own_model_makes_another_table(tmp_path):
     served = {"name": "greedy", "batch_size": 4, "engine": "api"}
     paths = [
