@@ -2,13 +2,16 @@
 
 import re
 import shlex
+import shutil
 from itertools import product
 from pathlib import Path
 
 import hydra
 import pytest
 from hydra import initialize_config_dir
+from omegaconf import OmegaConf
 
+from ctrlrec import config
 from ctrlrec.config import compose, conf_directory
 from ctrlrec.reporting.tables import TABLES
 
@@ -65,3 +68,16 @@ def test_make_target_exists(command: str) -> None:
 
 def test_readme_names_the_two_commands_of_a_newcomer() -> None:
     assert {"make demo", "make test"} <= set(commands(r"make "))
+
+
+def test_the_row_that_the_readme_adds_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (name,) = re.findall(r"^# conf/(variant/\w+)\.yaml$", text, re.MULTILINE)
+    shutil.copytree(conf_directory(), tmp_path / "conf")
+    (tmp_path / "conf" / f"{name}.yaml").write_text(text)
+    monkeypatch.setattr(config, "conf_directory", lambda: tmp_path / "conf")
+    full, own = compose("variant=full"), compose(f"variant={Path(name).name}")
+    changed = {key for key in config.known_keys() if OmegaConf.select(own, key) != OmegaConf.select(full, key)}
+    leaves = {key for key in changed if not any(other.startswith(f"{key}.") for other in changed)}
+    assert leaves == {"variant.name", "variant.description", "variant.differs", *own.variant.differs}
+    assert own.rl.kl_coefficient == 0
