@@ -416,7 +416,9 @@ _BOUNDS: tuple[tuple[str, float | None, float | None], ...] = (
     ("trainer.threads", 1, None),
 )
 SHARING_OUT = ("fsdp", "deepspeed")  # strategies that leave a process a part of SL's frozen weights
+_SOURCES = Path(__file__).with_name("data") / "sources"  # looked through, not imported: polars takes its time
 _CHOICES: dict[str, tuple[str, ...]] = {
+    "dataset.source": tuple(sorted({path.stem for path in _SOURCES.glob("[a-z]*.py")} - {"base"})),
     "model.kind": ("llama_mini", "smollm2_wheel", "pretrained", "encoder_decoder"),
     "model.dtype": ("auto", "float32", "bfloat16"),
     "variant.answers_with": ("model", "teacher", "api"),
@@ -431,7 +433,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 # Choices that the rooms themselves know, imported when a configuration is checked.
 _REGISTRIES = {
-    "dataset.source": "ctrlrec.data.sources:SOURCES",
     "reward.name": "ctrlrec.rewards.scheme:SCHEMES",
     "evaluation.settings": "ctrlrec.evaluation.settings:SETTINGS",
     "cases.settings": "ctrlrec.evaluation.settings:SETTINGS",

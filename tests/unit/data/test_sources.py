@@ -11,8 +11,10 @@ import pytest
 import requests
 from dataset_files import config, items, records, skipped, titles, uncut, write
 
+from ctrlrec.config import _CHOICES
 from ctrlrec.data.prepare import prepare, read_raw, source_digest
 from ctrlrec.data.sources import SOURCES
+from ctrlrec.data.sources.base import Source
 from ctrlrec.errors import CtrlRecError
 
 STAMPS = (3, 1, 2)
@@ -430,3 +432,9 @@ def test_records_and_other_csv_files_have_no_address(tmp_path):
     for source in ("records", "movielens_csv"):
         with pytest.raises(CtrlRecError, match=r"dataset\.path is empty"):
             read_raw(config(source, tmp_path, path=None), tmp_path)
+
+
+def test_every_module_of_sources_may_be_chosen_and_is_one():
+    """The configuration looks at the files alone: what it lets through must be a source."""
+    assert set(SOURCES) == set(_CHOICES["dataset.source"])
+    assert all(isinstance(source, Source) for source in SOURCES.values())
