@@ -89,6 +89,8 @@ def test_names_from_the_data_stay_text(report, tmp_path, capsys):
 
 def test_the_papers_datasets_show_table_1_and_the_difference(report):
     report["dataset"] = "steam"
+    assert "paper" not in card.markdown(report)  # records of one's own that have the name
+    report["source"] = "steam"
     text = card.markdown(report)
     assert "| paper, Table 1 | 12,658 | 8,572 | 632,900 | 99.42% |" in text
     assert "| difference | -12,656 | -8,568 | -632,892 | -99.42 points |" in text
