@@ -113,20 +113,21 @@ def _quoted(
     line = block.first_line
     reader = csv.reader(lines(), delimiter=separator, strict=True)
     while True:
+        reason = _WRONG_FIELDS
         try:
             fields = next(reader, None)
         except csv.Error:
-            # A stray quote takes whole rows with it until another one ends the field: only its own line is broken.
-            ledger.skip(_BROKEN, 1, [f"{file.name}:{line}"])
-            again.extendleft(reversed(taken[1:]))
-            del taken[1:]
-            fields, reader = [], csv.reader(lines(), delimiter=separator, strict=True)
+            fields, reason = [], _BROKEN
         if fields is None:
             break
         if len(fields) == len(header):
             batch.append([*(fields[pick] or None for pick in picks), line])
-        elif fields:
-            ledger.skip(_WRONG_FIELDS, 1, [f"{file.name}:{line}"])
+        elif fields or reason == _BROKEN:
+            # A stray quote takes whole rows with it until another one ends the field: only its own line is broken.
+            ledger.skip(reason, 1, [f"{file.name}:{line}"])
+            again.extendleft(reversed(taken[1:]))
+            del taken[1:]
+            reader = csv.reader(lines(), delimiter=separator, strict=True)
         line += len(taken)
         taken.clear()
         if len(batch) == _BATCH:

@@ -411,6 +411,19 @@ def test_a_stray_quote_takes_its_own_row_alone(load, tmp_path, monkeypatch, stra
     assert list(prepared.catalogue.titles) == expected
 
 
+def test_a_stray_quote_that_another_ends_loses_no_row_behind_it(load, tmp_path):
+    """The field between them makes a row too long, which is left out; the lines inside it are rows of their own."""
+    rows = ["item,title,categories", *(f"i{n},Title {n},Drama" for n in range(40))]
+    rows[12], rows[16] = 'i11,"Title 11', 'i15",Title,15,Drama'
+    records(tmp_path / "in", [("a", f"i{n}", n) for n in range(20)], [])
+    (tmp_path / "in" / "items.jsonl").unlink()
+    write(tmp_path / "in" / "items.csv", rows)
+    prepared = load("records")
+    assert set(range(20)) - {int(item[1:]) for item in prepared.catalogue.items if item[1:].isdigit()} == {11, 15}
+    found = prepared.report["skipped"]["row with a wrong number of fields"]
+    assert found == {"rows": 2, "first": ["items.csv:13", "items.csv:17"]}
+
+
 def test_stray_quotes_in_a_tenth_of_the_rows_are_refused(load, tmp_path):
     records(tmp_path / "in", [(f"u{n}" if n % 5 else f'"u"{n}', f"i{n % 3}", n) for n in range(40)], items(3))
     with pytest.raises(CtrlRecError, match=r"interactions\.csv:2: row with a stray double quote .* 8 of the first 40"):
