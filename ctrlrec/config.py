@@ -644,10 +644,17 @@ def _check_pairs(config: Config) -> None:
         raise CtrlRecError(
             f"rl.minibatches={config.rl.minibatches} does not divide the {rollouts} answers of an iteration"
         )
-    if config.model.kind == "llama_mini":
-        for key in ("hidden_size", "layers", "heads", "vocabulary"):
-            if getattr(config.model, key) is None:
-                raise CtrlRecError(f"model.{key} needs a number for model.kind=llama_mini")
+    mini = config.model.kind == "llama_mini"
+    for key in ("hidden_size", "layers", "heads", "vocabulary"):
+        value = getattr(config.model, key)
+        if mini and value is None:
+            raise CtrlRecError(f"model.{key} needs a number for model.kind=llama_mini")
+        if not mini and value is not None:
+            raise CtrlRecError(
+                f"model.{key}={value} model.kind={config.model.kind}: it has its own; leave it null, "
+                "or use model=llama_mini"
+            )
+    if mini:
         assert config.model.hidden_size is not None and config.model.heads is not None
         if config.model.hidden_size % (2 * config.model.heads):
             raise CtrlRecError("model.hidden_size must be divisible by twice model.heads (rotary positions turn pairs)")
@@ -655,14 +662,6 @@ def _check_pairs(config: Config) -> None:
             raise CtrlRecError(
                 "model.kind=llama_mini has random weights an adapter cannot lean on: set sl.trainable=full"
             )
-    else:
-        for key in ("hidden_size", "layers", "heads", "vocabulary"):
-            value = getattr(config.model, key)
-            if value is not None:
-                raise CtrlRecError(
-                    f"model.{key}={value} model.kind={config.model.kind}: it has its own; leave it null, "
-                    "or use model=llama_mini"
-                )
     if config.model.kind in ("pretrained", "encoder_decoder") and not config.model.path:
         raise CtrlRecError("model.path is empty: give a local folder or a hub id, model.path=...")
 

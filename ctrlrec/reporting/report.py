@@ -10,6 +10,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from ctrlrec.config import Config, plain
+from ctrlrec.data.card import published_as
 from ctrlrec.provenance import finished, how_made, write_text
 from ctrlrec.reporting import figures, render
 from ctrlrec.reporting.aggregate import Result, aggregate, comparable, read_results
@@ -43,8 +44,7 @@ def report(config: Config, directory: Path) -> Path:
         answer = summary(rows)
         found = comparisons(results, evaluation.bootstrap_resamples, evaluation.confidence, config.seed)
         compared = comparison_grid(found)
-        # Records of one's own may have the name of one of the paper's data sets.
-        published = config.dataset.name if config.dataset.source != "records" else None
+        published = published_as(config.dataset.name, config.dataset.source)
         written = write_tables(rows, folder, published=published)
         write_text(folder / "summary.md", render.markdown(answer))
         if compared is not None:

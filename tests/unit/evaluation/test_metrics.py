@@ -194,7 +194,7 @@ def test_free_numbers_score_the_sequential_answer_against_this_question():
 
 
 def test_metrics_of_each_setting():
-    rows = [record(setting, "abc") for setting in tuple(metrics.SETTINGS)]
+    rows = [record(setting, "abc") for setting in metrics.SETTINGS]
     found = {name: set(scores.values) for name, scores in metrics.per_user(rows, CATALOGUE).items()}
     quality = {"CorrectCount", "RepeatItem@K", "NonExist@K", "InHistory@K"}
     accuracy = {"HR@5", "HR@10", "NDCG@5", "NDCG@10"}
