@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ctrlrec import processes
-from ctrlrec.config import conf_directory, known_keys, nearest, validate
+from ctrlrec.config import Config, conf_directory, known_keys, nearest, validate
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.faults import storage_fault
 
@@ -46,6 +46,7 @@ def run(composed: DictConfig) -> None:
     """Validate one composed configuration and run what it asks for."""
     try:
         config = validate(composed)
+        _check_names(config)
         from ctrlrec import stages  # imported late: --help and typos must not wait for torch
 
         stages.run(config)
@@ -53,6 +54,22 @@ def run(composed: DictConfig) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:  # its other rows go on, and Hydra raises only behind the last
             log.error("failed: %s", " ".join(str(error).splitlines()[:2]) or type(error).__name__)
         raise
+
+
+def _check_names(config: Config) -> None:
+    """Refuse a choice that goes by another one's name: in tables its numbers would stand as that one's.
+
+    Raises:
+        CtrlRecError: naming the key, and the choice it would be taken for.
+    """
+    choices = HydraConfig.get().runtime.choices
+    for group in ("variant", "model", "budget"):
+        name = getattr(config, group).name
+        if name != choices[group] and (conf_directory() / group / f"{name}.yaml").exists():
+            raise CtrlRecError(
+                f"{group}={choices[group]} {group}.name={name}: that is the name of {group}={name}, and tables would "
+                f"take one for the other; set {group}.name to a name of its own, such as {choices[group]}"
+            )
 
 
 class Terminated(SystemExit):

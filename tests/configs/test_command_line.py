@@ -50,6 +50,7 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
         (["model.hidden_size=250"], "model.hidden_size"),
         (["model=smollm2_135m", "model.hidden_size=64"], "model.hidden_size=64"),
         (["variant.differs=[rl.klcoefficient]"], "rl.kl_coefficient"),
+        (["variant=v2", "variant.name=full"], "variant.name=full"),
         (["evaluation.settings=[sequental]"], "sequential"),
         (["modl=llama_mini"], "model"),
         (["trainer.devices=2"], "trainer.devices"),
