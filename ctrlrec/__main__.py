@@ -18,10 +18,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ctrlrec import processes
-from ctrlrec.config import Config, conf_directory, known_keys, nearest, validate
+from ctrlrec.config.checks import nearest
+from ctrlrec.config.compose import conf_directory, validate
+from ctrlrec.config.schema import Config, known_keys
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.faults import storage_fault
+from ctrlrec.runtime import processes
+from ctrlrec.runtime.faults import storage_fault
 
 log = logging.getLogger("ctrlrec")
 
@@ -47,9 +49,9 @@ def run(composed: DictConfig) -> None:
     try:
         config = validate(composed)
         _check_names(config)
-        from ctrlrec import stages  # imported late: --help and typos must not wait for torch
+        from ctrlrec.pipeline import run as pipeline  # imported late: --help and typos must not wait for torch
 
-        stages.run(config)
+        pipeline.run(config)
     except Exception as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:  # its other rows go on, and Hydra raises only behind the last
             log.error("failed: %s", " ".join(str(error).splitlines()[:2]) or type(error).__name__)

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.provenance import check_committed, write_text
 from ctrlrec.reporting.aggregate import OWN_BACKBONE, Result, aggregate
 from ctrlrec.reporting.render import markdown
 from ctrlrec.reporting.tables import TABLES, build, paper_order, published_numbers, published_rows, write_table
+from ctrlrec.runtime.files import write_text
+from ctrlrec.runtime.provenance import check_committed
 
 HERE = Path(__file__).parent
 Made = dict[str, Any]  # an entry of rows.json

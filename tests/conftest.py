@@ -8,15 +8,15 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ctrlrec.config import CategorySampling, InstructionsConfig, ModelConfig, RLConfig, SLConfig, Trainable
+from ctrlrec.config.schema import CategorySampling, InstructionsConfig, ModelConfig, RLConfig, SLConfig, Trainable
 from ctrlrec.data.catalogue import Catalogue, target_categories
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.backbone import load_model, train_tokenizer
 from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.teacher.models.sasrec import SASRec
 from ctrlrec.teacher.ranker import Ranker
-from ctrlrec.teacher.sasrec import SASRec
 
 torch.set_num_threads(1)  # the tests run side by side: threads of one would keep those of the other waiting
 

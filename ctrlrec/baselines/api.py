@@ -11,10 +11,10 @@ server's tokenizer, while for a model in this process :mod:`ctrlrec.lm.inert_tex
 
 from collections.abc import Callable, Sequence
 
-from ctrlrec.config import TrainerConfig
-from ctrlrec.instructions.controls import Instruction
-from ctrlrec.lm.chat_api import ChatClient
-from ctrlrec.tracking import progress
+from ctrlrec.config.schema import TrainerConfig
+from ctrlrec.controls.instruction import Instruction
+from ctrlrec.generation.server import ChatClient
+from ctrlrec.runtime.progress import progress
 
 
 def api_answers(client: ChatClient, trainer: TrainerConfig) -> Callable[[Sequence[Instruction]], list[str]]:

@@ -25,11 +25,11 @@ import yaml
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from ctrlrec.controls.instruction import Example, Instruction, Task
+from ctrlrec.generation.beams import beam_search
 from ctrlrec.instructions.builder import InstructionBuilder, generator
-from ctrlrec.instructions.controls import Example, Instruction, Task
 from ctrlrec.instructions.pools import Pool
 from ctrlrec.instructions.templates import answer, quoted
-from ctrlrec.lm.beams import beam_search
 from ctrlrec.lm.chat_format import ChatFormat
 
 _FAVOURITES = 3  # categories that say a preference in words

@@ -14,8 +14,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from ctrlrec.controls.instruction import Example, Task
 from ctrlrec.instructions.builder import Draft, InstructionBuilder
-from ctrlrec.instructions.controls import Example, Task
 from ctrlrec.instructions.labels import Demand
 
 

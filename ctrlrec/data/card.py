@@ -13,7 +13,7 @@ from rich.markdown import Markdown
 from ctrlrec.data.catalogue import MIN_CATEGORY_ITEMS
 from ctrlrec.data.sequences import MIN_SEQUENCE
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.inert import inert, markdown_text
+from ctrlrec.runtime.escaping import inert, markdown_text
 
 # Table 1 of the paper: users, items, interactions, sparsity.
 TABLE_1 = {"amazon_movie": (13218, 18744, 744313, 0.9970), "steam": (12658, 8572, 632900, 0.9942)}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ctrlrec.data.titles import answer_index
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.lm.parsing import answer_index
-from ctrlrec.provenance import write_jsonl
+from ctrlrec.runtime.files import write_jsonl
 
 MIN_CATEGORY_ITEMS = 10  # a flat category of fewer items is too rare to be anybody's target category
 _MOST_MEMBERSHIPS = 8 << 30  # bytes

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrlrec.config import CategoryKind
+from ctrlrec.config.schema import CategoryKind
 from ctrlrec.data.catalogue import MIN_CATEGORY_ITEMS, Catalogue
 from ctrlrec.data.sequences import Sequences
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ctrlrec.config import CategoryKind, DatasetConfig
+from ctrlrec.config.schema import CategoryKind, DatasetConfig
 from ctrlrec.data.catalogue import Catalogue, target_categories
 from ctrlrec.data.describe import describe
 from ctrlrec.data.raw import Raw, read_raw

@@ -12,13 +12,13 @@ from typing import Any
 import polars as pl
 from filelock import FileLock
 
-from ctrlrec.config import CategoryKind, DatasetConfig
+from ctrlrec.config.schema import CategoryKind, DatasetConfig
 from ctrlrec.data.catalogue import is_path
 from ctrlrec.data.cleaning import clean_interactions, clean_items
 from ctrlrec.data.files import SourceFile
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.sources import SOURCES, Source
-from ctrlrec.provenance import code_digest
+from ctrlrec.runtime.provenance import code_digest
 
 log = logging.getLogger(__name__)
 

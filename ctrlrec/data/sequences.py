@@ -8,7 +8,7 @@ import numpy as np
 
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.provenance import write_jsonl
+from ctrlrec.runtime.files import write_jsonl
 
 MIN_SEQUENCE = 3  # one item to train on, one to validate, one to test
 

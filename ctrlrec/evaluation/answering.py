@@ -4,12 +4,12 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ctrlrec.config import Config
+from ctrlrec.config.schema import Config
+from ctrlrec.controls.instruction import Instruction
 from ctrlrec.evaluation.matching import TitleMatcher
 from ctrlrec.evaluation.settings import questions
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
-from ctrlrec.instructions.controls import Instruction
 from ctrlrec.lm.parsing import written_items
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ctrlrec.config import Config, GeneralConfig
+from ctrlrec.config.schema import Config, GeneralConfig
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.provenance import write_text
+from ctrlrec.runtime.files import write_text
 
 HUB = "hub"
 _MMLU_ANSWERS = {**{str(index): index for index in range(4)}, **{sign: index for index, sign in enumerate("ABCD")}}

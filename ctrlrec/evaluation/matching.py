@@ -6,7 +6,7 @@ from functools import cache
 from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
-from ctrlrec.lm.parsing import answer_index
+from ctrlrec.data.titles import answer_index
 
 
 class TitleMatcher:

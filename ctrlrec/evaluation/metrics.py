@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from ctrlrec.controls.instruction import CATEGORY_TASKS, PROPORTION_TASKS
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.settings import SETTINGS
-from ctrlrec.instructions.controls import CATEGORY_TASKS, PROPORTION_TASKS
 
 Record = Mapping[str, Any]
 Cell = dict[str, float | int]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctrlrec.config import EvaluationConfig
-from ctrlrec.instructions.controls import Instruction, Task
+from ctrlrec.config.schema import EvaluationConfig
+from ctrlrec.controls.instruction import Instruction, Task
 
 if TYPE_CHECKING:
     from ctrlrec.instructions.builder import InstructionBuilder

@@ -10,40 +10,28 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ctrlrec.config import CategorySampling, InstructionsConfig, typed
+from ctrlrec.config.compose import typed
+from ctrlrec.config.schema import CategorySampling, InstructionsConfig
+from ctrlrec.controls.instruction import PROPORTION_TASKS, Example, Instruction, Messages, Task
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions import chat, templates
-from ctrlrec.instructions.controls import PROPORTION_TASKS, Example, Instruction, Messages, Task
 from ctrlrec.instructions.labels import Demand, answers, negative_categories, settle
 from ctrlrec.instructions.pools import Pool
+from ctrlrec.lm.chat_format import PromptLimit
 from ctrlrec.teacher.ranker import Ranker
 
 log = logging.getLogger(__name__)
 
+
 _TASKS = tuple(Task)
+
+
 _CHAT_DRAWS = 100  # turns to try for one that fits
+
+
 _VALIDATION_EPOCH, _ROLLOUT_EPOCH, _EVALUATION_EPOCH = 2**32, 2**33, 2**34  # streams that no training epoch reaches
-
-
-@dataclass(frozen=True, slots=True)
-class PromptLimit:
-    """How long prompts may be, in tokens of the backbone.
-
-    Attributes:
-        prompt_tokens: tokens of a conversation under the chat template, generation prompt included.
-        text_tokens: tokens of each of many texts.
-        max_prompt: largest prompt (spec section 3: 1024 in all less 512 for the response).
-        max_response: largest response.
-        system_prompt: leading system turn; None for none.
-    """
-
-    prompt_tokens: Callable[[Messages], int]
-    text_tokens: Callable[[list[str]], list[int]]
-    max_prompt: int
-    max_response: int
-    system_prompt: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from ctrlrec.controls.instruction import Messages
 from ctrlrec.data.files import BoundedGzip
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.instructions.controls import Messages
 
 _HUB = "hub:"
 _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell one alone; no tokenizer can encode it

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ctrlrec.controls.instruction import PROPORTION_TASKS, Task, allowed_counts
 from ctrlrec.data.catalogue import Catalogue
-from ctrlrec.instructions.controls import PROPORTION_TASKS, Task, allowed_counts
 from ctrlrec.teacher.ranker import ranks_of, top_of
 
 

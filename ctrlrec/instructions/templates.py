@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ctrlrec.instructions.controls import PROPORTION_TASKS, Task
+from ctrlrec.controls.instruction import PROPORTION_TASKS, Task
 
 INTENTIONS = 6  # phrasings in each of Listings 5 and 6
 _SPECIMEN_ITEMS = 10

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.provenance import write_bytes
+from ctrlrec.runtime.files import write_bytes
 
 log = logging.getLogger(__name__)
 

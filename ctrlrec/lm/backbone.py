@@ -27,10 +27,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from ctrlrec.config import ModelConfig
-from ctrlrec.data.wheels import fetch_wheel
+from ctrlrec.config.schema import ModelConfig
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.provenance import native_bfloat16
+from ctrlrec.runtime.hardware import native_bfloat16
+from ctrlrec.runtime.wheels import fetch_wheel
 
 log = logging.getLogger(__name__)
 

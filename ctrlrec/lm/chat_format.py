@@ -1,14 +1,34 @@
 """Conversations to token ids, with the backbone's own chat template."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from ctrlrec.config import ModelConfig, typed
+from ctrlrec.config.compose import typed
+from ctrlrec.config.schema import ModelConfig
+from ctrlrec.controls.instruction import Messages
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.instructions.builder import PromptLimit
-from ctrlrec.instructions.controls import Messages
 from ctrlrec.lm.inert_text import InertText
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLimit:
+    """How long prompts may be, in tokens of the backbone.
+
+    Attributes:
+        prompt_tokens: tokens of a conversation under the chat template, generation prompt included.
+        text_tokens: tokens of each of many texts.
+        max_prompt: largest prompt (spec section 3: 1024 in all less 512 for the response).
+        max_response: largest response.
+        system_prompt: leading system turn; None for none.
+    """
+
+    prompt_tokens: Callable[[Messages], int]
+    text_tokens: Callable[[list[str]], list[int]]
+    max_prompt: int
+    max_response: int
+    system_prompt: str | None
 
 
 class ChatFormat:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from ctrlrec.config import validate
+from ctrlrec.config.compose import validate
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.faults import explained
 from ctrlrec.lm.backbone import load_tokenizer
 from ctrlrec.lm.policy import load_policy
-from ctrlrec.provenance import check_files, made_from
+from ctrlrec.runtime.faults import explained
+from ctrlrec.runtime.files import check_files
+from ctrlrec.runtime.provenance import made_from
 
 
 def merge_stage(directory: Path, out: Path) -> None:

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ctrlrec.data.titles import unquoted
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+
 _INDEX = re.compile(r"^\s*\d{1,4}\s*[.)]\s*")
-_QUOTES = (("'", "'"), ('"', '"'), ("\u2018", "\u2019"), ("\u201c", "\u201d"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +46,7 @@ def written_items(text: str) -> list[WrittenItem]:
 
 def bare_title(line: str) -> str:
     """A line without one leading "n. ", one pair of outer quotes and surrounding white space (spec section 5)."""
-    return _unquoted(_INDEX.sub("", line, count=1).strip())
-
-
-def answer_index(titles: Sequence[str]) -> dict[str, int]:
-    """Position of each of different titles, by itself and as an answer gives it back: without outer quotes."""
-    whole = {title: position for position, title in enumerate(titles)}
-    return {_unquoted(title): position for title, position in whole.items()} | whole
-
-
-def _unquoted(title: str) -> str:
-    for opening, closing in _QUOTES:
-        if len(title) >= 2 and title.startswith(opening) and title.endswith(closing):
-            return title[1:-1].strip()
-    return title
+    return unquoted(_INDEX.sub("", line, count=1).strip())
 
 
 def last_tokens(tokenizer: "PreTrainedTokenizerBase", tokens: list[int], text: str, ends: Sequence[int]) -> list[int]:

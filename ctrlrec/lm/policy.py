@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ctrlrec.config import ModelConfig
+from ctrlrec.config.schema import ModelConfig
 from ctrlrec.lm.adapters import ACTOR, attach, check_base, lost_share, merge
 from ctrlrec.lm.backbone import load_model, loading_options, model_class
 

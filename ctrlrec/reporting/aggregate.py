@@ -12,8 +12,9 @@ from typing import Any
 from scipy.special import stdtrit
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.provenance import check_files, made_from
 from ctrlrec.reporting.tables import Row
+from ctrlrec.runtime.files import check_files
+from ctrlrec.runtime.provenance import made_from
 
 log = logging.getLogger(__name__)
 

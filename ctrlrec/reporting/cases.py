@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctrlrec.config import CasesConfig
+from ctrlrec.config.schema import CasesConfig
+from ctrlrec.controls.instruction import Instruction, Task
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.settings import SETTINGS
-from ctrlrec.inert import inert, markdown_text
-from ctrlrec.instructions.controls import Instruction, Task
-from ctrlrec.judging import Judgement, legality
-from ctrlrec.provenance import read_jsonl, write_text
 from ctrlrec.reporting.aggregate import Result
 from ctrlrec.reporting.tables import paper_order
-from ctrlrec.rewards.scheme import SCHEMES
+from ctrlrec.rewards.judging import Judgement, legality
+from ctrlrec.rewards.schemes import SCHEMES
+from ctrlrec.runtime.escaping import inert, markdown_text
+from ctrlrec.runtime.files import read_jsonl, write_text
 
 log = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.evaluation.metrics import UserScores, mean_over_seeds, paired_differences, summarise
-from ctrlrec.provenance import read_jsonl
 from ctrlrec.reporting.aggregate import Result
 from ctrlrec.reporting.render import Cell, Grid
 from ctrlrec.reporting.summary import lines_of
 from ctrlrec.reporting.tables import ROW_ORDER, Column, averaged, kind, label, sizes
+from ctrlrec.runtime.files import read_jsonl
 
 # (row, the row it is to be better than): what each step of the method adds, and the whole method against the others
 _STEPS = (("v1", "palr"), ("v2", "v1"), ("v3", "v2"), ("full", "v2"), ("full", "v3"))

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ctrlrec.data.card import TABLE_1
-from ctrlrec.provenance import how_made, write_text
 from ctrlrec.reporting.render import Cell, Grid
 from ctrlrec.reporting.tables import published_numbers, write_grid
+from ctrlrec.runtime.files import write_text
+from ctrlrec.runtime.provenance import how_made
 
 _KINDS = {
     "sequential": "I0",

@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ctrlrec.inert import inert, markdown_text
+from ctrlrec.runtime.escaping import inert, markdown_text
 
 Mark = Literal["", "best", "second"]
 

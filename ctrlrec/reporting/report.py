@@ -9,15 +9,17 @@ from typing import Any
 from filelock import FileLock
 from rich.console import Console
 
-from ctrlrec.config import Config, plain
+from ctrlrec.config.compose import plain
+from ctrlrec.config.schema import Config
 from ctrlrec.data.card import published_as
-from ctrlrec.provenance import finished, how_made, write_text
 from ctrlrec.reporting import figures, render
 from ctrlrec.reporting.aggregate import Result, aggregate, comparable, read_results
 from ctrlrec.reporting.cases import find_cases, write_cases
 from ctrlrec.reporting.comparisons import comparison_grid, comparisons
 from ctrlrec.reporting.summary import summary
 from ctrlrec.reporting.tables import TABLES, build, write_grid, write_tables
+from ctrlrec.runtime.files import write_text
+from ctrlrec.runtime.provenance import finished, how_made
 
 log = logging.getLogger(__name__)
 

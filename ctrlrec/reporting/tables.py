@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.provenance import write_text
 from ctrlrec.reporting import render
 from ctrlrec.reporting.render import Cell, Grid, Mark
+from ctrlrec.runtime.files import write_text
 
 Row = tuple[str, Mapping[str, Any]]  # a row's name and its metrics.json
 

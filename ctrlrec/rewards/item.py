@@ -2,8 +2,8 @@
 
 import math
 
-from ctrlrec.instructions.controls import Task
-from ctrlrec.judging import Judgement
+from ctrlrec.controls.instruction import Task
+from ctrlrec.rewards.judging import Judgement
 
 
 def scores(judgement: Judgement) -> list[float]:

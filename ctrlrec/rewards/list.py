@@ -3,9 +3,9 @@
 import math
 from fractions import Fraction
 
-from ctrlrec.instructions.controls import Task
-from ctrlrec.judging import Judgement
+from ctrlrec.controls.instruction import Task
 from ctrlrec.rewards.item import scores
+from ctrlrec.rewards.judging import Judgement
 
 
 def positioned_scores(judgement: Judgement) -> list[float]:

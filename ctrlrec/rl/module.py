@@ -16,19 +16,19 @@ from peft import PeftModel
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 from torch.utils.data import DataLoader
 
-from ctrlrec import processes
-from ctrlrec.config import RLConfig
+from ctrlrec.config.schema import RLConfig
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.faults import refuse
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import ACTOR, CRITIC, load_trainable_state, trainable_state, using
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.kernels import entropy_from_logits, selective_log_softmax
 from ctrlrec.lm.scoring import hidden_states, logits, pad
-from ctrlrec.provenance import json_line, write_jsonl
-from ctrlrec.rewards.scheme import RewardScheme
-from ctrlrec.rl import ppo
+from ctrlrec.rewards.schemes import RewardScheme
+from ctrlrec.rl import losses as ppo
 from ctrlrec.rl.rollout import Answer, placed_rewards, sample_answers, summary
+from ctrlrec.runtime import processes
+from ctrlrec.runtime.faults import refuse
+from ctrlrec.runtime.files import json_line, write_jsonl
 from ctrlrec.sl.module import polynomial_decay
 
 log = logging.getLogger(__name__)

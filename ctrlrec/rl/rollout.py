@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from ctrlrec.controls.instruction import Instruction
 from ctrlrec.data.catalogue import Catalogue
-from ctrlrec.instructions.controls import Instruction
-from ctrlrec.judging import Judgement, judge
+from ctrlrec.generation.generate import generate
 from ctrlrec.lm.chat_format import ChatFormat
-from ctrlrec.lm.generation import generate
 from ctrlrec.lm.parsing import last_tokens, written_items
 from ctrlrec.rewards.credit import place
-from ctrlrec.rewards.scheme import RewardScheme
+from ctrlrec.rewards.judging import Judgement, judge
+from ctrlrec.rewards.schemes import RewardScheme
 from ctrlrec.teacher.ranker import Ranker
 
 

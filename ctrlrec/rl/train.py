@@ -8,17 +8,19 @@ from pytorch_lightning.loggers import Logger
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from ctrlrec import processes
-from ctrlrec.config import Config, sampling_engine
+from ctrlrec.config.compose import sampling_engine
+from ctrlrec.config.schema import Config
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import sample_weights, save_adapters, with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.layers import checkpoint_activations
 from ctrlrec.lm.scoring import check_head
-from ctrlrec.provenance import read_jsonl
-from ctrlrec.rewards.scheme import SCHEMES
+from ctrlrec.rewards.schemes import SCHEMES
 from ctrlrec.rl.module import PPOModule
-from ctrlrec.tracking import log_answers, train, trainer
+from ctrlrec.runtime import processes
+from ctrlrec.runtime.files import read_jsonl
+from ctrlrec.runtime.loggers import log_answers
+from ctrlrec.runtime.trainer import train, trainer
 
 
 def align(

@@ -10,12 +10,12 @@ import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from ctrlrec import processes
-from ctrlrec.config import SLConfig
-from ctrlrec.faults import refuse
-from ctrlrec.instructions.controls import Task
+from ctrlrec.config.schema import SLConfig
+from ctrlrec.controls.instruction import Task
 from ctrlrec.lm.adapters import load_trainable_state, trainable_state
 from ctrlrec.lm.scoring import logits, packed_hidden_states
+from ctrlrec.runtime import processes
+from ctrlrec.runtime.faults import refuse
 from ctrlrec.sl.stream import IGNORED, MicroBatch, Steps, TrainingStream
 
 

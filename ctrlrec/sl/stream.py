@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ctrlrec import processes
+from ctrlrec.controls.instruction import Example
 from ctrlrec.instructions.builder import InstructionBuilder
-from ctrlrec.instructions.controls import Example
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.scoring import pad
+from ctrlrec.runtime import processes
 
 IGNORED = -100  # positions that carry no loss
 Row = tuple[list[int], list[int]]  # prompt ids, response ids

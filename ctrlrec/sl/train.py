@@ -9,18 +9,18 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from transformers import PreTrainedModel
 
-from ctrlrec import processes
-from ctrlrec.config import SHARING_OUT, Config, Trainable
+from ctrlrec.config.schema import SHARING_OUT, Config, Trainable
+from ctrlrec.controls.instruction import Task
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
-from ctrlrec.instructions.controls import Task
 from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapters, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.layers import checkpoint_activations, repeated_layers
 from ctrlrec.lm.scoring import check_head, keeps_apart
+from ctrlrec.runtime import processes
+from ctrlrec.runtime.trainer import train, trainer
 from ctrlrec.sl.module import SupervisedModule
 from ctrlrec.sl.stream import Layout, TrainingStream, encode, split
-from ctrlrec.tracking import train, trainer
 
 
 def fine_tune(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.teacher.sasrec import SASRec
+from ctrlrec.teacher.models.sasrec import SASRec
 
 _SCORES = 2**25  # held at once: a quarter of a gigabyte in double precision
 

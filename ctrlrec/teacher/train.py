@@ -11,15 +11,15 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from torch.utils.data import DataLoader, IterableDataset
 
-from ctrlrec import processes
-from ctrlrec.config import TeacherConfig, TrainerConfig
+from ctrlrec.config.schema import TeacherConfig, TrainerConfig
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.faults import refuse
+from ctrlrec.runtime import processes
+from ctrlrec.runtime.faults import refuse
+from ctrlrec.runtime.trainer import train, trainer
+from ctrlrec.teacher.models.sasrec import SASRec
 from ctrlrec.teacher.ranker import Ranker
-from ctrlrec.teacher.sasrec import SASRec
-from ctrlrec.tracking import train, trainer
 
 CUTOFFS = (5, 10)
 _MONITOR = "validation/NDCG@10"

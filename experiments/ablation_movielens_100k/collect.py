@@ -11,7 +11,7 @@ import json
 import shutil
 from pathlib import Path
 
-from ctrlrec.provenance import check_committed
+from ctrlrec.runtime.provenance import check_committed
 
 HERE = Path(__file__).parent
 KEPT = ("git_commit", "packages", "hardware", "seed", "wall_seconds", "peak_memory_bytes")

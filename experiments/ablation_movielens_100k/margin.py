@@ -13,16 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ctrlrec import provenance, stages
-from ctrlrec.config import compose
+from ctrlrec.config.compose import compose
+from ctrlrec.controls.instruction import Instruction
 from ctrlrec.evaluation.metrics import summarise
 from ctrlrec.evaluation.settings import questions
 from ctrlrec.instructions.builder import InstructionBuilder
-from ctrlrec.instructions.controls import Instruction
-from ctrlrec.judging import Judgement, judge
+from ctrlrec.pipeline import run as stages
+from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.reporting.render import Cell, Grid, markdown
-from ctrlrec.rewards.scheme import SCHEMES
-from ctrlrec.runners import load_builder
+from ctrlrec.rewards.judging import Judgement, judge
+from ctrlrec.rewards.schemes import SCHEMES
+from ctrlrec.runtime import files, provenance
 
 HERE = Path(__file__).parent
 REPEATS = range(5)
@@ -104,8 +105,8 @@ def main() -> None:
         "inputs": {name: path.name for name, path in inputs.items()},
         "numbers": found,
     }
-    provenance.write_text(HERE / "margin.md", markdown(grid))
-    provenance.write_text(HERE / "margin.json", json.dumps(made, indent=1) + "\n")
+    files.write_text(HERE / "margin.md", markdown(grid))
+    files.write_text(HERE / "margin.json", json.dumps(made, indent=1) + "\n")
 
 
 if __name__ == "__main__":

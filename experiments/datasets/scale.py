@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ctrlrec import provenance
-from ctrlrec.config import CategoryKind, DatasetConfig
+from ctrlrec.config.schema import CategoryKind, DatasetConfig
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.prepare import prepare
 from ctrlrec.data.sources import SOURCES
+from ctrlrec.runtime import files, provenance
 
 WORDS = [
     f"{a}{b}" for a in ("ba", "co", "di", "fu", "ge", "ha", "lo", "mi", "no", "pe") for b in "abcdefghijklmnopqrst"
@@ -60,8 +60,8 @@ def main() -> None:
         "rows": rows,
     }
     here = Path(__file__).parent
-    provenance.write_text(here / "scale.json", json.dumps(result, indent=2) + "\n")
-    provenance.write_text(here / "scale.md", markdown(result))
+    files.write_text(here / "scale.json", json.dumps(result, indent=2) + "\n")
+    files.write_text(here / "scale.md", markdown(result))
 
 
 def measure_all(name: str, folder: Path) -> Iterator[dict[str, Any]]:
@@ -77,7 +77,7 @@ def measure_all(name: str, folder: Path) -> Iterator[dict[str, Any]]:
     for label, (way, count) in WAYS.items():
         while len(runs.setdefault(label, [])) < count:
             runs[label].append(in_fresh_process(way, name, folder))
-            provenance.write_text(kept, json.dumps(runs))
+            files.write_text(kept, json.dumps(runs))
             print(name, label, runs[label][-1], flush=True)
     size = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in (".gz", ".csv"))
     plain = runs["plain loop"][0]

@@ -25,7 +25,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 from measuring import compare, history_line, in_fresh_process, load, measure, peak_memory, regressions  # noqa: E402
 
-from ctrlrec import provenance  # noqa: E402
+from ctrlrec.runtime import files, provenance  # noqa: E402
 
 PARTS = ("limits", "cold_start", "throughput", "decoding", "sl", "rl", "teacher", "teacher_1m")
 
@@ -41,7 +41,7 @@ def run_side(part: str, side: str, sizes: str, result: Path, scratch: Path) -> N
     made = (module.prepare if side == "prepare" else module.SIDES[side])(scratch, asked) or {}
     made |= {"process_seconds": time.perf_counter() - started, "peak_bytes": peak_memory(), "load": before,
              "git_commit": provenance.git_commit()}  # fmt: skip
-    provenance.write_text(result, json.dumps(made))
+    files.write_text(result, json.dumps(made))
 
 
 def measured(name: str, quick: bool, pairs: int, scratch: Path) -> dict[str, Any]:
@@ -178,16 +178,16 @@ def main() -> None:
         "parts": parts,
     }
     kept = arguments.out / "history.jsonl"
-    history = [*(provenance.read_jsonl(kept) if kept.exists() else []), history_line(results)]
+    history = [*(files.read_jsonl(kept) if kept.exists() else []), history_line(results)]
     known = kept_parts(arguments.out / "results.json", results) | parts
     results["parts"] = {name: known[name] for name in PARTS if name in known}
     results["fractions"] = fractions(results["parts"])
     better = {f"{name}/{metric.key}": metric.more for name in names for metric in part_of(name).METRICS
               if "peer" not in part_of(name).SIDES}  # fmt: skip
     results["regressions"] = regressions(history, better)
-    provenance.write_text(arguments.out / "results.json", json.dumps(results, indent=1) + "\n")
-    provenance.write_text(arguments.out / "results.md", markdown(results))
-    provenance.write_jsonl(kept, history)
+    files.write_text(arguments.out / "results.json", json.dumps(results, indent=1) + "\n")
+    files.write_text(arguments.out / "results.md", markdown(results))
+    files.write_jsonl(kept, history)
     for name in names:
         (scratch / "measured" / f"{name}.json").unlink()
     print(markdown(results))

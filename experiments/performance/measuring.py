@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ctrlrec.provenance import write_text
+from ctrlrec.runtime.files import write_text
 
 Run = dict[str, Any]
 

@@ -30,22 +30,24 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 from parts import world  # noqa: E402
 
-from ctrlrec import provenance, stages  # noqa: E402
-from ctrlrec.config import Config  # noqa: E402
+from ctrlrec.config.schema import Config  # noqa: E402
+from ctrlrec.controls.instruction import Instruction, Task  # noqa: E402
 from ctrlrec.data.catalogue import Catalogue  # noqa: E402
 from ctrlrec.data.sequences import Sequences  # noqa: E402
 from ctrlrec.evaluation.matching import TitleMatcher  # noqa: E402
-from ctrlrec.instructions.builder import InstructionBuilder, PromptLimit  # noqa: E402
-from ctrlrec.instructions.controls import Instruction, Task  # noqa: E402
+from ctrlrec.generation.decoder import decode  # noqa: E402
+from ctrlrec.instructions.builder import InstructionBuilder  # noqa: E402
 from ctrlrec.instructions.labels import Demand, answers  # noqa: E402
-from ctrlrec.judging import judge  # noqa: E402
 from ctrlrec.lm.adapters import with_actor_and_critic, with_adapter  # noqa: E402
 from ctrlrec.lm.backbone import train_tokenizer  # noqa: E402
-from ctrlrec.lm.decoding import decode  # noqa: E402
+from ctrlrec.lm.chat_format import PromptLimit  # noqa: E402
 from ctrlrec.lm.parsing import last_tokens, written_items  # noqa: E402
-from ctrlrec.rewards.scheme import SCHEMES  # noqa: E402
+from ctrlrec.pipeline import run as stages  # noqa: E402
+from ctrlrec.rewards.judging import judge  # noqa: E402
+from ctrlrec.rewards.schemes import SCHEMES  # noqa: E402
+from ctrlrec.runtime import files, provenance  # noqa: E402
+from ctrlrec.teacher.models.sasrec import SASRec  # noqa: E402
 from ctrlrec.teacher.ranker import Ranker  # noqa: E402
-from ctrlrec.teacher.sasrec import SASRec  # noqa: E402
 
 HISTORY, CATEGORIES = 10, 18
 
@@ -313,9 +315,9 @@ def main() -> None:
         "models": models(config),
         "sweeps": sweeps(),
     }
-    provenance.write_text(arguments.out / "scaling.json", json.dumps(results, indent=1) + "\n")
+    files.write_text(arguments.out / "scaling.json", json.dumps(results, indent=1) + "\n")
     page = markdown(results, curves)
-    provenance.write_text(arguments.out / "scaling.md", page)
+    files.write_text(arguments.out / "scaling.md", page)
     draw(curves, arguments.out / "scaling.png")
     print(page)
 

@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "integration")]
 import killing  # noqa: E402
 import tiny_run  # noqa: E402
 
-from ctrlrec.provenance import circumstances  # noqa: E402
+from ctrlrec.runtime.provenance import circumstances  # noqa: E402
 
 _FAULTS = ("tests/unit/faults", "tests/unit/rl/test_rl_faults.py", "tests/unit/lm/test_adapters.py")
 _INPUTS = (

@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ctrlrec import provenance
-from ctrlrec.config import Config, compose
+from ctrlrec.config.compose import compose
+from ctrlrec.config.schema import Config
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
+from ctrlrec.runtime import files, provenance
 from ctrlrec.teacher.ranker import Ranker, ranks_of
 from ctrlrec.teacher.train import train_teacher
 
@@ -149,13 +150,13 @@ def main() -> None:
         "resamples": RESAMPLES, "confidence": CONFIDENCE,
         "results": results,
     }  # fmt: skip
-    provenance.write_text(HERE / "result.json", json.dumps(record, indent=1))
+    files.write_text(HERE / "result.json", json.dumps(record, indent=1))
     text = (HERE / "README.md").read_text(encoding="utf-8")
     for rule in RULES:
         begin, end = f"<!-- {rule} -->\n", f"\n<!-- /{rule} -->"
         before, _, rest = text.partition(begin)
         text = before + begin + table(results, rule) + end + rest.partition(end)[2]
-    provenance.write_text(HERE / "README.md", text)
+    files.write_text(HERE / "README.md", text)
 
 
 if __name__ == "__main__":

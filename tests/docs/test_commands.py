@@ -11,8 +11,9 @@ import pytest
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from ctrlrec import config
-from ctrlrec.config import compose, conf_directory
+from ctrlrec.config import compose as composing
+from ctrlrec.config.compose import compose, conf_directory
+from ctrlrec.config.schema import known_keys
 from ctrlrec.reporting.tables import TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,9 +76,9 @@ def test_the_row_that_the_readme_adds_is_one(tmp_path: Path, monkeypatch: pytest
     (name,) = re.findall(r"^# conf/(variant/\w+)\.yaml$", text, re.MULTILINE)
     shutil.copytree(conf_directory(), tmp_path / "conf")
     (tmp_path / "conf" / f"{name}.yaml").write_text(text)
-    monkeypatch.setattr(config, "conf_directory", lambda: tmp_path / "conf")
+    monkeypatch.setattr(composing, "conf_directory", lambda: tmp_path / "conf")
     full, own = compose("variant=full"), compose(f"variant={Path(name).name}")
-    changed = {key for key in config.known_keys() if OmegaConf.select(own, key) != OmegaConf.select(full, key)}
+    changed = {key for key in known_keys() if OmegaConf.select(own, key) != OmegaConf.select(full, key)}
     leaves = {key for key in changed if not any(other.startswith(f"{key}.") for other in changed)}
     assert leaves == {"variant.name", "variant.description", "variant.differs", *own.variant.differs}
     assert own.rl.kl_coefficient == 0

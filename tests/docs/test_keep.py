@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ctrlrec.config import compose, plain
+from ctrlrec.config.compose import compose, plain
 from ctrlrec.errors import CtrlRecError
 
 ROOT = Path(__file__).resolve().parents[2]

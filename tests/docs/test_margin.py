@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrlrec.config import compose
+from ctrlrec.config.compose import compose
 from ctrlrec.evaluation.settings import questions
 from ctrlrec.instructions.builder import InstructionBuilder
 

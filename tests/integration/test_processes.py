@@ -30,7 +30,7 @@ def _logged(result: Path, column: str) -> list[float]:
 _FIXED_ANSWERS = """
 import random, sys
 from ctrlrec.__main__ import main
-from ctrlrec.lm.generation import Sample
+from ctrlrec.generation.generate import Sample
 from ctrlrec.rl import rollout
 
 def generate(model, chat_format, prompts, max_new_tokens, engine, temperature, samples):
@@ -81,7 +81,7 @@ def test_two_processes_make_what_one_makes(records: Path, tmp_path: Path) -> Non
 # The command line, saying how much of its first matrix a process keeps.
 _TELLS_ITS_PART = """
 import sys
-from ctrlrec import processes
+from ctrlrec.runtime import processes
 from ctrlrec.__main__ import main
 
 shard = processes.shard_frozen

@@ -10,17 +10,18 @@ import pytest
 import tiny_run
 from omegaconf import OmegaConf
 
-from ctrlrec.config import Config, validate
+from ctrlrec.config.compose import validate
+from ctrlrec.config.schema import Config
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.evaluation import metrics as product_metrics
 from ctrlrec.evaluation.answering import predictions
 from ctrlrec.evaluation.matching import TitleMatcher
+from ctrlrec.generation.decoder import Sample
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.backbone import load_tokenizer
 from ctrlrec.lm.chat_format import ChatFormat
-from ctrlrec.lm.decoding import Sample
-from ctrlrec.rewards.scheme import SCHEMES
+from ctrlrec.rewards.schemes import SCHEMES
 from ctrlrec.rl import rollout
 from ctrlrec.teacher.ranker import Ranker
 

@@ -11,8 +11,8 @@ import killing
 import pytest
 import tiny_run
 
-from ctrlrec.provenance import check_files
-from ctrlrec.stages import STAGES
+from ctrlrec.pipeline.run import STAGES
+from ctrlrec.runtime.files import check_files
 
 
 def happened(log: Path) -> list[tuple[str, str]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import tiny_run
 
-from ctrlrec.config import compose
-from ctrlrec.stages import STAGES, planned
+from ctrlrec.config.compose import compose
+from ctrlrec.pipeline.run import STAGES, planned
 
 
 def happened(printed: str) -> list[tuple[str, str]]:

@@ -1,12 +1,8 @@
-"""Sources of interactions, one module each; ``SOURCES`` knows them by the name in ``dataset.source``."""
+"""Sources of interactions, one module each; ``SOURCES`` holds them by the name in ``dataset.source``."""
 
-import importlib
-import pkgutil
+from collections.abc import Mapping
 
+from ctrlrec.config.choices import Choices
 from ctrlrec.data.sources.base import Source
 
-SOURCES: dict[str, Source] = {
-    module.name: importlib.import_module(f"{__name__}.{module.name}").SOURCE
-    for module in pkgutil.iter_modules(__path__)
-    if module.name != "base"
-}
+SOURCES: Mapping[str, Source] = Choices("data.sources", "SOURCE")

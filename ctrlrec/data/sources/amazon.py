@@ -7,9 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from ctrlrec.config import CategoryKind, DatasetConfig
+from ctrlrec.config.schema import CategoryKind, DatasetConfig
 from ctrlrec.data.delimited import read_table
-from ctrlrec.data.downloads import fetch
 from ctrlrec.data.files import SourceFile, find, read_bytes
 from ctrlrec.data.jsonlines import read_json_lines
 from ctrlrec.data.ledger import Ledger
@@ -17,6 +16,7 @@ from ctrlrec.data.literals import read_literals
 from ctrlrec.data.objects import Schema, to_column
 from ctrlrec.data.sources.base import INTERACTION_FIELDS, Source
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.runtime.downloads import fetch
 
 _LITERAL = re.compile(rb"""^\s*\{\s*(?:'|u['"])""", re.MULTILINE)
 _FOLDER = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2"

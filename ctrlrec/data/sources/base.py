@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ctrlrec.config import CategoryKind, DatasetConfig
+from ctrlrec.config.schema import CategoryKind, DatasetConfig
 from ctrlrec.data.files import SourceFile
 from ctrlrec.data.ledger import Ledger
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import polars as pl
 
-from ctrlrec.config import CategoryKind, DatasetConfig
+from ctrlrec.config.schema import CategoryKind, DatasetConfig
 from ctrlrec.data.delimited import read_table
 from ctrlrec.data.files import SourceFile, find
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.sources.base import INTERACTION_FIELDS, Source
-from ctrlrec.data.wheels import fetch_wheel
+from ctrlrec.runtime.wheels import fetch_wheel
 
 _RECBOLE = ("recbole", "1.2.1", "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407")
 _GENRES = (

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import polars as pl
 
-from ctrlrec.config import CategoryKind, DatasetConfig
+from ctrlrec.config.schema import CategoryKind, DatasetConfig
 from ctrlrec.data.delimited import read_table
-from ctrlrec.data.downloads import fetch
 from ctrlrec.data.files import SourceFile, find
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.sources.base import INTERACTION_FIELDS, NO_GENRES, Source
+from ctrlrec.runtime.downloads import fetch
 
 _URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 _SHA256 = "sha256:a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20"

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import polars as pl
 
-from ctrlrec.config import CategoryKind, DatasetConfig
+from ctrlrec.config.schema import CategoryKind, DatasetConfig
 from ctrlrec.data.delimited import read_table
-from ctrlrec.data.downloads import fetch
 from ctrlrec.data.files import SourceFile, find
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.sources.base import NO_GENRES, Source
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.runtime.downloads import fetch
 
 _FOLDER = "https://files.grouplens.org/datasets/movielens"
 _ARCHIVES = {

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from polars import selectors
 
-from ctrlrec.config import CategoryKind, DatasetConfig
+from ctrlrec.config.schema import CategoryKind, DatasetConfig
 from ctrlrec.data.delimited import read_table
 from ctrlrec.data.files import SourceFile, find
 from ctrlrec.data.jsonlines import read_json_lines

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import polars as pl
 
-from ctrlrec.config import CategoryKind, DatasetConfig
-from ctrlrec.data.downloads import fetch
+from ctrlrec.config.schema import CategoryKind, DatasetConfig
 from ctrlrec.data.files import SourceFile, find
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.literals import read_literals
 from ctrlrec.data.sources.base import Source
+from ctrlrec.runtime.downloads import fetch
 
 _FOLDER = "https://cseweb.ucsd.edu/~wckang"
 _FILES = ("steam_reviews.json", "steam_games.json")

@@ -36,9 +36,9 @@ def measured(scratch: Path, sizes: world.Sizes, engine: str, at_once: bool) -> d
     """
     import torch
 
+    from ctrlrec.generation.generate import generate
     from ctrlrec.lm.adapters import ACTOR, using, with_actor_and_critic
-    from ctrlrec.lm.generation import generate
-    from ctrlrec.tracking import autocast
+    from ctrlrec.runtime.hardware import autocast
 
     config = configured(scratch, sizes)
     builder, chat_format, model = world.load(config)

@@ -40,7 +40,7 @@ def rate(work: Callable[[], object], amount: float, seconds: float) -> float:
 def ours(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
     import torch
 
-    from ctrlrec.tracking import precision, prepare_hardware
+    from ctrlrec.runtime.hardware import precision, prepare_hardware
 
     config = world.compose(scratch)
     prepare_hardware(config.trainer)

@@ -66,7 +66,7 @@ def plain(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
     import torch
 
     from ctrlrec.lm.adapters import with_actor_and_critic
-    from ctrlrec.tracking import autocast
+    from ctrlrec.runtime.hardware import autocast
 
     config = configured(scratch, sizes)
     builder, chat_format, model = world.load(config)
@@ -100,11 +100,11 @@ def plain(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
 
 def sampled(config: Any, builder: Any, chat_format: Any, model: Any, iteration: int) -> list[tuple[Any, ...]]:
     """Two answers to each prompt by two calls, judged one at a time: (prompt, tokens, rewards, places)."""
-    from ctrlrec.judging import judge
+    from ctrlrec.generation.generate import by_transformers
     from ctrlrec.lm.adapters import ACTOR, using
-    from ctrlrec.lm.generation import by_transformers
     from ctrlrec.lm.parsing import last_tokens, written_items
-    from ctrlrec.rewards.scheme import SCHEMES
+    from ctrlrec.rewards.judging import judge
+    from ctrlrec.rewards.schemes import SCHEMES
 
     scheme, settings = SCHEMES[config.reward.name], config.rl
     asked = builder.rollout_prompts(iteration, settings.prompts, (settings.item_count_min, settings.item_count_max))
@@ -147,7 +147,7 @@ def scored(config: Any, chat_format: Any, model: Any, head: Any, answers: list[t
     from ctrlrec.lm.adapters import ACTOR, CRITIC
     from ctrlrec.lm.scoring import pad
     from ctrlrec.rewards.credit import place
-    from ctrlrec.rl import ppo
+    from ctrlrec.rl import losses as ppo
 
     settings = config.rl
     ids, mask = pad([prompt + tokens for prompt, tokens, _, _ in answers], chat_format.pad)
@@ -176,7 +176,7 @@ def learnt(config: Any, model: Any, head: Any, optimizer: Any, batch: dict[str, 
     import torch
 
     from ctrlrec.lm.adapters import ACTOR, CRITIC
-    from ctrlrec.rl import ppo
+    from ctrlrec.rl import losses as ppo
 
     settings, total = config.rl, batch["acting"].sum()
     for _ in range(settings.ppo_epochs):

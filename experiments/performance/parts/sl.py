@@ -31,7 +31,7 @@ def parts_of(scratch: Path, sizes: world.Sizes) -> tuple[Any, ...]:
     """Configuration, model as SL trains it, its chat format, and the stream of batches."""
     import torch
 
-    from ctrlrec.config import Trainable
+    from ctrlrec.config.schema import Trainable
     from ctrlrec.lm.adapters import with_adapter
     from ctrlrec.sl.stream import TrainingStream
 
@@ -65,8 +65,8 @@ def summarised(sizes: world.Sizes, times: list[float], losses: list[float], toke
 def ours(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
     from pytorch_lightning.callbacks import Callback
 
+    from ctrlrec.runtime.trainer import trainer
     from ctrlrec.sl.module import SupervisedModule
-    from ctrlrec.tracking import trainer
 
     config, model, _, stream = parts_of(scratch, sizes)
     times: list[float] = []
@@ -93,8 +93,8 @@ def trl(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
+    from ctrlrec.runtime.hardware import precision
     from ctrlrec.sl.module import polynomial_decay
-    from ctrlrec.tracking import precision
 
     config, model, chat_format, stream = parts_of(scratch, sizes)
     rows = [row for step in range(sizes["steps"]) for row in samples(stream, step)]

@@ -43,12 +43,12 @@ def ours(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
     from compare import ranks
     from pytorch_lightning.callbacks import Callback
 
-    from ctrlrec.config import typed
+    from ctrlrec.config.compose import typed
     from ctrlrec.data.catalogue import Catalogue
     from ctrlrec.data.sequences import Sequences
+    from ctrlrec.runtime.hardware import prepare_hardware
     from ctrlrec.teacher.ranker import Ranker
     from ctrlrec.teacher.train import train_teacher
-    from ctrlrec.tracking import prepare_hardware
 
     config = configured(scratch, sizes)
     data = world.directories(config)["data"]

@@ -27,10 +27,10 @@ def prepare(scratch: Path, sizes: world.Sizes) -> None:
 
 def measured(scratch: Path, sizes: world.Sizes, size: int) -> dict[str, Any]:
     """Rates at ``size`` users, prompts or answers at once."""
-    from ctrlrec.judging import judge
     from ctrlrec.lm.parsing import written_items
-    from ctrlrec.rewards.scheme import SCHEMES
-    from ctrlrec.runners import load_builder
+    from ctrlrec.pipeline.loading import load_builder
+    from ctrlrec.rewards.judging import judge
+    from ctrlrec.rewards.schemes import SCHEMES
 
     config = configured(scratch)
     builder, _ = load_builder(config, world.directories(config))

@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from ctrlrec import config, stages
-from ctrlrec.config import Config
-from ctrlrec.provenance import write_text
+from ctrlrec.config import compose as composing
+from ctrlrec.config.schema import Config
+from ctrlrec.pipeline import run as stages
+from ctrlrec.runtime.files import write_text
 
 Sizes = dict[str, Any]
 
 
 def compose(scratch: Path, *overrides: str) -> Config:
     """A configuration whose results go to the scratch folder."""
-    return config.compose(f"output={scratch}/runs", "logger=csv", "trainer.progress=false", *overrides)
+    return composing.compose(f"output={scratch}/runs", "logger=csv", "trainer.progress=false", *overrides)
 
 
 def directories(config: Config) -> dict[str, Path]:
@@ -26,7 +27,7 @@ def directories(config: Config) -> dict[str, Path]:
 def load(config: Config) -> Any:
     """Builder, chat format and untrained policy, as the stages SL and RL load them."""
     from ctrlrec.lm.policy import load_policy
-    from ctrlrec.runners import load_builder
+    from ctrlrec.pipeline.loading import load_builder
 
     inputs = directories(config)
     builder, chat_format = load_builder(config, inputs)

@@ -9,7 +9,7 @@ import torch
 from tiny_t5 import write_t5
 from transformers import PreTrainedModel
 
-from ctrlrec.config import ModelConfig
+from ctrlrec.config.schema import ModelConfig
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.instructions import templates
 from ctrlrec.lm.backbone import load_model, make_tokenizer

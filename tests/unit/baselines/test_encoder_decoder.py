@@ -8,12 +8,12 @@ import pytorch_lightning as pl
 import torch
 from transformers import PreTrainedModel
 
-from ctrlrec.config import ModelConfig, SLConfig
+from ctrlrec.config.schema import ModelConfig, SLConfig
+from ctrlrec.controls.instruction import Task
+from ctrlrec.generation.generate import generate
 from ctrlrec.instructions.builder import InstructionBuilder
-from ctrlrec.instructions.controls import Task
 from ctrlrec.lm.adapters import with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
-from ctrlrec.lm.generation import generate
 from ctrlrec.lm.parsing import written_items
 from ctrlrec.lm.policy import load_policy
 from ctrlrec.sl.module import SupervisedModule, response_loss

@@ -11,10 +11,10 @@ import torch
 from transformers import PreTrainedModel
 
 from ctrlrec.baselines.instructrec import KINDS, InstructRecInstructions, Kind, beam_lists
+from ctrlrec.controls.instruction import Task
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.settings import SETTINGS
 from ctrlrec.instructions.builder import InstructionBuilder, generator
-from ctrlrec.instructions.controls import Task
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.parsing import written_items
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from ctrlrec.baselines.palr import PALRInstructions
+from ctrlrec.controls.instruction import Task
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
-from ctrlrec.instructions.controls import Task
 
 
 class NoTeacher:

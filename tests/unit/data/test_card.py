@@ -5,7 +5,7 @@ import json
 import pytest
 from dataset_files import items, records
 
-from ctrlrec.config import compose
+from ctrlrec.config.compose import compose
 from ctrlrec.data import card
 
 ROWS = [(user, f"i{n}", n) for user in "ab" for n in range(4)]

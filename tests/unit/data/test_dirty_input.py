@@ -9,13 +9,13 @@ import polars as pl
 import pytest
 from dataset_files import config, items, records, skipped, titles, write
 
+from ctrlrec.controls.instruction import Task
 from ctrlrec.data import lines
 from ctrlrec.data.prepare import read_raw
+from ctrlrec.data.titles import cut_titles
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.instructions.controls import Task
-from ctrlrec.runners import cut_titles
+from ctrlrec.teacher.models.sasrec import SASRec
 from ctrlrec.teacher.ranker import Ranker
-from ctrlrec.teacher.sasrec import SASRec
 
 ROWS = [("a", f"i{n}", n) for n in range(3)]
 

@@ -10,7 +10,7 @@ from dataset_files import config, items, records, titles, uncut, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ctrlrec.config import CategoryKind
+from ctrlrec.config.schema import CategoryKind
 from ctrlrec.data import catalogue as catalogue_module
 from ctrlrec.data.catalogue import Catalogue, is_path, target_categories
 from ctrlrec.data.prepare import prepare, read_raw, source_digest

@@ -11,7 +11,7 @@ import pytest
 import requests
 from dataset_files import config, items, records, skipped, titles, uncut, write
 
-from ctrlrec.config import _CHOICES
+from ctrlrec.config.checks import _CHOICES
 from ctrlrec.data.prepare import prepare, read_raw, source_digest
 from ctrlrec.data.sources import SOURCES
 from ctrlrec.data.sources.base import Source

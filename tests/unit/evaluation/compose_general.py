@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ctrlrec.config import GeneralConfig
+from ctrlrec.config.schema import GeneralConfig
 
 _FILE = Path(__file__).resolve().parents[3] / "conf" / "general" / "none.yaml"
 

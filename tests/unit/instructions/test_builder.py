@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctrlrec.config import CategorySampling
+from ctrlrec.config.schema import CategorySampling
+from ctrlrec.controls.instruction import Example, Task
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
-from ctrlrec.instructions.controls import Example, Task
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.teacher.ranker import Ranker
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from ctrlrec.controls.instruction import Task
 from ctrlrec.data.catalogue import Catalogue
-from ctrlrec.instructions.controls import Task
 from ctrlrec.instructions.labels import Demand, answers, category_of_negative, negative_categories, settle
 
 HISTORY, TARGET = (3, 11, 20), 8  # item 8 is a Drama and nothing else

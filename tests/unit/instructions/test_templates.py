@@ -2,8 +2,8 @@
 
 import pytest
 
+from ctrlrec.controls.instruction import Task
 from ctrlrec.instructions import templates
-from ctrlrec.instructions.controls import Task
 
 HISTORY = ["12 Angry Men (1957)", "Schindler's List (1993)", "Mr. Smith {Goes} to Washington"]
 SHOWN = "'12 Angry Men (1957)', 'Schindler's List (1993)', 'Mr. Smith {Goes} to Washington'"

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ctrlrec.config import ModelConfig
+from ctrlrec.config.schema import ModelConfig
+from ctrlrec.controls.instruction import Task
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions import templates
-from ctrlrec.instructions.controls import Task
 from ctrlrec.lm.backbone import load_model, load_tokenizer, make_tokenizer, resolve_dtype, train_tokenizer
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from ctrlrec.config import ModelConfig
+from ctrlrec.config.schema import ModelConfig
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.chat_format import ChatFormat
 

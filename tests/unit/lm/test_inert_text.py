@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from ctrlrec.config import ModelConfig
+from ctrlrec.config.schema import ModelConfig
+from ctrlrec.controls.instruction import Task
 from ctrlrec.data.catalogue import Catalogue
+from ctrlrec.data.titles import cut_titles
 from ctrlrec.instructions import templates
-from ctrlrec.instructions.controls import Task
 from ctrlrec.lm.backbone import train_tokenizer
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.inert_text import InertText
 from ctrlrec.lm.parsing import last_tokens, written_items
-from ctrlrec.runners import cut_titles
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"

@@ -8,10 +8,10 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ctrlrec.config import ModelConfig
+from ctrlrec.config.schema import ModelConfig
+from ctrlrec.generation.generate import generate
 from ctrlrec.lm.adapters import ACTOR, sample_weights, save_adapters, using, with_actor_and_critic, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
-from ctrlrec.lm.generation import generate
 from ctrlrec.lm.policy import load_policy
 
 IDS = torch.tensor([[5, 6, 7, 40, 300]])

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ctrlrec.config import plain
+from ctrlrec.config.compose import plain
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.evaluation.metrics import score
-from ctrlrec.provenance import write_jsonl
+from ctrlrec.runtime.files import write_jsonl
 
 TITLES = ("Alien", "Babe", "Clerks", "Das Boot", "E.T.", "Fargo", "Gattaca", "<b>Heat</b> | x", "Ikiru", "Jaws")
 CATALOGUE = Catalogue(

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 from evaluations import CATALOGUE, record, write_evaluation
 
-from ctrlrec.config import compose
+from ctrlrec.config.compose import compose
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.metrics import mean_over_seeds, paired_bootstrap, paired_differences
 from ctrlrec.reporting import cases

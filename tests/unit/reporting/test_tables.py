@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.inert import inert
 from ctrlrec.reporting import render, tables
 from ctrlrec.reporting.summary import summary
+from ctrlrec.runtime.escaping import inert
 
 HOSTILE = "a|b & 100% $x_1^2$ #{~} \\ *bold* `code` <b>[red]<script>\n\x1b[31m‮-- =1+1"
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from ctrlrec.instructions.controls import Instruction, Task
-from ctrlrec.judging import Judgement
+from ctrlrec.controls.instruction import Instruction, Task
 from ctrlrec.rewards.item import control_scores, item_rewards, item_rewards_released, scores
+from ctrlrec.rewards.judging import Judgement
 from ctrlrec.rewards.list import positioned_scores
-from ctrlrec.rewards.scheme import SCHEMES
+from ctrlrec.rewards.schemes import SCHEMES
 
 # 1 / log2(n) for n = 3..6, and the discount of position 5
 D3, D4, D5, D6 = 0.6309297535714575, 0.5, 0.43067655807339306, 0.38685280723454163

@@ -6,14 +6,14 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from ctrlrec.config import RLConfig
+from ctrlrec.config.schema import RLConfig
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
-from ctrlrec.judging import judge
 from ctrlrec.lm.adapters import with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.parsing import last_tokens, written_items
-from ctrlrec.rewards.scheme import SCHEMES
+from ctrlrec.rewards.judging import judge
+from ctrlrec.rewards.schemes import SCHEMES
 from ctrlrec.rl.module import PPOModule
 from ctrlrec.rl.rollout import Answer
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ctrlrec.config import compose
+from ctrlrec.config.compose import compose
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.chat_format import ChatFormat

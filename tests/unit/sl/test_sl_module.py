@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from ctrlrec.config import SLConfig
+from ctrlrec.config.schema import SLConfig
+from ctrlrec.controls.instruction import Task
 from ctrlrec.instructions.builder import InstructionBuilder
-from ctrlrec.instructions.controls import Task
 from ctrlrec.lm.adapters import trainable_state, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.sl.module import SupervisedModule, polynomial_decay, response_loss

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ctrlrec.config import TeacherConfig, TrainerConfig
+from ctrlrec.config.schema import TeacherConfig, TrainerConfig
 
 
 @pytest.fixture

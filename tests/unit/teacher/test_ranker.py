@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.teacher.models.sasrec import SASRec
 from ctrlrec.teacher.ranker import Ranker, ranks_of, top_of
-from ctrlrec.teacher.sasrec import SASRec
 
 ITEMS, LENGTH = 30, 5
 

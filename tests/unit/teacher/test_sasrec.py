@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.teacher.sasrec import SASRec
+from ctrlrec.teacher.models.sasrec import SASRec
 
 ITEMS, LENGTH = 12, 6
 

@@ -1,0 +1,1 @@
+"""The configuration: its schema, its composition from ``conf/``, and its checks."""

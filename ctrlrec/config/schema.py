@@ -1,0 +1,341 @@
+"""The typed schema of every setting.
+
+Defaults live in ``conf/`` only: a field here says its name, type and meaning, never a value.
+"""
+
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from enum import StrEnum
+from typing import Any
+
+from omegaconf import MISSING
+
+
+def bounded(low: float, high: float | None = None) -> Any:
+    """Declare a number without a default that lies between two bounds, both included.
+
+    Args:
+        low: smallest value.
+        high: largest value; None for no bound.
+    """
+    return field(default=MISSING, metadata={"low": low, "high": high})
+
+
+class StageName(StrEnum):
+    """How far a run goes (``stage=``)."""
+
+    data = "data"
+    teacher = "teacher"
+    instructions = "instructions"
+    sl = "sl"
+    rl = "rl"
+    evaluate = "evaluate"
+    all = "all"
+
+
+class CategoryKind(StrEnum):
+    """What the ``categories`` of an item are (spec section 2)."""
+
+    auto = "auto"
+    path = "path"
+    flat = "flat"
+
+
+class Trainable(StrEnum):
+    """Which weights SL trains."""
+
+    lora = "lora"
+    full = "full"
+
+
+class CategorySampling(StrEnum):
+    """How the target category of a training instruction is drawn."""
+
+    ground_truth = "ground_truth"
+    uniform = "uniform"
+
+
+@dataclass
+class DatasetConfig:
+    """Where interactions come from and which of them are kept."""
+
+    name: str = MISSING
+    source: str = MISSING
+    path: str | None = MISSING
+    category: str | None = MISSING
+    categories: CategoryKind = MISSING
+    min_user_interactions: int = bounded(1)
+    min_item_interactions: int = bounded(1)
+    title_max_tokens: int = bounded(1)
+    history_length: int = bounded(1, 100)
+
+
+@dataclass
+class ModelConfig:
+    """The backbone language model and how its weights are adapted in SL."""
+
+    name: str = MISSING
+    kind: str = MISSING
+    path: str | None = MISSING
+    revision: str | None = MISSING
+    dtype: str = MISSING
+    attention: str | None = MISSING
+    system_prompt: str | None = MISSING
+    max_length: int = bounded(16)
+    max_response_length: int = bounded(8)
+    hidden_size: int | None = bounded(8)
+    layers: int | None = bounded(1)
+    heads: int | None = bounded(1)
+    vocabulary: int | None = bounded(300)
+
+
+@dataclass
+class TeacherConfig:
+    """SASRec and its training."""
+
+    name: str = MISSING
+    embedding: int = bounded(1)
+    layers: int = bounded(1)
+    heads: int = bounded(1)
+    dropout: float = bounded(0, 0.99)
+    learning_rate: float = bounded(0)
+    weight_decay: float = bounded(0)
+    batch_size: int = bounded(1)
+    max_epochs: int = bounded(1)
+    patience: int = bounded(1)
+
+
+@dataclass
+class InstructionsConfig:
+    """The instruction set of Table 7."""
+
+    item_count_max: int = bounded(1, 100)
+    candidate_share: float = bounded(0, 1)
+    candidate_count: int = bounded(1)
+    category_sampling: CategorySampling = MISSING
+    proportions: list[int] = MISSING
+    search_negative_share: float = bounded(0, 1)
+    chat_path: str | None = MISSING
+    chat_ratio: float = bounded(0)
+    validation_size: int = bounded(1)
+
+
+@dataclass
+class SLConfig:
+    """Supervised fine-tuning."""
+
+    trainable: Trainable = MISSING
+    lora_rank: int = bounded(1)
+    lora_alpha: int = bounded(1)
+    learning_rate: float = bounded(0)
+    batch_size: int = bounded(1)
+    micro_batch_size: int = bounded(1)
+    epochs: int = bounded(1)
+    max_steps: int | None = bounded(1)
+    warmup_share: float = bounded(0, 1)
+    decay_power: float = bounded(0)
+    gradient_clip: float = bounded(0)
+    validations: int = bounded(1)
+
+
+@dataclass
+class RLConfig:
+    """Proximal policy optimisation (PPO)."""
+
+    iterations: int = bounded(1)
+    prompts: int = bounded(1)
+    samples_per_prompt: int = bounded(1)
+    micro_batch_size: int = bounded(1)
+    item_count_min: int = bounded(1)
+    item_count_max: int = bounded(1, 100)
+    lora_rank: int = bounded(1)
+    lora_alpha: int = bounded(1)
+    learning_rate: float = bounded(0)
+    critic_learning_rate: float = bounded(0)
+    warmup_iterations: int = bounded(0)
+    decay_power: float = bounded(0)
+    gradient_clip: float = bounded(0)
+    temperature: float = bounded(0.01, 10)
+    ppo_epochs: int = bounded(1)
+    minibatches: int = bounded(1)
+    clip: float = bounded(0, 1)
+    value_clip: float | None = bounded(0)
+    value_coefficient: float = bounded(0)
+    entropy_coefficient: float = bounded(0)
+    kl_coefficient: float = bounded(0)
+    kl_stop: float | None = bounded(0)
+    gamma: float = bounded(0, 1)
+    gae_lambda: float = bounded(0, 1)
+    list_weight: float = bounded(0)
+    whiten_rewards: bool = MISSING
+
+
+@dataclass
+class RewardConfig:
+    """Which reading of Equations 1-5 scores an answer (spec section 5)."""
+
+    name: str = MISSING
+
+
+@dataclass
+class VariantConfig:
+    """What a table row is: which instructions SL sees, whether RL follows with which rewards, who answers and how."""
+
+    name: str = MISSING
+    description: str = MISSING
+    answers_with: str = MISSING
+    first_users: int | None = bounded(1)
+    instructions: str = MISSING
+    tasks: list[str] = MISSING
+    rl: bool = MISSING
+    item_rewards: bool = MISSING
+    prompt_suffix: str | None = MISSING
+    beam_search: bool = MISSING
+    differs: list[str] = MISSING
+
+
+@dataclass
+class GenerationConfig:
+    """Decoding at evaluation time; the engine samples for RL too."""
+
+    name: str = MISSING
+    engine: str = MISSING
+    batch_size: int = bounded(1)
+    max_new_tokens: int = bounded(1)
+
+
+@dataclass
+class APIConfig:
+    """A server that speaks chat completions; its key comes from the environment and is no part of a configuration."""
+
+    name: str = MISSING
+    url: str = MISSING
+    model: str = MISSING
+    key_variable: str | None = MISSING
+    concurrency: int = bounded(1, 256)
+    timeout: float = bounded(0.01)
+    attempts: int = bounded(1)
+    backoff: float = bounded(0)
+    longest_wait: float = bounded(0)
+    price_prompt: float | None = bounded(0)
+    price_completion: float | None = bounded(0)
+
+
+@dataclass
+class EvaluationConfig:
+    """Which users and settings are asked, and how answers are scored (spec section 7)."""
+
+    settings: list[str] = MISSING
+    users: int | None = bounded(1)
+    item_count: int = bounded(1, 100)
+    selection: bool = MISSING
+    formatting_item_counts: list[int] = MISSING
+    match_max_edits: int = bounded(0)
+    bootstrap_resamples: int = bounded(1)
+    confidence: float = bounded(0.5, 0.999)
+
+
+@dataclass
+class GeneralConfig:
+    """General ability: MMLU and GSM8K (Section 3.3); what has no source is not asked."""
+
+    name: str = MISSING
+    mmlu: str | None = MISSING
+    gsm8k: str | None = MISSING
+    mmlu_shots: int = bounded(0)
+    gsm8k_shots: int = bounded(0)
+    limit: int | None = bounded(1)
+    batch_size: int = bounded(1)
+
+
+@dataclass
+class CasesConfig:
+    """Whose answers the case-study page shows (Table 6)."""
+
+    name: str = MISSING
+    users: list[str] = MISSING
+    count: int = bounded(0)
+    settings: list[str] = MISSING
+
+
+@dataclass
+class TrainerConfig:
+    """Hardware; nothing here may change a result beyond floating-point noise."""
+
+    name: str = MISSING
+    accelerator: str = MISSING
+    devices: int = bounded(1)
+    strategy: str = MISSING
+    activation_checkpointing: bool = MISSING
+    precision: str = MISSING
+    matmul_precision: str = MISSING
+    threads: int | None = bounded(1)
+    progress: bool = MISSING
+    profile: bool = MISSING
+
+
+@dataclass
+class LoggerConfig:
+    """Weights & Biases; CSV is always written."""
+
+    name: str = MISSING
+    wandb: str = MISSING
+    project: str = MISSING
+    entity: str | None = MISSING
+    group: str | None = MISSING
+
+
+@dataclass
+class StageConfig:
+    """How far to go."""
+
+    name: StageName = MISSING
+
+
+@dataclass
+class BudgetConfig:
+    """Which schedule is in force; its file sets the sizes it stands for."""
+
+    name: str = MISSING
+
+
+@dataclass
+class Config:
+    """Everything a run is decided by."""
+
+    seed: int = bounded(0, 2**31 - 1)
+    output: str = MISSING
+    cache: str = MISSING
+    stage: StageConfig = MISSING
+    dataset: DatasetConfig = MISSING
+    model: ModelConfig = MISSING
+    teacher: TeacherConfig = MISSING
+    instructions: InstructionsConfig = MISSING
+    sl: SLConfig = MISSING
+    rl: RLConfig = MISSING
+    reward: RewardConfig = MISSING
+    variant: VariantConfig = MISSING
+    generation: GenerationConfig = MISSING
+    api: APIConfig = MISSING
+    evaluation: EvaluationConfig = MISSING
+    general: GeneralConfig = MISSING
+    cases: CasesConfig = MISSING
+    trainer: TrainerConfig = MISSING
+    logger: LoggerConfig = MISSING
+    budget: BudgetConfig = MISSING
+
+
+SHARING_OUT = ("fsdp", "deepspeed")  # strategies that leave a process a part of SL's frozen weights
+
+
+def leaves(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, Field]]:
+    """Yield every dotted key of the schema with its field, sections included."""
+    for entry in fields(schema):
+        yield prefix + entry.name, entry
+        if is_dataclass(entry.type):
+            yield from leaves(entry.type, f"{prefix}{entry.name}.")  # type: ignore[arg-type]
+
+
+def known_keys() -> list[str]:
+    """Return every dotted key of the schema."""
+    return [key for key, _ in leaves()]

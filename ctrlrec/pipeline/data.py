@@ -1,0 +1,67 @@
+"""The stage ``data``: catalogue, sequences, data card and tokenizer."""
+
+from pathlib import Path
+from typing import Any
+
+from ctrlrec.config.compose import plain
+from ctrlrec.config.schema import Config
+from ctrlrec.pipeline.loading import cache_folder
+from ctrlrec.pipeline.settings import dialogues, tokenizer_settings
+from ctrlrec.pipeline.stage import Inputs, Stage
+
+
+def run(config: Config, inputs: Inputs, directory: Path) -> None:
+    """Catalogue, sequences, data card and the backbone's tokenizer, whose tokens decide where titles are cut."""
+    from transformers import PreTrainedTokenizerBase
+
+    from ctrlrec.data import card
+    from ctrlrec.data.prepare import prepare
+    from ctrlrec.data.titles import cut_titles
+    from ctrlrec.instructions import chat, templates
+    from ctrlrec.lm.backbone import make_tokenizer
+    from ctrlrec.lm.chat_format import ChatFormat
+
+    made: list[PreTrainedTokenizerBase] = []
+
+    def cut(titles: list[str], categories: list[str]) -> list[str]:
+        def texts() -> list[str]:
+            dialogues, _ = chat.load_dialogues(config.instructions.chat_path)
+            turns = [text for dialogue in dialogues for _, text in dialogue.messages]
+            return [*templates.specimens(titles, categories), *turns]
+
+        tokenizer = make_tokenizer(config.model, cache_folder(config), texts)
+        made.append(tokenizer)
+        return cut_titles(tokenizer, titles, config.dataset.title_max_tokens)
+
+    prepared = prepare(config.dataset, cache_folder(config), cut)
+    prepared.catalogue.save(directory / "catalogue.jsonl")
+    prepared.sequences.save(directory / "sequences.jsonl", prepared.catalogue)
+    card.save(prepared.report, directory)
+    card.show(prepared.report)
+    backend = made[0].backend_tokenizer
+    backend.no_truncation()  # of titles, or as it came: other readers of tokenizer.json obey it unasked
+    backend.no_padding()
+    ChatFormat(made[0], config.model)  # refuses a tokenizer without a chat template, before anything is trained
+    made[0].save_pretrained(directory / "tokenizer")
+
+
+def _data_settings(config: Config) -> dict[str, Any]:
+    from ctrlrec.data.prepare import source_digest
+
+    settings = {
+        "dataset": plain(config.dataset),
+        "tokenizer": tokenizer_settings(config),
+        "source": source_digest(config.dataset),
+    }
+    # A tokenizer of our own learns from the dialogues too (runners.data).
+    return settings | (dialogues(config) if config.model.kind == "llama_mini" else {})
+
+
+STAGE = Stage(
+    "data",
+    lambda _: (),
+    _data_settings,
+    lambda c: f"{c.dataset.name}-{c.model.name}",
+    run,
+    ("data", "lm"),
+)

@@ -1,0 +1,189 @@
+"""The stage ``evaluate``: answers of all settings and their metrics."""
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctrlrec.config.compose import plain
+from ctrlrec.config.schema import Config
+from ctrlrec.pipeline.loading import cache_folder, load_builder
+from ctrlrec.pipeline.settings import model_settings, without
+from ctrlrec.pipeline.stage import Inputs, Stage
+from ctrlrec.runtime.files import read_jsonl, write_jsonl, write_text
+
+if TYPE_CHECKING:
+    from ctrlrec.lm.chat_format import ChatFormat
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config, inputs: Inputs, directory: Path) -> None:
+    """Answers of all settings and their metrics, and general ability where it is asked."""
+    from ctrlrec.evaluation import general
+    from ctrlrec.evaluation.answering import predictions, teacher_answers, warn_of_empty
+    from ctrlrec.evaluation.matching import TitleMatcher
+    from ctrlrec.evaluation.metrics import score, summarise
+    from ctrlrec.runtime.loggers import log_answers, log_summary, loggers
+
+    builder, chat_format = load_builder(config, inputs)
+    answers_with, served = config.variant.answers_with, config.generation.engine
+    by_server = answers_with == "api" or (answers_with == "model" and served == "api")
+    exams = general.exams(config.general) if general.asked(config) else []
+    model: Any = None
+    if (answers_with == "model" and not by_server) or exams:
+        model = _whole_model(config, inputs, chat_format)
+    client = _client(config, inputs) if by_server else None
+    if answers_with == "teacher":
+        answerer = teacher_answers(builder)
+    elif client is not None:
+        from ctrlrec.baselines.api import api_answers
+
+        answerer = api_answers(client, config.trainer)
+    else:
+        answerer = (_vllm_answers if served == "vllm" else _model_answers)(config, model, chat_format)
+    settings = config.evaluation
+    matcher = TitleMatcher(builder.catalogue.titles, settings.match_max_edits)
+    with loggers(config, "evaluate", directory) as made:
+        rows: list[dict[str, Any]] = []
+        kept = directory / "answered"  # setting by setting, should the run be killed in a later one
+        kept.mkdir(exist_ok=True)
+        for setting in settings.settings:
+            answered = kept / f"{setting}.jsonl"
+            if client is not None or not answered.exists():  # a client keeps its answers, and its report counts them
+                write_jsonl(answered, predictions(setting, config, builder, answerer, matcher))
+            answers = read_jsonl(answered)
+            warn_of_empty(answers, setting)
+            rows += answers
+        write_jsonl(directory / "predictions.jsonl", rows)
+        if client is not None:
+            report = client.report()
+            write_text(directory / "api.json", json.dumps(report, indent=2))
+            log.info("%-12s %s", "api", ", ".join(f"{name} {value}" for name, value in report.items()))
+        metrics = score(rows, builder.catalogue, settings.bootstrap_resamples, settings.confidence, config.seed)
+        if exams:
+            limit, size = config.general.limit, config.general.batch_size
+            correct = general.general_scores(model, chat_format.tokenizer, exams, limit, size, str(model.device), kept)
+            parts = [summarise({name: right}, settings.bootstrap_resamples, settings.confidence, config.seed)
+                     for name, right in correct.items()]  # fmt: skip
+            metrics["settings"]["general"] = {name: cell for part in parts for name, cell in part.items()}
+        else:
+            log.info("%-12s %s", "general", general.unasked_because(config))
+        write_text(directory / "metrics.json", json.dumps(metrics, indent=2))
+        log_summary(made, metrics)
+        log_answers(made, rows, ("setting", "user", "category", "item_count", "prompt", "response"))
+    shutil.rmtree(kept)
+
+
+def _answering_stages(config: Config) -> tuple[str, ...]:
+    if config.variant.rl:
+        return ("data", "teacher", "sl", "rl")
+    return ("data", "teacher", "sl") if config.variant.tasks else ("data", "teacher")
+
+
+def _candidates(config: Config) -> dict[str, Any]:
+    """How many candidates a question gives; nothing where it gives none."""
+    return {"candidates": config.instructions.candidate_count} if config.evaluation.selection else {}
+
+
+def _server(config: Config) -> dict[str, Any]:
+    """Whose answers they are where a server gives them."""
+    asked = "api" in (config.variant.answers_with, config.generation.engine)
+    return {"api": [config.api.url, config.api.model]} if asked and config.variant.answers_with != "teacher" else {}
+
+
+def _general(config: Config) -> dict[str, Any]:
+    """The questions of general ability; nothing where none are asked."""
+    from ctrlrec.evaluation.general import asked, source_digest
+
+    if not asked(config):
+        return {}
+    return {"general": without(config.general, "name", "batch_size"), "general_source": source_digest(config.general)}
+
+
+def _client(config: Config, inputs: Inputs) -> Any:
+    from ctrlrec.generation.server import ChatClient
+
+    folder = cache_folder(config) / "answers"
+    if config.variant.answers_with == "model":
+        # One address and one name may serve every model of one's own in turn. The last result that made it tells them
+        # apart; of an untrained one that is the data's, whose tokenizer is the backbone's.
+        folder /= (inputs.get("rl") or inputs.get("sl") or inputs["data"]).name
+    return ChatClient(config.api, _longest(config), folder)
+
+
+def _longest(config: Config) -> int:
+    return min(config.generation.max_new_tokens, config.model.max_response_length)
+
+
+def _whole_model(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:
+    from ctrlrec.evaluation.general import asked
+    from ctrlrec.lm.policy import load_policy
+    from ctrlrec.runtime.hardware import device
+
+    stages = inputs.get("sl"), inputs.get("rl")
+    fold = config.generation.engine == "vllm"  # which is given plain weights
+    model = load_policy(config.model, cache_folder(config), chat_format.tokenizer, config.seed, *stages, fold=fold)
+    if not fold or asked(config):  # vLLM reads it from files, and would have the device for itself
+        model = model.to(device(config.trainer))  # type: ignore[arg-type,assignment]
+    return model.eval()
+
+
+def _vllm_answers(config: Config, model: Any, chat_format: "ChatFormat") -> Any:
+    from ctrlrec.generation.vllm import vllm_generator
+
+    generate = vllm_generator(model, chat_format, config.model.max_length, config.seed)
+
+    def answer(asked: Sequence[Any]) -> list[str]:
+        prompts = chat_format.prompts([instruction.messages for instruction in asked])
+        return [chat_format.decode(row) for row in generate(prompts, _longest(config))]
+
+    return answer
+
+
+def _model_answers(config: Config, model: Any, chat_format: "ChatFormat") -> Any:
+    from ctrlrec.baselines.instructrec import beam_lists
+    from ctrlrec.generation.generate import generate
+    from ctrlrec.runtime.hardware import autocast
+    from ctrlrec.runtime.progress import progress
+
+    limit, batch_size = _longest(config), config.generation.batch_size
+
+    def answer(asked: Sequence[Any]) -> list[str]:
+        prompts = chat_format.prompts([instruction.messages for instruction in asked])
+        with progress(config.trainer, asked[0].task.value, len(asked)) as advance, autocast(config.trainer):
+            if config.variant.beam_search:
+                counts = [instruction.item_count for instruction in asked]
+                longest = min(limit, config.dataset.title_max_tokens + 1)  # one title and the end
+                return beam_lists(model, chat_format, prompts, counts, longest, batch_size, advance)
+            answers = generate(
+                model, chat_format, prompts, limit, config.generation.engine, batch_size=batch_size, progress=advance
+            )
+        return [chat_format.decode(answer.tokens) for answer in answers]
+
+    return answer
+
+
+STAGE = Stage(
+    "evaluate",
+    _answering_stages,
+    lambda c: (
+        {
+            "evaluation": plain(c.evaluation),
+            "model": model_settings(c),
+            "variant": without(c.variant, "description", "differs"),
+            "generation": without(c.generation, "batch_size"),
+            "seed": c.seed,
+            "precision": c.trainer.precision,
+        }
+        | _candidates(c)
+        | _server(c)
+        | _general(c)
+    ),
+    lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}",
+    run,
+    ("evaluation", "rewards", "controls", "instructions", "baselines", "generation", "lm"),
+    "lower generation.batch_size",
+)

@@ -1,0 +1,48 @@
+"""The stage ``instructions``: one epoch of the instruction set and its counts (Table 7)."""
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+
+from ctrlrec.config.compose import plain
+from ctrlrec.config.schema import Config
+from ctrlrec.pipeline.loading import load_builder
+from ctrlrec.pipeline.settings import dialogues, instruction_set, labelled
+from ctrlrec.pipeline.stage import Inputs, Stage
+from ctrlrec.runtime.files import write_jsonl, write_text
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config, inputs: Inputs, directory: Path) -> None:
+    """One epoch of the instruction set and its counts (Table 7); the trainer builds the other epochs the same way."""
+    from collections import Counter
+
+    builder, _ = load_builder(config, inputs)
+    families = ("sequential", "category", "proportion", "search", "chat")
+    examples = builder.epoch(0, families)
+    write_jsonl(directory / "instructions.jsonl", (example.record(builder.catalogue) for example in examples))
+    write_jsonl(directory / "validation.jsonl", (example.record(builder.catalogue) for example in builder.validation()))
+    counts = Counter(example.instruction.task.value for example in examples)
+    report = {"counts": counts, "total": len(examples), "chat": dataclasses.asdict(builder.chat_report)}
+    log.info("%-12s %s", "chat", builder.chat_report)
+    write_text(directory / "counts.json", json.dumps(report, indent=2))
+
+
+STAGE = Stage(
+    "instructions",
+    lambda _: ("data", "teacher"),
+    lambda c: (
+        {
+            "instructions": plain(c.instructions),
+            "prompt": [c.model.max_length, c.model.max_response_length, c.model.system_prompt],
+            "seed": c.seed,
+        }
+        | dialogues(c)
+        | instruction_set(c)
+    ),
+    labelled,
+    run,
+    ("controls", "instructions", "baselines"),
+)

@@ -1,0 +1,51 @@
+"""Parts of the configuration that determine results of several stages."""
+
+from pathlib import Path
+from typing import Any
+
+from ctrlrec.config.compose import plain
+from ctrlrec.config.schema import Config
+from ctrlrec.runtime.files import folder_digest
+
+
+def tokenizer_settings(config: Config) -> dict[str, Any]:
+    """Return what decides the tokenizer."""
+    model = config.model
+    settings = {"kind": model.kind, "path": model.path, "revision": model.revision, "vocabulary": model.vocabulary}
+    return settings | _local_model(config, but=(".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"))
+
+
+def model_settings(config: Config) -> dict[str, Any]:
+    """Return what decides the backbone, the files of a local one included."""
+    return plain(config.model) | _local_model(config)
+
+
+def _local_model(config: Config, but: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The files of a model of the user's own; nothing for one out of a hub."""
+    path = config.model.path
+    local = path is not None and Path(path).is_dir()
+    return {"files": folder_digest(Path(str(path)), but)} if local else {}
+
+
+def without(node: Any, *names: str) -> dict[str, Any]:
+    """A section without what cannot change the result."""
+    return {key: value for key, value in plain(node).items() if key not in names}
+
+
+def dialogues(config: Config) -> dict[str, Any]:
+    """Chat data of the user's own; nothing for the shipped dialogues."""
+    from ctrlrec.instructions.chat import source_digest
+
+    path = config.instructions.chat_path
+    return {"dialogues": [path, source_digest(path)]} if path is not None else {}
+
+
+def instruction_set(config: Config) -> dict[str, Any]:
+    """A baseline's own instructions; nothing for the paper's, which all other rows share."""
+    name = config.variant.instructions
+    return {"set": name} if name != "paper" else {}
+
+
+def labelled(config: Config, *parts: str) -> str:
+    """Return a label for results on one data set, backbone and instruction set."""
+    return "-".join((config.dataset.name, config.model.name, *instruction_set(config).values(), *parts))

@@ -1,0 +1,39 @@
+"""The stage ``sl``: supervised fine-tuning."""
+
+from pathlib import Path
+
+from ctrlrec.config.compose import plain
+from ctrlrec.config.schema import Config
+from ctrlrec.pipeline.loading import cache_folder, load_builder
+from ctrlrec.pipeline.settings import labelled, model_settings, without
+from ctrlrec.pipeline.stage import Inputs, Stage
+
+
+def run(config: Config, inputs: Inputs, directory: Path) -> None:
+    """The backbone after supervised fine-tuning."""
+    from ctrlrec.lm.policy import load_policy
+    from ctrlrec.runtime.loggers import loggers
+    from ctrlrec.sl.train import fine_tune
+
+    builder, chat_format = load_builder(config, inputs)
+    model = load_policy(config.model, cache_folder(config), chat_format.tokenizer, config.seed)
+    with loggers(config, "sl", directory) as made:
+        fine_tune(config, model, chat_format, builder, directory, made)
+
+
+STAGE = Stage(
+    "sl",
+    lambda _: ("data", "teacher", "instructions"),
+    lambda c: {
+        "sl": without(c.sl, "micro_batch_size"),
+        "model": model_settings(c),
+        "tasks": plain(c.variant.tasks),
+        "seed": c.seed,
+        "precision": c.trainer.precision,
+    },
+    lambda c: labelled(c, *(task[:4] for task in c.variant.tasks)),
+    run,
+    ("sl", "controls", "instructions", "baselines", "lm"),
+    "lower sl.micro_batch_size or set trainer.activation_checkpointing=true, which change no result",
+    trains=True,
+)

@@ -1,0 +1,1 @@
+"""What every stage stands on: files, processes, hardware, the trainer, loggers, provenance."""

@@ -1,0 +1,120 @@
+"""Lightning's trainer over our settings."""
+
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins import TorchCheckpointIO
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies import DDPStrategy
+
+from ctrlrec.config.schema import TrainerConfig
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.runtime import processes
+from ctrlrec.runtime.files import write_bytes
+from ctrlrec.runtime.hardware import device, precision
+from ctrlrec.runtime.progress import PhaseProfiler, ProgressLines
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there.
+
+    Lightning's own are written to the system's temporary folder and moved: a kill during a move between two file
+    systems leaves half a file.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write beside the old file, then take its place."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(Path(path), buffer.getbuffer())
+
+
+class SideBySide(DDPStrategy):
+    """Several processes whose modules sum their gradients themselves, any number of micro-batches in each."""
+
+    def configure_ddp(self) -> None:
+        """Wrap nothing."""
+
+
+def trainer(
+    config: TrainerConfig,
+    directory: Path,
+    made: Sequence[Logger],
+    callbacks: Sequence[Callback],
+    max_epochs: int,
+    **options: Any,
+) -> pl.Trainer:
+    """A Lightning trainer over our settings."""
+    shown: list[Callback] = []
+    if config.progress:
+        shown = [TQDMProgressBar() if sys.stderr.isatty() else ProgressLines()]
+    return pl.Trainer(
+        accelerator=device(config).type,
+        devices=processes.count() // processes.nodes(),
+        num_nodes=processes.nodes(),
+        strategy=SideBySide() if processes.count() > 1 else "auto",
+        precision=precision(config),  # type: ignore[arg-type]
+        default_root_dir=directory,
+        # Lightning would take a shell inside a SLURM job for one of its tasks.
+        plugins=[WholeCheckpoints(), *([LightningEnvironment()] if processes.count() == 1 else [])],
+        logger=list(made),
+        callbacks=[*callbacks, *shown],
+        max_epochs=max_epochs,
+        enable_model_summary=False,
+        enable_progress_bar=bool(shown) and sys.stderr.isatty(),
+        use_distributed_sampler=False,
+        profiler=PhaseProfiler(directory / "logs") if config.profile and not processes.rank() else None,
+        **options,
+    )
+
+
+class _Ended(Callback):
+    """Remembers what ended training: Lightning may fail behind it, when it tears down a loader not yet set up."""
+
+    by: BaseException | None = None
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Called before anything is torn down."""
+        self.by = exception
+
+
+def train(fit: pl.Trainer, module: pl.LightningModule, checkpoints: Path) -> None:
+    """Train from the last checkpoint on, or from the start where there is none.
+
+    Args:
+        fit: of :func:`trainer`.
+        module: what to train.
+        checkpoints: folder that may hold ``last.ckpt``.
+
+    Raises:
+        CtrlRecError: where the checkpoint cannot be read.
+        KeyboardInterrupt: after Ctrl-C, which Lightning turns into an exit of its own.
+        BaseException: whatever else ended the training.
+    """
+    last = checkpoints / "last.ckpt"
+    if last.exists():
+        try:
+            torch.load(last, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:  # a damaged file can fail at any point of the reader
+            raise CtrlRecError(
+                f"{last}: cannot be read ({str(error).splitlines()[0]}); delete {checkpoints.parent} to start this "
+                "stage over"
+            ) from None
+    ended = _Ended()
+    fit.callbacks.insert(0, ended)  # type: ignore[attr-defined]
+    try:
+        fit.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+    except BaseException as error:
+        if isinstance(ended.by, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        if ended.by is not None and ended.by is not error:
+            raise ended.by from None
+        raise

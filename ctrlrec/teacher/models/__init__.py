@@ -1,0 +1,1 @@
+"""Sequential recommenders that can be the teacher."""

@@ -1,0 +1,36 @@
+"""Composes the real configuration as the command line does."""
+
+from typing import Any
+
+import hydra
+from hydra import initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from ctrlrec.config.compose import conf_directory
+
+
+def composed(*overrides: str) -> DictConfig:
+    """Before it is validated."""
+    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+        return hydra.compose("config", list(overrides))
+
+
+def flat(node: Any) -> dict[str, Any]:
+    """Dotted keys and their values; a list is one value."""
+    values: dict[str, Any] = {}
+    for key, value in OmegaConf.to_container(node, resolve=True, enum_to_str=True).items():
+        values |= _flat(key, value)
+    return values
+
+
+def _flat(key: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {key: value}
+    return {name: leaf for inner, child in value.items() for name, leaf in _flat(f"{key}.{inner}", child).items()}
+
+
+def differing(left: tuple[str, ...], right: tuple[str, ...]) -> set[str]:
+    """Keys whose values differ between two lists of overrides."""
+    a, b = flat(composed(*left)), flat(composed(*right))
+    assert a.keys() == b.keys()
+    return {key for key in a if a[key] != b[key]}

@@ -1,0 +1,144 @@
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "ctrlrec", f"output={folder / 'runs'}", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sl.learningrate=1"], "sl.learning_rate"),
+        (["rl.kl_coeficient=1"], "rl.kl_coefficient"),
+        (["+sl.learningrate=1"], "sl.learning_rate"),
+        (["+sed=1"], "seed"),
+        (["+variant.item_reward=true"], "variant.item_rewards"),
+        (["seed=abc"], "seed"),
+        (["rl.iterations=many"], "rl.iterations"),
+        (["rl.whiten_rewards=perhaps"], "rl.whiten_rewards"),
+        (["rl.gamma=1.5"], "rl.gamma"),
+        (["sl.batch_size=0"], "sl.batch_size"),
+        (["seed=null"], "seed"),
+        (["variant=ful"], "full"),
+        (["variant=v4"], "v3"),
+        (["dataset=movielens100k"], "movielens_100k"),
+        (["reward.name=papr"], "paper"),
+        (["instructions.category_sampling=unifrm"], "uniform"),
+        (["stage=rl", "variant=v2"], "variant=v3"),
+        (["stage=sl", "variant=sasrec"], "variant=v1"),
+        (["model=hf"], "model.path"),
+        (["model=flan_t5_xl", "variant=v3"], "causal"),
+        (["variant=sasrec", "variant.tasks=[sequential]"], "variant.tasks"),
+        (["rl.item_count_min=9", "rl.item_count_max=6"], "rl.item_count_m"),
+        (["model.max_response_length=2000"], "model.max_length"),
+        (["rl.minibatches=7"], "rl.minibatches"),
+        (["model.hidden_size=250"], "model.hidden_size"),
+        (["model=smollm2_135m", "model.hidden_size=64"], "model.hidden_size=64"),
+        (["variant.differs=[rl.klcoefficient]"], "rl.kl_coefficient"),
+        (["variant=v2", "variant.name=full"], "variant.name=full"),
+        (["evaluation.settings=[sequental]"], "sequential"),
+        (["modl=llama_mini"], "model"),
+        (["trainer.devices=2"], "trainer.devices"),
+        (["logger.entity=hf_abcdefghijklmnopqrstuvwx"], "HF_TOKEN"),
+        (["sl.learning_rate"], "sl.learning_rate"),
+        (["-m", "variant=v2,ful"], "full"),
+        (["-m", "variant=v2,v1", "stage=rl"], "variant=v3"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_is_explained_in_two_lines(tmp_path: Path, arguments: list[str], said: str) -> None:
+    done = call(tmp_path, *arguments)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 1, done.stderr
+    assert 1 <= len(lines) <= 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert said in lines[-1]
+    assert not list(tmp_path.glob("runs/data/*"))
+
+
+def test_help_names_the_groups_and_every_key(tmp_path: Path) -> None:
+    done = call(tmp_path, "--help")
+    assert done.returncode == 0 and not done.stderr
+    groups = ("dataset", "model", "teacher", "stage", "variant", "reward", "generation", "trainer", "logger", "budget")
+    for group in groups:
+        assert f"\n{group}: " in done.stdout
+    for word in ("full", "movielens_100k", "llama2_7b_chat", "python -m ctrlrec", "kl_coefficient"):
+        assert word in done.stdout
+
+
+def test_info_and_cfg_answer_without_running_anything(tmp_path: Path) -> None:
+    for arguments, word in ((("--info",), "Config search path"), (("--cfg", "job"), "kl_coefficient: 0.3")):
+        done = call(tmp_path, *arguments)
+        assert done.returncode == 0
+        assert word in done.stdout
+    assert not list(tmp_path.glob("runs/data/*"))
+
+
+@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-m", "stage=data"], "command of its own"),
+        (["stage=data", "trainer.strategy=tensor_parallel"], "valid: auto, ddp, fsdp, deepspeed"),
+        (["stage=sl", "trainer.strategy=fsdp"], "trainer.strategy=ddp"),
+        (["stage=sl", "trainer.strategy=deepspeed"], "trainer.strategy=ddp"),
+    ],
+    ids=["multirun", "another strategy", "nothing frozen", "nothing frozen by DeepSpeed"],
+)
+def test_what_several_processes_cannot_do_is_refused_before_they_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, arguments: list[str], said: str
+) -> None:
+    monkeypatch.setenv(variable, "2")
+    done = call(tmp_path, *arguments)
+    assert done.returncode == 1
+    assert said in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is not None, reason="the extra deepspeed is installed")
+def test_a_strategy_that_is_not_installed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = call(tmp_path, "stage=data", "model=smollm2_135m", "trainer.strategy=deepspeed")
+    assert done.returncode == 1
+    assert "ctrlrec[deepspeed]" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed"])
+def test_one_process_shares_nothing_out(tmp_path: Path, strategy: str) -> None:
+    done = call(tmp_path, "stage=data", "model=smollm2_135m", f"trainer.strategy={strategy}")
+    assert done.returncode == 1
+    assert "torchrun" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    done = call(tmp_path, "stage=data")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1 and "Not a directory" in done.stderr, done.stderr
+
+
+def test_a_read_only_output_folder_is_one_line(tmp_path: Path) -> None:
+    place = tmp_path / "runs"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(place)], capture_output=True).returncode:
+        pytest.skip("mounting a file system needs root")
+    try:
+        done = call(tmp_path, "stage=data")
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1 and "Read-only file system" in done.stderr, done.stderr

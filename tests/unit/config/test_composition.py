@@ -1,0 +1,186 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+from composing import composed, differing, flat
+from omegaconf import MISSING
+from omegaconf.errors import ReadonlyConfigError
+
+from ctrlrec.config.compose import compose, conf_directory
+from ctrlrec.config.schema import Config, known_keys
+from ctrlrec.errors import CtrlRecError
+
+CONF = conf_directory()
+FILES = sorted(CONF.rglob("*.yaml"))
+CHOICES = [
+    (path.parent.name, path.stem) for path in FILES if path.parent != CONF and not path.is_relative_to(CONF / "hydra")
+]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
+def test_a_file_has_at_most_30_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 30
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_composes_and_validates(group: str, choice: str) -> None:
+    needed = ["model.path=folder"] if (group, choice) == ("model", "hf") else []
+    needed += ["variant=v2"] if group == "model" else []  # not every backbone goes through RL
+    if group == "experiment":
+        compose(f"experiment={choice}")
+        return
+    section = getattr(compose(f"{group}={choice}", *needed), group)
+    if hasattr(section, "name") and group != "teacher":  # two sizes of one teacher share its name
+        assert section.name == choice
+
+
+@pytest.mark.parametrize("variant", [path.stem for path in sorted((CONF / "variant").glob("*.yaml"))])
+@pytest.mark.parametrize(
+    ("model", "budget"),
+    [("llama_mini", "demo"), ("llama_mini", "small"), ("smollm2_135m", "demo"), ("llama2_7b_chat", "paper")],
+)
+def test_every_row_composes_with_backbones_and_budgets(variant: str, model: str, budget: str) -> None:
+    config = compose(f"variant={variant}", f"model={model}", f"budget={budget}")
+    assert (config.variant.name, config.model.name, config.budget.name) == (variant, model, budget)
+
+
+def test_flan_t5_is_a_backbone_of_the_rows_without_rl() -> None:
+    for variant in ("zero_shot", "palr", "instructrec", "v1", "v2"):
+        assert compose("model=flan_t5_xl", f"variant={variant}").model.kind == "encoder_decoder"
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "keys"),
+    [
+        ("v1", "v2", {"variant.tasks"}),
+        ("v2", "v3", {"variant.rl"}),
+        ("v3", "full", {"variant.item_rewards"}),
+        ("v2", "full", {"variant.rl", "variant.item_rewards"}),
+        ("zero_shot", "v1", {"variant.tasks", "variant.prompt_suffix"}),
+        ("zero_shot", "sasrec", {"variant.answers_with", "variant.prompt_suffix"}),
+        ("v1", "palr", {"variant.instructions"}),
+        ("v1", "instructrec", {"variant.instructions", "variant.tasks", "variant.beam_search"}),
+    ],
+)
+def test_a_variant_changes_what_its_row_names_and_nothing_else(parent: str, child: str, keys: set[str]) -> None:
+    named = {"variant.name", "variant.description"}
+    assert differing((f"variant={parent}",), (f"variant={child}",)) == keys | named
+
+
+@pytest.mark.parametrize("reading", ["paper_literal", "released"])
+def test_a_reading_of_the_reward_changes_nothing_else(reading: str) -> None:
+    assert differing(("reward=paper",), (f"reward={reading}",)) == {"reward.name"}
+
+
+@pytest.mark.parametrize("budget", ["demo", "small"])
+def test_a_budget_changes_sizes_and_no_method(budget: str) -> None:
+    changed = differing(("budget=paper",), (f"budget={budget}",))
+    assert changed <= {
+        "budget.name",
+        "sl.max_steps",
+        "sl.validations",
+        "rl.iterations",
+        "rl.warmup_iterations",
+        "instructions.validation_size",
+        "evaluation.users",
+        "generation.max_new_tokens",
+        "teacher.max_epochs",
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("evaluation.formatting_item_counts=[]", "is empty"),
+        ("evaluation.formatting_item_counts=[11,0]", "contains 0"),
+        ("evaluation.formatting_item_counts=[101]", "contains 101"),
+        ("evaluation.settings=[]", "at least one"),
+        ("evaluation.settings=[sequential,about_30,sequential]", "each once"),
+        ("trainer.accelerator=tpu", "gpu"),
+        ("model.name=meta/llama", "names folders"),
+        ("dataset.name=..", "names folders"),
+        ("budget.name=''", "names folders"),
+        ("api.url='http://[abc'", "expected http"),
+        ("api.url=http://host:port/v1", "expected http"),
+    ],
+)
+def test_values_that_no_run_could_use_are_refused(override: str, said: str) -> None:
+    with pytest.raises(CtrlRecError, match=f"{override.partition('=')[0]}.*{said}"):
+        compose(override)
+
+
+def test_a_folder_may_be_called_like_the_hub() -> None:
+    assert compose("model=hf", "model.path=/models/hf_llama2_7b_chat_merged_bf16").model.kind == "pretrained"
+
+
+def test_a_logger_or_trainer_changes_its_own_section_alone() -> None:
+    for group in ("logger", "trainer"):
+        for path in (CONF / group).glob("*.yaml"):
+            assert all(key.startswith(f"{group}.") for key in differing((f"{group}=auto",), (f"{group}={path.stem}",)))
+
+
+def test_the_defaults_cover_the_whole_schema_and_nothing_besides() -> None:
+    defaults = set(flat(composed()))
+    keys = known_keys()
+    leaves = {key for key in keys if not any(other.startswith(key + ".") for other in keys)}
+    assert defaults == leaves
+
+
+def test_the_schema_has_no_defaults_of_its_own() -> None:
+    for section in dataclasses.fields(Config):
+        assert section.default == MISSING
+        for field in dataclasses.fields(section.type) if dataclasses.is_dataclass(section.type) else ():
+            assert field.default == MISSING, f"{section.name}.{field.name}"
+
+
+def test_a_validated_configuration_is_frozen() -> None:
+    with pytest.raises(ReadonlyConfigError):
+        compose().rl.iterations = 3
+
+
+def test_the_papers_numbers_are_the_defaults_of_the_paper_budget() -> None:
+    values = flat(composed("budget=paper", "model=llama2_7b_chat"))
+    expected = {
+        "sl.lora_rank": 16,
+        "sl.lora_alpha": 8,
+        "sl.learning_rate": 1e-3,
+        "sl.batch_size": 64,
+        "sl.epochs": 30,
+        "sl.max_steps": None,
+        "sl.decay_power": 2.0,
+        "sl.warmup_share": 0.0125,
+        "sl.gradient_clip": 1.0,
+        "rl.lora_rank": 4,
+        "rl.lora_alpha": 2,
+        "rl.learning_rate": 5e-6,
+        "rl.temperature": 0.7,
+        "rl.entropy_coefficient": 0.01,
+        "rl.clip": 0.2,
+        "rl.value_clip": None,
+        "rl.value_coefficient": 0.1,
+        "rl.kl_coefficient": 0.3,
+        "rl.kl_stop": 0.05,
+        "rl.gamma": 0.99,
+        "rl.gae_lambda": 1.0,
+        "rl.ppo_epochs": 4,
+        "rl.samples_per_prompt": 2,
+        "rl.prompts": 8,
+        "rl.warmup_iterations": 50,
+        "rl.gradient_clip": 0.5,
+        "rl.list_weight": 10.0,
+        "rl.item_count_min": 5,
+        "rl.item_count_max": 10,
+        "instructions.item_count_max": 10,
+        "instructions.chat_ratio": 0.5,
+        "instructions.validation_size": 320,
+        "instructions.category_sampling": "ground_truth",
+        "evaluation.users": None,
+        "evaluation.item_count": 10,
+        "evaluation.formatting_item_counts": [11, 12, 13, 14, 15],
+        "evaluation.match_max_edits": 3,
+        "model.max_length": 1024,
+        "model.max_response_length": 512,
+        "dataset.history_length": 10,
+        "dataset.title_max_tokens": 64,
+    }
+    assert {key: values[key] for key in expected} == expected

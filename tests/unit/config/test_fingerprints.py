@@ -1,0 +1,139 @@
+"""What changes a stage's fingerprint and what must not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ctrlrec.config.compose import compose
+from ctrlrec.config.schema import Config
+from ctrlrec.pipeline.run import planned, requested
+
+
+@pytest.fixture
+def row(tmp_path: Path):
+    """Composes a row over a small data set, which the data stage's settings digest."""
+    (tmp_path / "interactions.csv").write_text("user,item,timestamp\nu,i,1\n")
+    (tmp_path / "items.jsonl").write_text('{"item": "i", "title": "t", "categories": ["c"]}\n')
+    return lambda *overrides: compose("dataset=records", f"dataset.path={tmp_path}", *overrides)
+
+
+def changed(before: Config, after: Config) -> set[str]:
+    a, b = planned(before), planned(after)
+    return {name for name in a.keys() | b.keys() if a.get(name) != b.get(name)}
+
+
+def test_v2_v3_and_full_share_everything_up_to_sl(row) -> None:
+    v2, v3, full = (planned(row(f"variant={name}")) for name in ("v2", "v3", "full"))
+    for stage in ("data", "teacher", "instructions", "sl"):
+        assert v2[stage] == v3[stage] == full[stage]
+    assert "rl" not in v2
+    assert v3["rl"] != full["rl"]
+    assert len({v2["evaluate"], v3["evaluate"], full["evaluate"]}) == 3
+
+
+def test_v1_shares_data_teacher_and_instructions_but_not_sl(row) -> None:
+    v1, v2 = planned(row("variant=v1")), planned(row("variant=v2"))
+    assert {name for name in v1 if v1[name] != v2[name]} == {"sl", "evaluate"}
+
+
+def test_a_local_model_is_known_by_its_files(row, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    asked = ["model=hf", f"model.path={folder}", "variant=full"]
+    before = planned(row(*asked))
+    (folder / "model.safetensors").write_bytes(b"others.")
+    after = planned(row(*asked))
+    assert {name for name in before if before[name] != after[name]} == {"sl", "rl", "evaluate"}
+    (folder / "tokenizer.json").write_text("{} ")
+    assert all(planned(row(*asked))[name] != after[name] for name in after)
+
+
+@pytest.mark.parametrize("variant", ["sasrec", "zero_shot"])
+def test_questions_with_other_candidates_are_asked_anew_of_rows_without_training(row, variant: str) -> None:
+    asked = [f"variant={variant}", "evaluation.selection=true"]
+    assert changed(row(*asked), row(*asked, "instructions.candidate_count=50")) == {"evaluate"}
+    free = f"variant={variant}"
+    assert not changed(row(free), row(free, "instructions.candidate_count=50"))
+
+
+def test_a_baseline_with_its_own_instructions_shares_data_and_teacher(row) -> None:
+    v1, palr = planned(row("variant=v1")), planned(row("variant=palr"))
+    assert {name for name in v1 if v1[name] != palr[name]} == {"instructions", "sl", "evaluate"}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "logger=csv",
+        "logger.project=other",
+        "logger.group=table",
+        "trainer=cpu",
+        "trainer.threads=1",
+        "trainer.progress=false",
+        "trainer.profile=true",
+        "sl.micro_batch_size=1",
+        "rl.micro_batch_size=1",
+        "generation.batch_size=1",
+        "output=elsewhere",
+        "cache=elsewhere",
+    ],
+)
+def test_what_cannot_change_a_result_changes_no_fingerprint(row, override: str) -> None:
+    assert changed(row(), row(override)) == set()
+
+
+@pytest.mark.parametrize(
+    ("override", "stages"),
+    [
+        ("seed=1", {"teacher", "instructions", "sl", "rl", "evaluate"}),
+        ("teacher.learning_rate=0.01", {"teacher", "instructions", "sl", "rl", "evaluate"}),
+        ("instructions.candidate_share=0.5", {"instructions", "sl", "rl", "evaluate"}),
+        ("sl.learning_rate=0.01", {"sl", "rl", "evaluate"}),
+        ("sl.batch_size=8", {"sl", "rl", "evaluate"}),
+        ("model.layers=1", {"sl", "rl", "evaluate"}),
+        ("rl.learning_rate=0.01", {"rl", "evaluate"}),
+        ("reward=released", {"rl", "evaluate"}),
+        ("variant=v3", {"rl", "evaluate"}),
+        ("evaluation.users=7", {"evaluate"}),
+        ("evaluation.match_max_edits=0", {"evaluate"}),
+        ("generation.max_new_tokens=9", {"evaluate"}),
+        ("general=hub", {"evaluate"}),
+        ("generation.engine=hf", {"rl", "evaluate"}),
+        ("generation.engine=vllm", {"evaluate"}),
+        ("generation.engine=api", {"evaluate"}),
+        ("dataset.history_length=5", {"data", "teacher", "instructions", "sl", "rl", "evaluate"}),
+        ("model.vocabulary=999", {"data", "teacher", "instructions", "sl", "rl", "evaluate"}),
+        ("trainer.precision=bf16-mixed", {"sl", "rl", "evaluate"}),
+    ],
+)
+def test_what_changes_a_result_changes_its_stage_and_those_behind_it(row, override: str, stages: set[str]) -> None:
+    assert changed(row(), row(override)) == stages
+
+
+def test_changed_data_under_the_same_path_changes_the_data_stage(row, tmp_path: Path) -> None:
+    before = planned(row())["data"]
+    with (tmp_path / "interactions.csv").open("a") as file:
+        file.write("u,i,2\n")
+    assert planned(row())["data"] != before
+
+
+def test_changed_dialogues_change_what_learns_from_them(row, tmp_path: Path) -> None:
+    dialogues = tmp_path / "chat.jsonl"
+    turns = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Hello."}]
+    dialogues.write_text(json.dumps({"id": "1", "conversations": turns}) + "\n")
+    shipped = planned(row())
+    own = planned(row(f"instructions.chat_path={dialogues}"))
+    # llama_mini's tokenizer is trained on the dialogues too
+    assert all(shipped[stage] != own[stage] for stage in ("data", "instructions", "sl"))
+    dialogues.write_text(json.dumps({"id": "1", "conversations": turns * 2}) + "\n")
+    edited = planned(row(f"instructions.chat_path={dialogues}"))
+    assert all(edited[stage] != own[stage] for stage in ("data", "instructions", "sl"))
+
+
+def test_what_is_asked_for(row) -> None:
+    assert requested(row("stage=teacher")) == ["teacher"]
+    assert requested(row("variant=sasrec")) == ["evaluate"]
+    assert requested(row()) == ["instructions", "evaluate"]

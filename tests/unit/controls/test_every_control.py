@@ -1,0 +1,46 @@
+"""A kind of instruction must be known in every room: what one forgot would be trained, paid or measured wrong."""
+
+import pytest
+
+from ctrlrec.controls.instruction import PROPORTION_TASKS, Instruction, Task, allowed_counts
+from ctrlrec.evaluation.settings import SETTINGS
+from ctrlrec.instructions import templates
+from ctrlrec.instructions.builder import InstructionBuilder
+from ctrlrec.reporting.summary import lines_of
+from ctrlrec.rewards.judging import Judgement
+from ctrlrec.rewards.schemes import SCHEMES
+
+OF_USERS = [task for task in Task if task not in (Task.SEARCH, Task.CHAT)]
+
+
+def judgement(task: Task) -> Judgement:
+    instruction = Instruction(task, "u", (), 9, 2, "c", 50, None, (("user", "?"),))
+    return Judgement(instruction, (1, 2), (None, None), (True, False), (1, 1), 20)
+
+
+@pytest.mark.parametrize("task", OF_USERS)
+def test_every_control_is_drawn_rewarded_and_measured(builder: InstructionBuilder, task: Task) -> None:
+    families = {task.family for task in OF_USERS}
+    drawn = [{turn(place, 0) for place in range(len(OF_USERS))} for turn in builder._user_tasks(families)]
+    assert task in set.union(*drawn)
+    assert isinstance(templates.has_selection_form(task), bool)
+    for scheme in SCHEMES.values():
+        assert len(scheme.item(judgement(task))) == 2 and isinstance(scheme.list(judgement(task)), float)
+    settings = [name for name, setting in SETTINGS.items() if setting.task == task]
+    assert settings
+    cell = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 3}
+    everything = {name: dict.fromkeys(("TCP@10", "CPA", "HR@10", "HR@K"), cell) for name in settings}
+    shown = {(column.setting, column.metric) for _, column in lines_of([("v2", {"settings": everything})])}
+    measure = "CPA" if task in PROPORTION_TASKS else "TCP@10" if task != Task.SEQUENTIAL else None
+    assert measure is None or (settings[0], measure) in shown
+
+
+@pytest.mark.parametrize("task", [Task.SEARCH, Task.CHAT])
+def test_what_has_no_control_is_not_rewarded_as_if_it_had(task: Task) -> None:
+    for scheme in SCHEMES.values():
+        with pytest.raises(ValueError, match=f"{task} has no control"):
+            scheme.item(judgement(task))
+        with pytest.raises(ValueError, match=f"{task} has no control"):
+            scheme.list(judgement(task))
+    with pytest.raises(ValueError, match=f"{task} asks for no proportion"):
+        allowed_counts(task, 10, 30)

@@ -1,0 +1,185 @@
+"""Titles are cut to a number of the backbone's tokens; an evaluation that broke off goes on and counts all of it."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from chat_server import Server, echo, send, serving
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from ctrlrec.config.compose import compose
+from ctrlrec.data.titles import cut_titles
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.evaluation import general
+from ctrlrec.instructions.builder import InstructionBuilder
+from ctrlrec.lm.backbone import train_tokenizer
+from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.pipeline import data
+from ctrlrec.pipeline import evaluate as evaluation
+from ctrlrec.pipeline import run as stages
+from ctrlrec.runtime import provenance
+
+TITLES = st.text(st.sampled_from("ab  .\u00e9\u0301\u05e9\u05dc\u0627\u3042\U0001f600"), min_size=1, max_size=40)
+
+
+@pytest.fixture(scope="module", params=[300, 512])
+def backbone(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+    return train_tokenizer(["a b. ab \u00e9\u0301 \u05e9\u05dc\u05d5\u05dd \u3042\u3042 \U0001f600"] * 9, request.param)
+
+
+@settings(max_examples=150, deadline=None)
+@given(title=TITLES.map(str.strip).filter(bool), limit=st.integers(4, 12))
+def test_a_title_keeps_as_many_whole_characters_as_fit(
+    backbone: PreTrainedTokenizerFast, title: str, limit: int
+) -> None:
+    def count(text: str) -> int:
+        return len(backbone(text, add_special_tokens=False)["input_ids"])
+
+    (cut,) = cut_titles(backbone, [title], limit)
+    assert title.startswith(cut)
+    assert cut
+    assert cut == cut.strip()
+    assert count(cut) <= limit
+    assert cut_titles(backbone, [cut], limit) == [cut]
+    if cut != title:
+        following = title[len(cut) :]
+        assert count(cut + following[: len(following) - len(following.lstrip()) + 1]) >= limit - 1
+
+
+def test_a_character_of_more_tokens_than_allowed_stays() -> None:
+    tokens = train_tokenizer(["abc"], 270)
+    assert cut_titles(tokens, ["\U0001f600", "\U0001f600b", "ab"], 2) == ["\U0001f600", "\U0001f600", "ab"]
+    assert cut_titles(tokens, [], 2) == []
+
+
+def test_the_tokenizer_that_is_kept_cuts_and_fills_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(*_: Any) -> PreTrainedTokenizerBase:
+        made = train_tokenizer(["a b c"] * 9, 300)
+        made.backend_tokenizer.enable_padding(length=80)
+        return made
+
+    titles = [f"{number} is a rather long title" * 4 for number in range(5)]
+    (tmp_path / "items.jsonl").write_text(
+        "".join(json.dumps({"item": f"i{n}", "title": title, "categories": ["c"]}) + "\n"
+                for n, title in enumerate(titles))
+    )  # fmt: skip
+    rows = [f"u{user},i{(user + step) % 5},{step}" for user in range(6) for step in range(5)]
+    (tmp_path / "interactions.csv").write_text("\n".join(["user,item,timestamp", *rows]) + "\n")
+    monkeypatch.setattr("ctrlrec.lm.backbone.make_tokenizer", make)
+    config = compose(
+        "dataset=records", f"dataset.path={tmp_path}", f"cache={tmp_path}/cache", "dataset.title_max_tokens=12",
+        "dataset.min_user_interactions=1", "dataset.min_item_interactions=1",
+    )  # fmt: skip
+    data.run(config, {}, tmp_path)
+    saved = json.loads((tmp_path / "tokenizer" / "tokenizer.json").read_text())
+    assert saved["truncation"] is None and saved["padding"] is None
+    read = Tokenizer.from_file(str(tmp_path / "tokenizer" / "tokenizer.json"))
+    assert len(read.encode("a b c " * 40).ids) > 13 and len(read.encode("a").ids) == 1
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def evaluate(
+    server: Server, builder: InstructionBuilder, chat_format: ChatFormat, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Path]:  # fmt: skip
+    """Evaluates a row with a server's answers in a folder of its own, made from results that are only names."""
+    monkeypatch.setattr(evaluation, "load_builder", lambda *_: (builder, chat_format))
+    monkeypatch.setattr(evaluation, "_whole_model", lambda *_: SimpleNamespace(device="cpu"))
+
+    def run(row: str, folder: str, **made_by: str) -> Path:
+        config = compose(
+            f"variant={row}", "generation.engine=api", "api=local", f"api.url={server.url}", f"cache={tmp_path}/cache",
+            "logger=csv", "trainer.accelerator=cpu", "trainer.progress=false", "evaluation.users=4",
+            "evaluation.bootstrap_resamples=10", "evaluation.settings=[sequential,category_positive]",
+        )  # fmt: skip
+        inputs = {stage: tmp_path / stage / name for stage, name in ({"data": "data-1"} | made_by).items()}
+        (tmp_path / folder).mkdir(exist_ok=True)
+        evaluation.run(config, inputs, tmp_path / folder)
+        return tmp_path / folder
+
+    return run
+
+
+def test_answers_of_one_trained_model_are_not_taken_for_those_of_another(
+    evaluate: Callable[..., Path], server: Server
+) -> None:
+    """All of them are served under one address and one name."""
+    made = [
+        ("v2", {"sl": "sl-1"}), ("full", {"sl": "sl-1", "rl": "rl-1"}), ("full", {"sl": "sl-1", "rl": "rl-2"}),
+        ("zero_shot", {}), ("zero_shot", {"data": "data-2"}),
+    ]  # fmt: skip
+    for number, (row, made_by) in enumerate(made):
+        for again in range(2):
+            asked = len(server.requests)
+            directory = evaluate(row, f"{number}-{again}", **made_by)
+            report = json.loads((directory / "api.json").read_text())
+            assert report["answers"] == 8 and report["from_cache"] == 8 * again
+            assert len(server.requests) == asked + 8 * (not again)
+
+
+def test_answers_of_a_foreign_model_are_shared(evaluate: Callable[..., Path], server: Server) -> None:
+    evaluate("api", "0", data="data-1")
+    evaluate("api", "1", data="data-2")
+    assert len(server.requests) == 8
+
+
+def test_the_report_counts_settings_answered_before_a_run_broke_off(
+    evaluate: Callable[..., Path], server: Server
+) -> None:
+    server.script = [echo] * 4
+    server.otherwise = lambda handler, _: send(handler, 400, "stop")
+    with pytest.raises(CtrlRecError, match="stop"):
+        evaluate("api", "0")
+    server.otherwise = echo
+    directory = evaluate("api", "0")
+    report = json.loads((directory / "api.json").read_text())
+    assert (report["answers"], report["from_cache"], report["prompt_tokens"]) == (8, 4, 160)
+    assert not (directory / "answered").exists()
+
+
+def test_examinations_keep_what_is_done_until_the_evaluation_ends(
+    evaluate: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[list[str]] = []
+
+    def examine(*arguments: Any) -> dict[str, Any]:
+        folder = arguments[-1]
+        kept.append([path.name for path in folder.glob("local_*")])
+        (folder / "local_mmlu.json").write_text("[]")
+        if len(kept) == 1:
+            raise KeyboardInterrupt
+        return {"MMLU": np.ones(3)}
+
+    monkeypatch.setattr(general, "asked", lambda _: True)
+    monkeypatch.setattr(general, "exams", lambda _: ["MMLU"])
+    monkeypatch.setattr(general, "general_scores", examine)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate("v2", "0", sl="sl-1")
+    directory = evaluate("v2", "0", sl="sl-1")
+    assert kept == [[], ["local_mmlu.json"]]
+    assert json.loads((directory / "metrics.json").read_text())["settings"]["general"]["MMLU"]["n"] == 3
+    assert not (directory / "answered").exists()
+
+
+def test_a_result_of_other_code_is_told_from_one_of_this(tmp_path: Path) -> None:
+    stage = stages.STAGES["rl"]
+    code = {room: provenance.code_digest(room) for room in stage.code}
+    for made_by, said in (({}, []), (code, []), (code | {"rewards": "other", "lm": "other"}, ["rewards", "lm"])):
+        (tmp_path / "provenance.json").write_text(json.dumps({"code": made_by}))
+        assert stages._changed_code(stage, tmp_path) == said
+    home = Path(provenance.__file__).parents[1]
+    for stage in stages.STAGES.values():
+        assert all((home / room).exists() for room in stage.code)

@@ -1,0 +1,59 @@
+"""What a process does with the hardware it finds."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ctrlrec.config.compose import compose
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.runtime import hardware
+
+
+@pytest.mark.parametrize(
+    ("precision", "native", "warned"),
+    [("bf16-mixed", False, True), ("bf16-mixed", True, False), ("auto", False, False)],
+)
+def test_emulated_bfloat16_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, precision: str, native: bool, warned: bool
+) -> None:
+    monkeypatch.setattr(hardware, "native_bfloat16", lambda: native)
+    words = (f"trainer.precision={precision}", "trainer.accelerator=cpu", "trainer.matmul_precision=highest")
+    hardware.prepare_hardware(compose(*words).trainer)
+    assert ("bfloat16 units" in caplog.text) == warned
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(CtrlRecError, match="accelerator=gpu: torch finds no GPU"):
+        hardware.prepare_hardware(compose("trainer=gpu").trainer)
+
+
+FAULTS = """
+import resource
+import torch
+from ctrlrec.runtime.hardware import keep_freed_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(10_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+plain = faults()
+keep_freed_memory()
+faults()
+print(plain, faults())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
+@pytest.mark.parametrize(("told", "kept"), [({}, True), ({"MALLOC_ARENA_MAX": "4"}, False)])
+def test_freed_memory_is_kept_unless_the_environment_says_otherwise(told: dict[str, str], kept: bool) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS], env=environment | told, capture_output=True, text=True, check=True
+    )
+    before, after = map(int, done.stdout.split())
+    assert (after < before / 10) == kept

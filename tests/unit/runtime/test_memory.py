@@ -1,0 +1,86 @@
+"""Out of memory: evaluation and rollouts go on with smaller batches and say so; training names the setting to lower."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.generation import generate as generation
+from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.runtime.faults import explained, halving
+
+ERRORS = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to ..."),
+    MemoryError(),
+)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["cuda", "cpu", "python"])
+def test_a_batch_too_large_is_halved_until_it_fits(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    asked: list[int] = []
+
+    def answer(size: int) -> str:
+        asked.append(size)
+        if size > 3:
+            raise error
+        return "all of them"
+
+    with caplog.at_level(logging.WARNING):
+        assert halving(answer, 11) == "all of them"
+    assert asked == [11, 5, 2]
+    assert "out of memory with 11 answers at a time: going on with 5; lower generation.batch_size" in caplog.text
+
+
+def test_a_single_answer_too_large_is_one_line() -> None:
+    def answer(size: int) -> str:
+        raise MemoryError
+
+    with pytest.raises(CtrlRecError, match="out of memory for a single answer"):
+        halving(answer, 2)
+
+
+def test_other_errors_are_not_taken_for_it() -> None:
+    calls: list[int] = []
+
+    def answer(size: int) -> str:
+        calls.append(size)
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        halving(answer, 3)
+    assert calls == [3]
+
+
+def test_training_names_the_setting(tmp_path: Path) -> None:
+    said = r"out of memory: lower sl\.micro_batch_size"
+    with pytest.raises(CtrlRecError, match=said), explained(tmp_path, "lower sl.micro_batch_size"):
+        raise ERRORS[0]
+
+
+@pytest.mark.parametrize(("engine", "function"), [("native", "decode"), ("hf", "_transformers")])
+def test_evaluation_gives_the_same_answers_in_halves(
+    make_model: Callable[..., PreTrainedModel],
+    chat_format: ChatFormat,
+    monkeypatch: pytest.MonkeyPatch,
+    engine: str,
+    function: str,
+) -> None:
+    model, prompts = make_model(), [[1, 20 + row, 30, 4, 2] for row in range(5)]
+    whole = generation.generate(model, chat_format, prompts, 8, engine)
+    original, sizes = getattr(generation, function), []
+
+    def scarce(*arguments):
+        sizes.append(arguments[6] if engine == "native" else len(arguments[2]))
+        if sizes[-1] > 2:
+            raise ERRORS[0]
+        return original(*arguments)
+
+    monkeypatch.setattr(generation, function, scarce)
+    again = generation.generate(model, chat_format, prompts, 8, engine)
+    assert [sample.tokens for sample in again] == [sample.tokens for sample in whole]
+    assert sizes[:2] == [5, 2]
