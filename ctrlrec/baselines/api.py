@@ -21,7 +21,7 @@ def api_answers(client: ChatClient, trainer: TrainerConfig) -> Callable[[Sequenc
     """Turns instructions into the server's answers."""
 
     def answer(asked: Sequence[Instruction]) -> list[str]:
-        with progress(trainer, asked[0].task.value, len(asked)) as advance:
+        with progress(trainer, asked[0].task, len(asked)) as advance:
             return client.answers([instruction.messages for instruction in asked], advance)
 
     return answer

@@ -25,7 +25,9 @@ import yaml
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from ctrlrec.controls.instruction import Example, Instruction, Task
+from ctrlrec.controls.instruction import Example, Instruction
+from ctrlrec.controls.kinds.positive import CONTROL as POSITIVE
+from ctrlrec.controls.registry import SEARCH, SEQUENTIAL
 from ctrlrec.generation.beams import beam_search
 from ctrlrec.instructions.builder import InstructionBuilder, generator
 from ctrlrec.instructions.pools import Pool
@@ -47,8 +49,8 @@ class Kind:
     def family(self) -> str:
         """Sequential recommendation, personalised search (a category is wanted) or search without a user."""
         if self.preference == "none":
-            return Task.SEARCH.family
-        return Task.SEQUENTIAL.family if self.intention == "none" and self.form != "wish" else "category"
+            return SEARCH
+        return SEQUENTIAL if self.intention == "none" and self.form != "wish" else POSITIVE.family
 
 
 KINDS: tuple[Kind, ...] = (
@@ -72,12 +74,16 @@ def _wording() -> dict[str, Any]:
     return yaml.safe_load(text)
 
 
+def _family(task: str) -> str:
+    return POSITIVE.family if task == POSITIVE.task else task
+
+
 def _sentences(parts: Sequence[str], **values: str) -> str:
     return " ".join(part.format_map(values) for part in parts if part)
 
 
 def prompt(
-    task: Task,
+    task: str,
     item_count: int,
     history: Sequence[str] = (),
     category: str | None = None,
@@ -91,12 +97,12 @@ def prompt(
     ``item_count``, ``negative`` and ``phrasing`` have no part in it: the number of items is the number of beams.
     """
     wording = _wording()
-    if task == Task.SEQUENTIAL:
+    if task == SEQUENTIAL:
         intention = wording["intention"]["none"]
-    elif task == Task.CATEGORY_POSITIVE:
+    elif task == POSITIVE.task:
         intention = wording["intention"]["specific"]
     else:
-        intention = wording["untrained"][task.value]
+        intention = wording["untrained"][task]
     form = wording["form"]["matching" if candidates is None else "reranking"]
     return _sentences(
         (wording["preference"]["implicit"], intention, form),
@@ -116,23 +122,23 @@ class InstructRecInstructions(InstructionBuilder):
         """One sample per user and family with a user, one per item of search; the kind is drawn among the family's."""
         kinds = {family: [kind for kind in KINDS if kind.family == family] for family in families}
         examples = []
-        for task in (Task.SEQUENTIAL, Task.CATEGORY_POSITIVE):
-            for user in self.users if kinds.get(task.family) else ():
+        for task in (SEQUENTIAL, POSITIVE.task):
+            for user in self.users if kinds.get(_family(task)) else ():
                 draft = self._window(epoch, user, task)
-                kind = kinds[task.family][int(draft.rng.integers(len(kinds[task.family])))]
+                kind = kinds[_family(task)][int(draft.rng.integers(len(kinds[_family(task)])))]
                 name = self.sequences.users[user]
                 examples.append(self._instruct(kind, task, name, draft.history, draft.target, draft.rng))
-        for item in range(len(self.catalogue)) if kinds.get(Task.SEARCH.family) else ():
-            rng = generator(self.seed, epoch, item, Task.SEARCH)
-            kind = kinds[Task.SEARCH.family][int(rng.integers(len(kinds[Task.SEARCH.family])))]
-            examples.append(self._instruct(kind, Task.SEARCH, None, (), item, rng))
+        for item in range(len(self.catalogue)) if kinds.get(SEARCH) else ():
+            rng = generator(self.seed, epoch, item, SEARCH)
+            kind = kinds[SEARCH][int(rng.integers(len(kinds[SEARCH])))]
+            examples.append(self._instruct(kind, SEARCH, None, (), item, rng))
         return examples
 
     def validation(self) -> list[Example]:
         """Matching with and without a wanted category, on the validation item of a fixed random sample of users."""
         kinds = {
-            Task.SEQUENTIAL: Kind("implicit", "none", "matching"),
-            Task.CATEGORY_POSITIVE: Kind("implicit", "specific", "matching"),
+            SEQUENTIAL: Kind("implicit", "none", "matching"),
+            POSITIVE.task: Kind("implicit", "specific", "matching"),
         }
         return [
             self._instruct(
@@ -143,13 +149,13 @@ class InstructRecInstructions(InstructionBuilder):
                 draft.target,
                 draft.rng,
             )
-            for draft in self._validation_drafts(kinds)
+            for draft in self._validation_drafts([(task, None) for task in kinds])
         ]
 
     def _instruct(
         self,
         kind: Kind,
-        task: Task,
+        task: str,
         user: str | None,
         history: tuple[int, ...],
         target: int,

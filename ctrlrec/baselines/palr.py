@@ -14,7 +14,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ctrlrec.controls.instruction import Example, Task
+from ctrlrec.controls.instruction import Example
+from ctrlrec.controls.registry import SEQUENTIAL
 from ctrlrec.instructions.builder import Draft, InstructionBuilder
 from ctrlrec.instructions.labels import Demand
 
@@ -29,13 +30,13 @@ class PALRInstructions(InstructionBuilder):
             epoch: from 0.
             families: nothing is built unless sequential is among them.
         """
-        if Task.SEQUENTIAL.family not in families:
+        if SEQUENTIAL not in families:
             return []
         return [self._next_items(epoch, user, (place + epoch) % 2 == 1) for place, user in enumerate(self.users)]
 
     def _next_items(self, epoch: int, user: int, selects: bool) -> Example:
         """A window as in training of the other rows; k is lowered to what is left of the training prefix."""
-        draft = self._window(epoch, user, Task.SEQUENTIAL)
+        draft = self._window(epoch, user, SEQUENTIAL)
         items = self.sequences.train(user)
         begin = int(np.flatnonzero(items == draft.target)[0])  # an item occurs once in a sequence
         labels = tuple(items[begin : begin + draft.item_count].tolist())
@@ -43,7 +44,7 @@ class PALRInstructions(InstructionBuilder):
 
     def validation(self) -> list[Example]:
         """The validation item of a fixed random sample of users; behind it lies the test item, so k is 1."""
-        return [self._labelled(draft, (draft.target,)) for draft in self._validation_drafts((Task.SEQUENTIAL,))]
+        return [self._labelled(draft, (draft.target,)) for draft in self._validation_drafts([(SEQUENTIAL, None)])]
 
     def _labelled(self, draft: Draft, labels: tuple[int, ...]) -> Example:
         return self._example(draft, Demand(len(labels), None, 0, True), labels, (None,) * len(labels))

@@ -33,9 +33,9 @@ _MODULES: dict[str, Choices[Any]] = {"dataset.source": Choices("data.sources", "
 # Choices that the rooms themselves know, imported when a configuration is checked.
 _REGISTRIES = {
     "reward.name": "ctrlrec.rewards.schemes:SCHEMES",
-    "evaluation.settings": "ctrlrec.evaluation.settings:SETTINGS",
-    "cases.settings": "ctrlrec.evaluation.settings:SETTINGS",
-    "variant.tasks": "ctrlrec.controls.instruction:FAMILIES",
+    "evaluation.settings": "ctrlrec.evaluation.settings:settings",
+    "cases.settings": "ctrlrec.evaluation.settings:settings",
+    "variant.tasks": "ctrlrec.controls.registry:families",
 }
 
 
@@ -120,7 +120,8 @@ def check(config: Config) -> None:
 
 def _registered(place: str) -> Iterable[str]:
     module, name = place.split(":")
-    return getattr(importlib.import_module(module), name)
+    found = getattr(importlib.import_module(module), name)
+    return found() if callable(found) else found
 
 
 def _check_secrets(config: Config) -> None:

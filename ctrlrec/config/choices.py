@@ -5,6 +5,7 @@ A plug-in is a folder laid out like this package: ``PLUGIN/teacher/models/caser.
 ``PATH``. A YAML file only ever names a choice and never code, so that a shared configuration runs nothing of its own.
 """
 
+import functools
 import importlib
 import importlib.util
 import os
@@ -34,6 +35,20 @@ def plugin_folders() -> list[Path]:
     return folders
 
 
+@functools.cache
+def _files(package: str, plugins: str) -> dict[str, Path]:
+    """Return the files of a folder; ``plugins`` is the variable's value, so that a change of it is seen."""
+    found: dict[str, Path] = {}
+    for home in (_HOME, *plugin_folders()):
+        for path in sorted(home.joinpath(*package.split(".")).glob("[a-z]*.py")):
+            if path.stem == "base":
+                continue
+            if path.stem in found:
+                raise CtrlRecError(f"{path}: {found[path.stem]} has the same name; rename one of them")
+            found[path.stem] = path
+    return found
+
+
 class Choices(Mapping[str, T]):
     """The modules of a folder by name, each read for one constant.
 
@@ -53,15 +68,11 @@ class Choices(Mapping[str, T]):
         Raises:
             CtrlRecError: if two files have one name.
         """
-        found: dict[str, Path] = {}
-        for home in (_HOME, *plugin_folders()):
-            for path in sorted(home.joinpath(*self.package.split(".")).glob("[a-z]*.py")):
-                if path.stem == "base":
-                    continue
-                if path.stem in found:
-                    raise CtrlRecError(f"{path}: {found[path.stem]} has the same name; rename one of them")
-                found[path.stem] = path
-        return found
+        return _files(self.package, os.environ.get(PLUGINS, ""))
+
+    def added(self) -> set[str]:
+        """Return the names of choices that plug-ins add."""
+        return {name for name, path in self.files().items() if not path.is_relative_to(_HOME)}
 
     def __getitem__(self, name: str) -> T:
         module = f"ctrlrec.{self.package}.{name}"

@@ -1,35 +1,28 @@
 """What can be asked for, as frozen types shared by training, rewards and evaluation."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
+from ctrlrec.controls.base import Control
+from ctrlrec.controls.registry import control_of
 from ctrlrec.data.catalogue import Catalogue
-
-
-class Task(StrEnum):
-    """The instruction kinds of Section 2.2.1; values are the names used in files and configuration."""
-
-    SEQUENTIAL = "sequential"
-    CATEGORY_POSITIVE = "category_positive"
-    CATEGORY_NEGATIVE = "category_negative"
-    PROPORTION_AT_MOST = "proportion_at_most"
-    PROPORTION_AT_LEAST = "proportion_at_least"
-    PROPORTION_ABOUT = "proportion_about"
-    SEARCH = "search"
-    CHAT = "chat"
-
-    @property
-    def family(self) -> str:
-        """The name a variant lists in ``variant.tasks``: I0, I1, I2, I3 or I4."""
-        return self.value.split("_")[0]
-
-
-FAMILIES = tuple(dict.fromkeys(task.family for task in Task))
-CATEGORY_TASKS = (Task.CATEGORY_POSITIVE, Task.CATEGORY_NEGATIVE)
-PROPORTION_TASKS = (Task.PROPORTION_AT_MOST, Task.PROPORTION_AT_LEAST, Task.PROPORTION_ABOUT)
 
 # Conversations as (role, text); the roles are those of chat templates: system, user, assistant.
 Messages = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A control with what it is about: one wish of an instruction.
+
+    Attributes:
+        control: the kind of wish.
+        category: what it is about.
+        proportion: m in percent; None for a control without one.
+    """
+
+    control: Control
+    category: str
+    proportion: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +30,7 @@ class Instruction:
     """One request as a model sees it.
 
     Attributes:
-        task: the kind of instruction.
+        task: the kind of instruction (spec section 1).
         user: source id of the user; None for search and chat.
         history: catalogue indices shown in the prompt, oldest first.
         target: catalogue index of the item the user really took next; None for search and chat.
@@ -48,7 +41,7 @@ class Instruction:
         messages: the conversation up to the answer; its last turn is the user's.
     """
 
-    task: Task
+    task: str
     user: str | None
     history: tuple[int, ...]
     target: int | None
@@ -59,6 +52,14 @@ class Instruction:
     messages: Messages
 
     @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The wishes that an answer has to meet; none for I0, search and chat."""
+        control = control_of(self.task)
+        if control is None or self.category is None:
+            return ()
+        return (Condition(control, self.category, self.proportion),)
+
+    @property
     def prompt(self) -> str:
         """The text of the last user turn."""
         return self.messages[-1][1]
@@ -67,7 +68,7 @@ class Instruction:
         """The fields of this instruction in the files of spec section 9, titles instead of indices."""
         titles = catalogue.titles
         return {
-            "task": self.task.value,
+            "task": self.task,
             "user": self.user,
             "history": [titles[item] for item in self.history],
             "target": None if self.target is None else titles[self.target],
@@ -102,15 +103,3 @@ class Example:
             "labels": [catalogue.titles[item] for item in self.labels],
             "label_ranks": list(self.label_ranks),
         }
-
-
-def allowed_counts(task: Task, item_count: int, proportion: int) -> range:
-    """Every number of in-category items, of ``item_count``, that obeys a proportion (Eq. 7), in exact integers."""
-    demand = item_count * proportion  # in hundredths of an item
-    if task == Task.PROPORTION_AT_MOST:
-        return range(0, demand // 100 + 1)
-    if task == Task.PROPORTION_AT_LEAST:
-        return range(-(-demand // 100), item_count + 1)
-    if task == Task.PROPORTION_ABOUT:
-        return range(max(0, -((100 - demand) // 100)), min(item_count, (demand + 100) // 100) + 1)
-    raise ValueError(f"{task} asks for no proportion")

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ctrlrec.controls.instruction import CATEGORY_TASKS, PROPORTION_TASKS
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.settings import SETTINGS
@@ -21,11 +20,13 @@ Record = Mapping[str, Any]
 Cell = dict[str, float | int]
 Metrics = dict[str, dict[str, dict[str, Cell]]]
 
-CATEGORY_SETTINGS = tuple(name for name, setting in SETTINGS.items() if setting.task in CATEGORY_TASKS)
+CATEGORY_SETTINGS = tuple(
+    name for name, setting in SETTINGS.items() if setting.control and setting.control.metric == "TCP@10"
+)
 BOUNDS = {
     name: setting.task.removeprefix("proportion_")
     for name, setting in SETTINGS.items()
-    if setting.task in PROPORTION_TASKS
+    if setting.control and setting.control.metric == "CPA"
 }
 _WITH_CATEGORY = (*CATEGORY_SETTINGS, *BOUNDS)
 DEPTHS = (5, 10)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctrlrec.config.schema import EvaluationConfig
-from ctrlrec.controls.instruction import Instruction, Task
+from ctrlrec.controls.base import Control
+from ctrlrec.controls.instruction import Instruction
+from ctrlrec.controls.registry import SEQUENTIAL, control_of, controls
 
 if TYPE_CHECKING:
     from ctrlrec.instructions.builder import InstructionBuilder
@@ -19,19 +21,24 @@ _SAMPLE_SEED = 20240712  # of the user sample: one for all runs, so that rows an
 class Setting:
     """A column group of Tables 2 to 5: what is asked and with which proportion."""
 
-    task: Task
+    task: str
     proportion: int | None = None
 
+    @property
+    def control(self) -> Control | None:
+        """The control asked for; None for recommendation without one."""
+        return control_of(self.task)
 
-SETTINGS: Mapping[str, Setting] = {
-    "sequential": Setting(Task.SEQUENTIAL),
-    "category_positive": Setting(Task.CATEGORY_POSITIVE),
-    "category_negative": Setting(Task.CATEGORY_NEGATIVE),
-    "at_most_20": Setting(Task.PROPORTION_AT_MOST, 20),
-    "about_30": Setting(Task.PROPORTION_ABOUT, 30),
-    "at_least_30": Setting(Task.PROPORTION_AT_LEAST, 30),
-    "formatting": Setting(Task.SEQUENTIAL),
-}
+
+def settings() -> dict[str, Setting]:
+    """Return every setting: I0, those of the registered controls in their order, and formatting."""
+    asked = {
+        name: Setting(control.task, percent) for control in controls() for name, percent in control.settings.items()
+    }
+    return {"sequential": Setting(SEQUENTIAL), **asked, "formatting": Setting(SEQUENTIAL)}
+
+
+SETTINGS: Mapping[str, Setting] = settings()
 
 
 def test_users(count: int | None, total: int) -> list[int]:

@@ -7,12 +7,15 @@ neither worker count nor order nor a resumed run changes it.
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from ctrlrec.config.compose import typed
 from ctrlrec.config.schema import CategorySampling, InstructionsConfig
-from ctrlrec.controls.instruction import PROPORTION_TASKS, Example, Instruction, Messages, Task
+from ctrlrec.controls.instruction import Example, Instruction, Messages
+from ctrlrec.controls.registry import CHAT, PAPER_FAMILIES, SEARCH, SEQUENTIAL, control_of, controls, stream_number
+from ctrlrec.controls.registry import families as known_families
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.errors import CtrlRecError
@@ -23,9 +26,6 @@ from ctrlrec.lm.chat_format import PromptLimit
 from ctrlrec.teacher.ranker import Ranker
 
 log = logging.getLogger(__name__)
-
-
-_TASKS = tuple(Task)
 
 
 _CHAT_DRAWS = 100  # turns to try for one that fits
@@ -53,7 +53,7 @@ class Draft:
         suffix: text appended to the prompt.
     """
 
-    task: Task
+    task: str
     user: int
     history: tuple[int, ...]
     target: int
@@ -66,10 +66,19 @@ class Draft:
     suffix: str = ""
 
 
-def generator(seed: int, epoch: int, subject: int, task: Task) -> np.random.Generator:
+def generator(seed: int, epoch: int, subject: int, task: str) -> np.random.Generator:
     """The generator of one sample, set by (seed, epoch, user or item, task) and nothing else."""
-    counter = [0, epoch, subject, _TASKS.index(task)]
+    counter = [0, epoch, subject, stream_number(task)]
     return np.random.Generator(np.random.Philox(key=[seed, 0x6374726C726563], counter=counter))
+
+
+def _opposes(task: str) -> bool:
+    control = control_of(task)
+    return control is not None and control.opposes
+
+
+def _turn(tasks: Sequence[str], place: int, epoch: int) -> str:
+    return tasks[(place + epoch) % len(tasks)]
 
 
 class InstructionBuilder:
@@ -89,9 +98,11 @@ class InstructionBuilder:
         config: InstructionsConfig,
         limit: PromptLimit,
         seed: int,
+        own_families: Sequence[str] = (),
     ):
         self.catalogue, self.sequences, self.ranker = catalogue, sequences, ranker
         self.config, self.limit, self.seed = typed(config), limit, seed
+        self.families = (*PAPER_FAMILIES, *own_families)
         self.dialogues, self.chat_report = chat.load_dialogues(config.chat_path)
         # A user with one training item has no window: a history of at least one item and a target.
         self.users = [user for user in range(len(sequences)) if len(sequences.train(user)) >= 2]
@@ -99,7 +110,7 @@ class InstructionBuilder:
         names = self.catalogue.category_names
         self._longest_category = names[int(np.argmax(limit.text_tokens(list(names))))]
         self._pools: dict[str, tuple[Pool, Pool]] = {}
-        self._overheads: dict[tuple[Task, bool, str], int] = {}
+        self._overheads: dict[tuple[str, bool, str], int] = {}
         self._long_chat: set[tuple[Messages, str]] = set()
         self._told_of_long_chat = False
 
@@ -110,7 +121,7 @@ class InstructionBuilder:
 
         Args:
             epoch: from 0.
-            families: which of sequential, category, proportion, search, chat to build.
+            families: which of ``variant.tasks`` to build.
 
         Returns:
             Per user one I0, one I1 (half +, half -), one I2 (thirds); per item one I3; chat in its ratio to them.
@@ -119,24 +130,21 @@ class InstructionBuilder:
         places = enumerate(self.users)
         drafts = [self._window(epoch, user, family(place, epoch)) for place, user in places for family in tasks]
         examples = self.complete(drafts)
-        if Task.SEARCH.family in families:
+        if SEARCH in families:
             examples += [self._search(epoch, item) for item in range(len(self.catalogue))]
-        if Task.CHAT.family in families:
+        if CHAT in families:
             examples += self._chat(epoch, round(self.config.chat_ratio * len(examples)))
         return examples
 
-    def _user_tasks(self, families: Collection[str]) -> list[Callable[[int, int], Task]]:
+    def _user_tasks(self, families: Collection[str]) -> list[Callable[[int, int], str]]:
         # Turns by epoch and place in self.users give the halves and thirds of Table 7 exactly, up to the remainder.
-        positive_negative = (Task.CATEGORY_POSITIVE, Task.CATEGORY_NEGATIVE)
-        proportions = (Task.PROPORTION_ABOUT, Task.PROPORTION_AT_MOST, Task.PROPORTION_AT_LEAST)
-        turns: dict[str, Callable[[int, int], Task]] = {
-            "sequential": lambda place, epoch: Task.SEQUENTIAL,
-            "category": lambda place, epoch: positive_negative[(place + epoch) % 2],
-            "proportion": lambda place, epoch: proportions[(place + epoch) % 3],
-        }
-        return [turn for family, turn in turns.items() if family in families]
+        return [
+            partial(_turn, tasks)
+            for family, tasks in known_families().items()
+            if family in families and family not in (SEARCH, CHAT)
+        ]
 
-    def _window(self, epoch: int, user: int, task: Task, item_counts: tuple[int, int] | None = None) -> Draft:
+    def _window(self, epoch: int, user: int, task: str, item_counts: tuple[int, int] | None = None) -> Draft:
         """A random window of the user's training items: target at t, history [start, t) (spec section 2)."""
         rng = generator(self.seed, epoch, user, task)
         items = self.sequences.train(user)
@@ -144,14 +152,14 @@ class InstructionBuilder:
         start = int(rng.integers(max(0, end - self.sequences.history_length), end))
         low, high = item_counts or (1, self.config.item_count_max)
         item_count = int(rng.integers(low, high + 1))
-        proportion = int(rng.choice(self.config.proportions)) if task in PROPORTION_TASKS else None
+        proportion = int(rng.choice(self.config.proportions)) if templates.takes_percent(task) else None
         selects = bool(rng.random() < self.config.candidate_share) and templates.has_selection_form(task)
         history = tuple(items[start:end].tolist())
         return Draft(task, user, history, int(items[end]), item_count, proportion, selects, rng)
 
     def _search(self, epoch: int, item: int) -> Example:
         """K random items of a category of ``item`` (or outside one it is not in), ``item`` among them (I3)."""
-        rng = generator(self.seed, epoch, item, Task.SEARCH)
+        rng = generator(self.seed, epoch, item, SEARCH)
         k = int(rng.integers(1, self.config.item_count_max + 1))
         own = self.catalogue.membership[:, item]
         negative = bool(rng.random() < self.config.search_negative_share) and not own.all()
@@ -168,11 +176,11 @@ class InstructionBuilder:
         def render(shown: Sequence[int] | None) -> str:
             titles = None if shown is None else [self.catalogue.titles[index] for index in shown]
             return self.wording(
-                Task.SEARCH, len(labels), category=category, negative=negative, phrasing=phrasing, candidates=titles
+                SEARCH, len(labels), category=category, negative=negative, phrasing=phrasing, candidates=titles
             )
 
-        _, candidates, messages = self._fit(Task.SEARCH, (), candidates, labels, lambda _, shown: render(shown), "")
-        instruction = Instruction(Task.SEARCH, None, (), None, len(labels), category, None, candidates, messages)
+        _, candidates, messages = self._fit(SEARCH, (), candidates, labels, lambda _, shown: render(shown), "")
+        instruction = Instruction(SEARCH, None, (), None, len(labels), category, None, candidates, messages)
         return Example(instruction, self._answer(labels), tuple(labels), (None,) * len(labels))
 
     def _chat(self, epoch: int, count: int) -> list[Example]:
@@ -189,12 +197,12 @@ class InstructionBuilder:
 
         examples = []
         for index in range(count):
-            rng = generator(self.seed, epoch, index, Task.CHAT)
+            rng = generator(self.seed, epoch, index, CHAT)
             turns = (chat.draw(self.dialogues, rng, fits) for _ in range(_CHAT_DRAWS))
             drawn = next((turn for turn in turns if turn is not None), None)
             if drawn is not None:
                 messages, response = drawn
-                instruction = Instruction(Task.CHAT, None, (), None, 0, None, None, None, messages)
+                instruction = Instruction(CHAT, None, (), None, 0, None, None, None, messages)
                 examples.append(Example(instruction, response, (), ()))
         if len(examples) < count and not self._told_of_long_chat:
             self._told_of_long_chat = True
@@ -209,17 +217,21 @@ class InstructionBuilder:
 
     def validation(self) -> list[Example]:
         """I0, I1+, I1- and I2 about 50% (Section 3.1.1), on the validation item of a fixed random sample of users."""
-        kinds = (Task.SEQUENTIAL, Task.CATEGORY_POSITIVE, Task.CATEGORY_NEGATIVE, Task.PROPORTION_ABOUT)
-        return self.complete(self._validation_drafts(kinds))
+        asked = [
+            (control.task, percent)
+            for control in controls()
+            if control.family in self.families
+            for percent in control.validation
+        ]
+        return self.complete(self._validation_drafts([(SEQUENTIAL, None), *asked]))
 
-    def _validation_drafts(self, kinds: Iterable[Task]) -> list[Draft]:
+    def _validation_drafts(self, asked: Iterable[tuple[str, int | None]]) -> list[Draft]:
         count = min(self.config.validation_size, len(self.sequences))
         users = np.random.default_rng([self.seed, 1]).permutation(len(self.sequences))[:count]
         drafts = []
-        for task in kinds:
+        for task, proportion in asked:
             for user in sorted(users.tolist()):
                 history, target = self.sequences.validation(user)
-                proportion = 50 if task == Task.PROPORTION_ABOUT else None
                 rng = generator(self.seed, _VALIDATION_EPOCH, user, task)
                 shown = tuple(history.tolist())
                 drafts.append(
@@ -228,14 +240,14 @@ class InstructionBuilder:
         return drafts
 
     def rollout_prompts(self, iteration: int, count: int, item_counts: tuple[int, int]) -> list[Instruction]:
-        """RL prompts: a third each of I0, I1 and I2, windows as in training.
+        """Return RL prompts: a third each of I0, I1 and I2, windows as in training; families of one's own beside them.
 
         Args:
             iteration: from 0; decides the prompts together with the seed.
             count: number of prompts.
             item_counts: smallest and largest k.
         """
-        tasks = self._user_tasks(("sequential", "category", "proportion"))
+        tasks = self._user_tasks(self.families)
         drafts = []
         for index in range(iteration * count, (iteration + 1) * count):
             turn, within = divmod(index, len(self.users) * len(tasks))
@@ -249,7 +261,7 @@ class InstructionBuilder:
 
     def question(
         self,
-        task: Task,
+        task: str,
         user: int,
         item_count: int,
         proportion: int | None,
@@ -297,9 +309,7 @@ class InstructionBuilder:
     def _complete(self, drafts: Sequence[Draft]) -> list[Example | None]:
         """An example of each draft, None where no category can be asked."""
         scores = self.ranker.scores([draft.history for draft in drafts]).cpu()
-        against = [
-            row for row, draft in enumerate(drafts) if draft.task in (Task.CATEGORY_NEGATIVE, Task.PROPORTION_AT_MOST)
-        ]
+        against = [row for row, draft in enumerate(drafts) if _opposes(draft.task)]
         largest: dict[int, str | None] = {}
         if against and (self.config.category_sampling == CategorySampling.ground_truth or drafts[0].fixed_category):
             found = negative_categories(
@@ -313,7 +323,7 @@ class InstructionBuilder:
         for row, draft in enumerate(drafts):
             uniform = self.config.category_sampling == CategorySampling.uniform and not draft.fixed_category
             categories = self._categories(draft, largest.get(row), uniform)
-            if draft.task != Task.SEQUENTIAL and not categories:
+            if draft.task != SEQUENTIAL and not categories:
                 continue
             demand = settle(
                 draft.task,
@@ -328,7 +338,7 @@ class InstructionBuilder:
             )
             if draft.fixed_count:
                 demand = replace(demand, item_count=draft.item_count, category=categories[0] if categories else None)
-            if demand.category is not None or draft.task == Task.SEQUENTIAL:
+            if demand.category is not None or draft.task == SEQUENTIAL:
                 kept.append(row)
                 demands.append(demand)
         examples: list[Example | None] = [None] * len(drafts)
@@ -341,12 +351,12 @@ class InstructionBuilder:
 
     def _categories(self, draft: Draft, largest: str | None, uniform: bool) -> list[str]:
         """Names in the order to try: the first that can supply an answer is asked for."""
-        if draft.task == Task.SEQUENTIAL:
+        if draft.task == SEQUENTIAL:
             return []
         if uniform:
             names = self.catalogue.category_names
             return [names[index] for index in draft.rng.permutation(len(names))[:32].tolist()]
-        if draft.task in (Task.CATEGORY_NEGATIVE, Task.PROPORTION_AT_MOST):
+        if _opposes(draft.task):
             return [largest] if largest is not None else []
         if draft.fixed_category:
             return [self.catalogue.target_categories[draft.target]]
@@ -405,7 +415,7 @@ class InstructionBuilder:
 
     def _fit(
         self,
-        task: Task,
+        task: str,
         history: tuple[int, ...],
         candidates: tuple[int, ...] | None,
         labels: Sequence[int],
@@ -441,15 +451,15 @@ class InstructionBuilder:
                 history, candidates = whole, None
             else:
                 raise CtrlRecError(
-                    f"the {task.value} instruction alone is longer than the {self.limit.max_prompt} tokens left for a "
+                    f"the {task} instruction alone is longer than the {self.limit.max_prompt} tokens left for a "
                     "prompt: raise model.max_length or lower model.max_response_length"
                 )
 
-    def _overhead(self, task: Task, selects: bool, suffix: str) -> int:
+    def _overhead(self, task: str, selects: bool, suffix: str) -> int:
         """Tokens of a prompt without titles, with the longest category name and some slack for merges."""
         key = (task, selects, suffix)
         if key not in self._overheads:
-            proportion = 100 if task in PROPORTION_TASKS else None
+            proportion = 100 if templates.takes_percent(task) else None
             text = self.wording(task, 10, [], self._longest_category, proportion, candidates=[] if selects else None)
             self._overheads[key] = self.limit.prompt_tokens(self._messages(text + suffix)) + 32
         return self._overheads[key]

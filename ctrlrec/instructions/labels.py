@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ctrlrec.controls.instruction import PROPORTION_TASKS, Task, allowed_counts
+from ctrlrec.controls.registry import control_of
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.teacher.ranker import ranks_of, top_of
 
@@ -58,7 +58,7 @@ def negative_categories(
 
 
 def feasible_counts(
-    task: Task, item_count: int, proportion: int | None, target_inside: bool | None, inside: int, outside: int
+    task: str, item_count: int, proportion: int | None, target_inside: bool | None, inside: int, outside: int
 ) -> list[int]:
     """Numbers of in-category items that obey the instruction and that the catalogue can supply.
 
@@ -71,11 +71,9 @@ def feasible_counts(
         inside: in-category items that may be listed besides a ground truth that must be.
         outside: the same for items outside the category.
     """
-    if task in PROPORTION_TASKS:
-        assert proportion is not None
-        counts: Sequence[int] = allowed_counts(task, item_count, proportion)
-    else:
-        counts = (item_count,) if task == Task.CATEGORY_POSITIVE else (0,)
+    control = control_of(task)
+    assert control is not None
+    counts = control.allowed(item_count, proportion)
     fixed_in, fixed_out = target_inside is True, target_inside is False
     return [
         count for count in counts if 0 <= count - fixed_in <= inside and 0 <= item_count - count - fixed_out <= outside
@@ -100,7 +98,7 @@ class Demand:
 
 
 def settle(
-    task: Task,
+    task: str,
     item_count: int,
     proportion: int | None,
     categories: Sequence[str],

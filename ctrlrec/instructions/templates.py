@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ctrlrec.controls.instruction import PROPORTION_TASKS, Task
+from ctrlrec.controls.registry import CHAT, CONTROLS, PAPER_FAMILIES, SEARCH, control_of, families, stream_number
 
 INTENTIONS = 6  # phrasings in each of Listings 5 and 6
 _SPECIMEN_ITEMS = 10
@@ -24,19 +24,13 @@ def quoted(titles: Sequence[str]) -> str:
     return ", ".join(f"'{title}'" for title in titles)
 
 
-def intention(category: str, negative: bool, phrasing: int) -> str:
-    """A positive (Listing 5) or negative (Listing 6) intention; ``phrasing`` is 0..5."""
-    listing = _listings()["negative" if negative else "positive"]
-    return _fill(listing[phrasing], target_category=category)
-
-
-def has_selection_form(task: Task) -> bool:
+def has_selection_form(task: str) -> bool:
     """Whether the listings give a form that selects from candidates (I2 has none)."""
     return "select" in _listings()[_section(task)]
 
 
 def prompt(
-    task: Task,
+    task: str,
     item_count: int,
     history: Sequence[str] = (),
     category: str | None = None,
@@ -60,12 +54,10 @@ def prompt(
     values = {"history": quoted(history), "item_count": str(item_count)}
     if candidates is not None:
         values["candidate_titles"] = quoted(candidates)
-    if task in (Task.CATEGORY_POSITIVE, Task.CATEGORY_NEGATIVE, Task.SEARCH):
+    control = CONTROLS["negative" if negative else "positive"] if task == SEARCH else control_of(task)
+    if control is not None:
         assert category is not None
-        values["synthetic_intention"] = intention(category, negative or task == Task.CATEGORY_NEGATIVE, phrasing)
-    if proportion is not None:
-        assert category is not None
-        values |= {"target_category": category, "category_proportion": f"{proportion}%"}
+        values["synthetic_intention"] = control.sentence(category, proportion, phrasing)
     return _fill(_listings()[_section(task)]["free" if candidates is None else "select"], **values)
 
 
@@ -76,10 +68,13 @@ def answer(titles: Sequence[str]) -> str:
 
 def specimens(titles: Sequence[str], categories: Sequence[str]) -> list[str]:
     """Prompts and answers that hold every title and every category, for training a tokenizer."""
-    tasks = [task for task in Task if task != Task.CHAT]
+    asked = (task for family, turns in families().items() if family in PAPER_FAMILIES for task in turns)
+    tasks = sorted((task for task in asked if task != CHAT), key=stream_number)
     texts: list[str] = []
     for number in range(max(-(-len(titles) // _SPECIMEN_ITEMS), len(tasks) * len(categories))):
         task, round_, begin = tasks[number % len(tasks)], number // len(tasks), number * _SPECIMEN_ITEMS
+        if round_ % 2 and task == CONTROLS["positive"].task:
+            task = CONTROLS["negative"].task
         shown = [titles[index % len(titles)] for index in range(begin, begin + _SPECIMEN_ITEMS)]
         category = categories[round_ % len(categories)]
         texts.append(
@@ -88,7 +83,7 @@ def specimens(titles: Sequence[str], categories: Sequence[str]) -> list[str]:
                 1 + number % 10,
                 shown,
                 category,
-                10 * (round_ % 10) if task in PROPORTION_TASKS else None,
+                10 * (round_ % 10) if takes_percent(task) else None,
                 negative=bool(round_ % 2),
                 phrasing=round_ % INTENTIONS,
                 candidates=shown if has_selection_form(task) and round_ % 4 == 3 else None,
@@ -98,8 +93,15 @@ def specimens(titles: Sequence[str], categories: Sequence[str]) -> list[str]:
     return texts
 
 
-def _section(task: Task) -> str:
-    return "category" if task in (Task.CATEGORY_POSITIVE, Task.CATEGORY_NEGATIVE) else task.value
+def takes_percent(task: str) -> bool:
+    """Return whether a task asks for a proportion."""
+    control = control_of(task)
+    return control is not None and control.takes_percent
+
+
+def _section(task: str) -> str:
+    control = control_of(task)
+    return task if control is None else control.listing
 
 
 def _fill(template: str, **values: str) -> str:

@@ -153,7 +153,7 @@ def _model_answers(config: Config, model: Any, chat_format: "ChatFormat") -> Any
 
     def answer(asked: Sequence[Any]) -> list[str]:
         prompts = chat_format.prompts([instruction.messages for instruction in asked])
-        with progress(config.trainer, asked[0].task.value, len(asked)) as advance, autocast(config.trainer):
+        with progress(config.trainer, asked[0].task, len(asked)) as advance, autocast(config.trainer):
             if config.variant.beam_search:
                 counts = [instruction.item_count for instruction in asked]
                 longest = min(limit, config.dataset.title_max_tokens + 1)  # one title and the end

@@ -20,11 +20,10 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     from collections import Counter
 
     builder, _ = load_builder(config, inputs)
-    families = ("sequential", "category", "proportion", "search", "chat")
-    examples = builder.epoch(0, families)
+    examples = builder.epoch(0, builder.families)
     write_jsonl(directory / "instructions.jsonl", (example.record(builder.catalogue) for example in examples))
     write_jsonl(directory / "validation.jsonl", (example.record(builder.catalogue) for example in builder.validation()))
-    counts = Counter(example.instruction.task.value for example in examples)
+    counts = Counter(example.instruction.task for example in examples)
     report = {"counts": counts, "total": len(examples), "chat": dataclasses.asdict(builder.chat_report)}
     log.info("%-12s %s", "chat", builder.chat_report)
     write_text(directory / "counts.json", json.dumps(report, indent=2))

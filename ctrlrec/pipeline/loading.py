@@ -33,6 +33,7 @@ def load_builder(config: Config, inputs: Inputs) -> tuple["InstructionBuilder", 
     """What gives a variant its instructions, and the backbone's prompt format."""
     from ctrlrec.baselines.instructrec import InstructRecInstructions
     from ctrlrec.baselines.palr import PALRInstructions
+    from ctrlrec.controls.registry import own_families
     from ctrlrec.instructions.builder import InstructionBuilder
     from ctrlrec.lm.backbone import load_tokenizer
     from ctrlrec.lm.chat_format import ChatFormat
@@ -44,5 +45,6 @@ def load_builder(config: Config, inputs: Inputs) -> tuple["InstructionBuilder", 
     catalogue, sequences = dataset(config, inputs)
     chat_format = ChatFormat(load_tokenizer(inputs["data"] / "tokenizer"), config.model)
     ranker = Ranker.load(inputs["teacher"])
+    limit, own = chat_format.limit(), own_families(config.variant.tasks)
     make = builders[config.variant.instructions]
-    return make(catalogue, sequences, ranker, config.instructions, chat_format.limit(), config.seed), chat_format
+    return make(catalogue, sequences, ranker, config.instructions, limit, config.seed, own), chat_format

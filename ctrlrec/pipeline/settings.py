@@ -5,6 +5,7 @@ from typing import Any
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
+from ctrlrec.controls.registry import own_families
 from ctrlrec.runtime.files import folder_digest
 
 
@@ -41,9 +42,9 @@ def dialogues(config: Config) -> dict[str, Any]:
 
 
 def instruction_set(config: Config) -> dict[str, Any]:
-    """A baseline's own instructions; nothing for the paper's, which all other rows share."""
-    name = config.variant.instructions
-    return {"set": name} if name != "paper" else {}
+    """Return what is a row's own: a baseline's instructions, added controls; nothing for what all other rows share."""
+    name, own = config.variant.instructions, own_families(config.variant.tasks)
+    return ({"set": name} if name != "paper" else {}) | ({"families": "+".join(own)} if own else {})
 
 
 def labelled(config: Config, *parts: str) -> str:

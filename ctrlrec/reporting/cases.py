@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ctrlrec.config.schema import CasesConfig
-from ctrlrec.controls.instruction import Instruction, Task
+from ctrlrec.controls.instruction import Instruction
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.settings import SETTINGS
 from ctrlrec.reporting.aggregate import Result
 from ctrlrec.reporting.tables import paper_order
-from ctrlrec.rewards.judging import Judgement, legality
+from ctrlrec.rewards.judging import Judgement, legality, side_of
 from ctrlrec.rewards.schemes import SCHEMES
 from ctrlrec.runtime.escaping import inert, markdown_text
 from ctrlrec.runtime.files import read_jsonl, write_text
@@ -113,7 +113,7 @@ def find_cases(results: Sequence[Result], config: CasesConfig) -> list[Case]:
     return cases
 
 
-def judgement_of(record: Mapping[str, Any], task: Task, catalogue: Catalogue) -> Judgement:
+def judgement_of(record: Mapping[str, Any], task: str, catalogue: Catalogue) -> Judgement:
     """The judgement of an answer on disk: a line of ``predictions.jsonl`` or of ``rollouts.jsonl``."""
     index, offered = catalogue.title_index, record.get("candidates")
     candidates = None if offered is None else tuple(index[title] for title in offered)
@@ -130,15 +130,15 @@ def judgement_of(record: Mapping[str, Any], task: Task, catalogue: Catalogue) ->
         candidates,
         (("user", record.get("prompt", "")),),
     )
-    members = catalogue.membership[catalogue.category_index[category]] if category is not None else None
-    return Judgement(
-        instruction,
-        items,
-        legality(items, history, record["item_count"], candidates),
-        tuple(members is not None and item is not None and bool(members[item]) for item in items),
-        tuple(None if item is None else rank for item, rank in zip(items, record["teacher_rank"], strict=True)),
-        0 if members is None else int(members.sum()),
-    )
+    illegal = legality(items, history, record["item_count"], candidates)
+    ranks = tuple(None if item is None else rank for item, rank in zip(items, record["teacher_rank"], strict=True))
+    sides = tuple(side_of(condition, items, illegal, catalogue) for condition in instruction.conditions)
+    return Judgement(instruction, items, illegal, ranks, sides)
+
+
+def _inside(judgement: Judgement) -> list[bool]:
+    """Return whether each item is in a category that the question is about."""
+    return [any(side.inside[place] for side in judgement.sides) for place in range(len(judgement.items))]
 
 
 def _judged(row: Result, record: Mapping[str, Any], catalogue: Catalogue) -> ShownAnswer:
@@ -147,7 +147,7 @@ def _judged(row: Result, record: Mapping[str, Any], catalogue: Catalogue) -> Sho
     target = judgement.instruction.target
     shown = []
     for title, item, inside, reason, earned in zip(
-        record["titles"], judgement.items, judgement.inside, judgement.illegal, scheme.item(judgement), strict=True
+        record["titles"], judgement.items, _inside(judgement), judgement.illegal, scheme.item(judgement), strict=True
     ):
         marks = (item == target and "target", inside and "inside", reason)
         shown.append(ShownItem(title, tuple(mark for mark in marks if mark), earned))

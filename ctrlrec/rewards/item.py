@@ -2,8 +2,8 @@
 
 import math
 
-from ctrlrec.controls.instruction import Task
-from ctrlrec.rewards.judging import Judgement
+from ctrlrec.controls.registry import SEQUENTIAL
+from ctrlrec.rewards.judging import Judgement, Side
 
 
 def scores(judgement: Judgement) -> list[float]:
@@ -21,54 +21,34 @@ def scores(judgement: Judgement) -> list[float]:
 
 
 def control_scores(judgement: Judgement) -> list[float]:
-    """Control score of each item (Algorithm 1); counts include the item at hand and leave illegal items out.
+    """Return the control score of each item (Algorithm 1), the mean over the conditions of a blend.
 
-    Comparisons with k*m are made in integers, 100 * count against k * percent. In the at-least branch the first test
-    is count_in > k*m: as printed, "> k", it could never hold (spec section 5).
+    Counts include the item at hand and leave illegal items out. Without a condition (I0) it is the preference score.
+
+    Raises:
+        ValueError: for a task that has no control to score, such as search.
     """
-    instruction = judgement.instruction
-    task, k, percent = instruction.task, instruction.item_count, instruction.proportion or 0
-    wanted_in, wanted_out = k * percent, k * (100 - percent)
+    instruction, preference = judgement.instruction, scores(judgement)
+    if not judgement.sides:
+        if instruction.task != SEQUENTIAL:
+            raise ValueError(f"{instruction.task} has no control to score")
+        return preference
+    by_side = [_side_scores(side, judgement) for side in judgement.sides]
+    return [sum(of_item) / len(of_item) for of_item in zip(*by_side, strict=True)]
+
+
+def _side_scores(side: Side, judgement: Judgement) -> list[float]:
+    control, percent = side.condition.control, side.condition.proportion
     count_in = count_out = 0
     values = []
-    for score, illegal, inside in zip(scores(judgement), judgement.illegal, judgement.inside, strict=True):
+    for inside, illegal in zip(side.inside, judgement.illegal, strict=True):
         if illegal is not None:
             values.append(-1.0)
             continue
         count_in += inside
         count_out += not inside
-        if task == Task.CATEGORY_POSITIVE:
-            values.append(float(inside))
-        elif task == Task.CATEGORY_NEGATIVE:
-            values.append(float(not inside))
-        elif task == Task.PROPORTION_AT_MOST:
-            values.append(_at_most(not inside, 100 * count_in, 100 * count_out, wanted_in, wanted_out))
-        elif task == Task.PROPORTION_AT_LEAST:
-            # The mirror of at most: inside and outside change places.
-            values.append(_at_most(inside, 100 * count_out, 100 * count_in, wanted_out, wanted_in))
-        elif task == Task.PROPORTION_ABOUT:
-            values.append(_about(inside, 100 * count_in, 100 * count_out, wanted_in, wanted_out))
-        elif task == Task.SEQUENTIAL:
-            values.append(score)
-        else:
-            raise ValueError(f"{task} has no control to score")
+        values.append(control.item_score(inside, count_in, count_out, judgement.instruction.item_count, percent))
     return values
-
-
-def _at_most(welcome: bool, count_in: int, count_out: int, wanted_in: int, wanted_out: int) -> float:
-    if count_out > wanted_out:
-        return 0.5
-    if welcome:
-        return 1.0
-    return 0.5 if count_in < wanted_in else 0.0
-
-
-def _about(inside: bool, count_in: int, count_out: int, wanted_in: int, wanted_out: int) -> float:
-    if inside:
-        return 1.0 if count_in <= wanted_in else 0.0
-    if count_in >= wanted_in:
-        return 1.0
-    return 0.5 if count_out <= wanted_out else 0.0
 
 
 def item_rewards(judgement: Judgement) -> list[float]:
@@ -79,4 +59,4 @@ def item_rewards(judgement: Judgement) -> list[float]:
 
 def item_rewards_released(judgement: Judgement) -> list[float]:
     """As in the authors' code: I0 takes the preference score alone, the others Eq. 2."""
-    return scores(judgement) if judgement.instruction.task == Task.SEQUENTIAL else item_rewards(judgement)
+    return scores(judgement) if judgement.instruction.task == SEQUENTIAL else item_rewards(judgement)

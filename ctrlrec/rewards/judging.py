@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ctrlrec.controls.instruction import Instruction
+from ctrlrec.controls.instruction import Condition, Instruction
 from ctrlrec.data.catalogue import Catalogue
 
 if TYPE_CHECKING:
@@ -17,34 +17,58 @@ Illegal = Literal["nonexistent", "repeat", "history", "excess"]
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """One condition of an instruction, and which written items are on its side of the category.
+
+    Attributes:
+        condition: what was wished.
+        inside: whether each written item is in the category.
+        count_in: legal items in the category; ``count_out`` those outside it.
+        category_size: catalogue items in the category.
+    """
+
+    condition: Condition
+    inside: tuple[bool, ...]
+    count_in: int
+    count_out: int
+    category_size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
-    """An answer as rewards see it; every tuple has one entry per written item.
+    """An answer as rewards see it; every tuple but ``sides`` has one entry per written item.
 
     Attributes:
         instruction: what was asked.
         items: catalogue index, of a title that was no candidate as well; None for one that is not in the catalogue.
         illegal: why an item is illegal, None for a legal one (spec section 5).
-        inside: whether the item is in the category asked about.
         ranks: the teacher's 0-based rank; None where no item or an item of the history.
-        category_size: catalogue items in the category; 0 without one.
+        sides: one for each condition of the instruction.
     """
 
     instruction: Instruction
     items: tuple[int | None, ...]
     illegal: tuple[Illegal | None, ...]
-    inside: tuple[bool, ...]
     ranks: tuple[int | None, ...]
-    category_size: int
+    sides: tuple[Side, ...]
 
-    @property
-    def count_in(self) -> int:
-        """Legal items in the category."""
-        return sum(inside for inside, illegal in zip(self.inside, self.illegal, strict=True) if illegal is None)
 
-    @property
-    def count_out(self) -> int:
-        """Legal items outside the category."""
-        return sum(not inside for inside, illegal in zip(self.inside, self.illegal, strict=True) if illegal is None)
+def side_of(
+    condition: Condition, items: Sequence[int | None], illegal: Sequence[Illegal | None], catalogue: Catalogue
+) -> Side:
+    """Return where written items stand to a condition.
+
+    Args:
+        condition: what was wished.
+        items: catalogue indices; None for a title that is no item.
+        illegal: why each is illegal.
+        catalogue: membership.
+    """
+    index = catalogue.category_index[condition.category]
+    row = catalogue.membership[index]
+    inside = tuple(item is not None and bool(row[item]) for item in items)
+    legal = [flag for flag, reason in zip(inside, illegal, strict=True) if reason is None]
+    return Side(condition, inside, sum(legal), len(legal) - sum(legal), int(catalogue.category_sizes[index]))
 
 
 def legality(
@@ -87,18 +111,7 @@ def judge(
     ranks = ranker.ranks([instruction.history for instruction in instructions], resolved)
     judgements = []
     for instruction, items, places in zip(instructions, resolved, ranks, strict=True):
-        row, size = None, 0
-        if instruction.category is not None:
-            index = catalogue.category_index[instruction.category]
-            row, size = catalogue.membership[index], int(catalogue.category_sizes[index])
-        judgements.append(
-            Judgement(
-                instruction,
-                tuple(items),
-                legality(items, instruction.history, instruction.item_count, instruction.candidates),
-                tuple(row is not None and item is not None and bool(row[item]) for item in items),
-                tuple(places),
-                size,
-            )
-        )
+        illegal = legality(items, instruction.history, instruction.item_count, instruction.candidates)
+        sides = tuple(side_of(condition, items, illegal, catalogue) for condition in instruction.conditions)
+        judgements.append(Judgement(instruction, tuple(items), illegal, tuple(places), sides))
     return judgements

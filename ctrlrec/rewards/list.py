@@ -1,11 +1,11 @@
 """List-level reward: Equations 3 to 5 in three readings (spec section 5)."""
 
 import math
-from fractions import Fraction
+from collections.abc import Callable
 
-from ctrlrec.controls.instruction import Task
+from ctrlrec.controls.registry import SEQUENTIAL
 from ctrlrec.rewards.item import scores
-from ctrlrec.rewards.judging import Judgement
+from ctrlrec.rewards.judging import Judgement, Side
 
 
 def positioned_scores(judgement: Judgement) -> list[float]:
@@ -16,34 +16,41 @@ def positioned_scores(judgement: Judgement) -> list[float]:
     ]
 
 
-def _excess(judgement: Judgement) -> Fraction:
-    """How far the list is from what the control asks, in items: x of Eq. 4's 1 / log2(x + 2)."""
-    instruction = judgement.instruction
-    demand = Fraction(instruction.item_count * (instruction.proportion or 0), 100)
-    match instruction.task:
-        case Task.CATEGORY_POSITIVE:
-            return Fraction(instruction.item_count - judgement.count_in)
-        case Task.CATEGORY_NEGATIVE:
-            return Fraction(instruction.item_count - judgement.count_out)
-        case Task.PROPORTION_AT_MOST:
-            return max(judgement.count_in - demand, Fraction(0))
-        case Task.PROPORTION_AT_LEAST:
-            return max(demand - judgement.count_in, Fraction(0))
-        case Task.PROPORTION_ABOUT:
-            return abs(judgement.count_in - demand)
-    raise ValueError(f"{instruction.task} has no control to measure")
+def _mean_over_sides(judgement: Judgement, score: Callable[[Side, int], float]) -> float:
+    """Return the mean of a list control score over the conditions; ``score`` takes a side and k.
+
+    Raises:
+        ValueError: for a task that has no control to measure, such as search.
+    """
+    if not judgement.sides:
+        raise ValueError(f"{judgement.instruction.task} has no control to measure")
+    k = judgement.instruction.item_count
+    return sum(score(side, k) for side in judgement.sides) / len(judgement.sides)
+
+
+def _closeness(side: Side, k: int) -> float:
+    """Return 1 / log2(x + 2) of Equation 4, x items off."""
+    condition = side.condition
+    return 1 / math.log2(condition.control.off(side.count_in, side.count_out, k, condition.proportion) + 2)
+
+
+def _released_closeness(side: Side, k: int) -> float:
+    condition = side.condition
+    return condition.control.released_list_score(
+        side.count_in, side.count_out, k, condition.proportion, side.category_size
+    )
 
 
 def list_control(judgement: Judgement) -> float:
     """Score_list^ctl (Eq. 4); I0 has no control and takes the sum of Scores* (spec section 5)."""
-    if judgement.instruction.task == Task.SEQUENTIAL:
+    if judgement.instruction.task == SEQUENTIAL:
         return sum(positioned_scores(judgement))
-    return 1 / math.log2(_excess(judgement) + 2)
+    return _mean_over_sides(judgement, _closeness)
 
 
 def list_control_literal(judgement: Judgement) -> float:
     """Eq. 4 as printed: the sum of Scores* of I0 stands over log2((k - count_in) + 2) with count_in = 0."""
-    if judgement.instruction.task == Task.SEQUENTIAL:
+    if judgement.instruction.task == SEQUENTIAL:
         return sum(positioned_scores(judgement)) / math.log2(judgement.instruction.item_count + 2)
     return list_control(judgement)
 
@@ -61,21 +68,12 @@ def list_reward_literal(judgement: Judgement) -> float:
 def list_reward_released(judgement: Judgement) -> float:
     """The authors' code: preference relative to the best possible list, control as one over the distance plus one."""
     instruction = judgement.instruction
-    k = instruction.item_count
-    best = sum(1 / math.log2(position + 2) ** 2 for position in range(k))
-    excess = _excess(judgement) if instruction.task != Task.SEQUENTIAL else Fraction(0)
-    match instruction.task:
-        case Task.SEQUENTIAL:
-            legal = [
-                item if illegal is None else None
-                for item, illegal in zip(judgement.items, judgement.illegal, strict=True)
-            ]
-            control = 1 / math.log2(legal.index(instruction.target) + 2) if instruction.target in legal else 0.0
-        case Task.CATEGORY_POSITIVE:
-            control = 1 / (min(k, judgement.category_size) - judgement.count_in + 1)
-        case Task.CATEGORY_NEGATIVE:
-            control = 1 / float(excess + 1)
-        case _:
-            demand = Fraction(k * (instruction.proportion or 0), 100)
-            control = 1.0 if excess == 0 else 1 / float(abs(judgement.count_in - demand) + 1)
+    best = sum(1 / math.log2(position + 2) ** 2 for position in range(instruction.item_count))
+    if instruction.task == SEQUENTIAL:
+        legal = [
+            item if illegal is None else None for item, illegal in zip(judgement.items, judgement.illegal, strict=True)
+        ]
+        control = 1 / math.log2(legal.index(instruction.target) + 2) if instruction.target in legal else 0.0
+    else:
+        control = _mean_over_sides(judgement, _released_closeness)
     return 0.5 * sum(positioned_scores(judgement)) / best + 0.5 * control

@@ -136,7 +136,7 @@ def summary(answers: Sequence[Answer], list_weight: float) -> dict[str, float]:
     groups: dict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
         groups[""].append(answer)
-        groups[f"_{answer.judgement.instruction.task.value}"].append(answer)
+        groups[f"_{answer.judgement.instruction.task}"].append(answer)
     means: dict[str, float] = {}
     for name, members in groups.items():
         items = [sum(answer.item_rewards) for answer in members]

@@ -11,7 +11,6 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from ctrlrec.config.schema import SLConfig
-from ctrlrec.controls.instruction import Task
 from ctrlrec.lm.adapters import load_trainable_state, trainable_state
 from ctrlrec.lm.scoring import logits, packed_hidden_states
 from ctrlrec.runtime import processes
@@ -55,7 +54,7 @@ class SupervisedModule(pl.LightningModule):
         self,
         model: torch.nn.Module,
         stream: TrainingStream,
-        validation: Sequence[tuple[Task, list[MicroBatch]]],
+        validation: Sequence[tuple[str, list[MicroBatch]]],
         config: SLConfig,
         total_steps: int,
     ):
@@ -136,20 +135,20 @@ class SupervisedModule(pl.LightningModule):
         directory = Path(self.trainer.default_root_dir)
         refuse(what, "lower sl.learning_rate or set trainer.precision=32-true", directory, tensors | weights)
 
-    def validation_step(self, batch: tuple[Task, MicroBatch], batch_idx: int) -> None:
+    def validation_step(self, batch: tuple[str, MicroBatch], batch_idx: int) -> None:
         """Collect the loss of one micro-batch under its kind of instruction; processes take turns."""
         if batch_idx % processes.count() != processes.rank():
             return
         task, micro = batch
         loss, tokens = response_loss(self.model, micro)
         if batch_idx < sum(len(batches) for _, batches in self.validation):
-            self._losses[task.value].append((float(loss), tokens))
+            self._losses[task].append((float(loss), tokens))
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean loss of each kind and the mean of these, which selects the checkpoint."""
         means = {}
         everyones = processes.gather(dict(self._losses))
-        for task in dict.fromkeys(task.value for task, _ in self.validation):
+        for task in dict.fromkeys(task for task, _ in self.validation):
             parts = [part for losses in everyones for part in losses.get(task, [])]
             means[f"validation/loss_{task}"] = sum(loss for loss, _ in parts) / max(1, sum(count for _, count in parts))
         self._losses.clear()

@@ -10,7 +10,6 @@ from pytorch_lightning.loggers import Logger
 from transformers import PreTrainedModel
 
 from ctrlrec.config.schema import SHARING_OUT, Config, Trainable
-from ctrlrec.controls.instruction import Task
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapters, with_adapter
@@ -71,7 +70,7 @@ def fine_tune(
             trained = with_adapter(model, settings.lora_rank, settings.lora_alpha)
     size = settings.micro_batch_size
     stream = TrainingStream(builder, config.variant.tasks, chat_format, settings.batch_size, size, layout)
-    by_task: dict[Task, list] = {}
+    by_task: dict[str, list] = {}
     for example in builder.validation():
         by_task.setdefault(example.instruction.task, []).append(example)
     validation = [

@@ -31,7 +31,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 from parts import world  # noqa: E402
 
 from ctrlrec.config.schema import Config  # noqa: E402
-from ctrlrec.controls.instruction import Instruction, Task  # noqa: E402
+from ctrlrec.controls.instruction import Instruction  # noqa: E402
 from ctrlrec.data.catalogue import Catalogue  # noqa: E402
 from ctrlrec.data.sequences import Sequences  # noqa: E402
 from ctrlrec.evaluation.matching import TitleMatcher  # noqa: E402
@@ -152,7 +152,7 @@ def list_works(
     rows = random.integers(len(catalogue), size=(64, count)).tolist()
     histories = [tuple(row) for row in random.integers(len(catalogue), size=(64, HISTORY)).tolist()]
     asked = [
-        Instruction(Task.CATEGORY_POSITIVE, "u", history, 0, count, catalogue.category_names[0], None, None, ())
+        Instruction("category_positive", "u", history, 0, count, catalogue.category_names[0], None, None, ())
         for history in histories
     ]
     titles = [[catalogue.titles[item] for item in row] for row in rows]

@@ -9,7 +9,6 @@ import torch
 from transformers import PreTrainedModel
 
 from ctrlrec.config.schema import ModelConfig, SLConfig
-from ctrlrec.controls.instruction import Task
 from ctrlrec.generation.generate import generate
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import with_adapter
@@ -77,7 +76,7 @@ def test_an_adapter_learns_and_is_folded_in(
     adapted = with_adapter(base, 4, 8)
     stream = TrainingStream(builder, ("sequential",), t5_format, 6, 3, "encoder_decoder")
     rows = encode(builder.validation()[:4], t5_format)
-    validation = [(Task.SEQUENTIAL, split(rows, 2, t5_format.pad, "encoder_decoder"))]
+    validation = [("sequential", split(rows, 2, t5_format.pad, "encoder_decoder"))]
     module = SupervisedModule(adapted, stream, validation, config, 8)
     batch = collate(rows, t5_format.pad, "encoder_decoder")
     before = float(response_loss(adapted, batch)[0])

@@ -11,7 +11,6 @@ import torch
 from transformers import PreTrainedModel
 
 from ctrlrec.baselines.instructrec import KINDS, InstructRecInstructions, Kind, beam_lists
-from ctrlrec.controls.instruction import Task
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.settings import SETTINGS
 from ctrlrec.instructions.builder import InstructionBuilder, generator
@@ -44,7 +43,7 @@ def test_every_kind_says_what_it_is_made_of(make: Callable[..., InstructRecInstr
     answers = {}
     for kind in KINDS:
         known = history if kind.preference != "none" else ()  # search has no user
-        example = builder._instruct(kind, Task.SEQUENTIAL, "u1", known, target, generator(0, 0, 1, Task.SEQUENTIAL))
+        example = builder._instruct(kind, "sequential", "u1", known, target, generator(0, 0, 1, "sequential"))
         asked, text = example.instruction, example.instruction.prompt
         assert (titles[history[0]] in text) == (kind.preference == "implicit")
         assert ("mostly enjoys" in text) == (kind.preference == "explicit")
@@ -69,8 +68,8 @@ def test_every_kind_says_what_it_is_made_of(make: Callable[..., InstructRecInstr
 def test_pointwise_is_yes_exactly_for_the_target(make: Callable[..., InstructRecInstructions]) -> None:
     builder, kind, said = make(), Kind("implicit", "none", "pointwise"), Counter()
     for user in range(60):
-        rng = generator(1, 0, user, Task.SEQUENTIAL)
-        example = builder._instruct(kind, Task.SEQUENTIAL, "u1", (1, 2), 18, rng)
+        rng = generator(1, 0, user, "sequential")
+        example = builder._instruct(kind, "sequential", "u1", (1, 2), 18, rng)
         assert (example.response == "yes") == (example.instruction.candidates == (18,))
         said[example.response] += 1
     assert set(said) == {"yes", "no"} and min(said.values()) > 15
@@ -83,8 +82,8 @@ def test_without_a_user_the_category_tells_the_right_item(
 ) -> None:
     builder, target = make(), 18
     for item in range(30):
-        rng = generator(1, 0, item, Task.SEARCH)
-        example = builder._instruct(Kind("none", intention, form), Task.SEARCH, None, (), target, rng)
+        rng = generator(1, 0, item, "search")
+        example = builder._instruct(Kind("none", intention, form), "search", None, (), target, rng)
         asked = example.instruction
         inside = [shown for shown in asked.candidates if asked.category in builder.catalogue.categories[shown]]
         assert inside == ([] if example.response == "no" else [target])
@@ -95,11 +94,11 @@ def test_an_epoch_has_two_samples_a_user_and_one_an_item(make: Callable[..., Ins
     examples = builder.epoch(0, FAMILIES)
     tasks = Counter(example.instruction.task for example in examples)
     users, items = len(builder.users), len(builder.catalogue)
-    assert tasks == {Task.SEQUENTIAL: users, Task.CATEGORY_POSITIVE: users, Task.SEARCH: items}
+    assert tasks == {"sequential": users, "category_positive": users, "search": items}
     assert examples == make().epoch(0, FAMILIES) and examples != builder.epoch(1, FAMILIES)
     for example in examples:
         asked = example.instruction
-        if asked.task != Task.SEARCH:
+        if asked.task != "search":
             train = builder.sequences.train(builder.sequences.users.index(asked.user)).tolist()
             assert asked.target in train and set(asked.history) <= set(train)
     assert len({example.instruction.prompt for example in examples}) > 0.9 * len(examples)
@@ -109,15 +108,13 @@ def test_a_long_prompt_loses_history_first_and_never_the_question(
     make: Callable[..., InstructRecInstructions], builder: InstructionBuilder
 ) -> None:
     short, history = make(max_prompt=200), tuple(range(2, 12))
-    rng = generator(0, 0, 1, Task.SEQUENTIAL)
-    asked = short._instruct(
-        Kind("implicit", "specific", "reranking"), Task.SEQUENTIAL, "u1", history, 18, rng
-    ).instruction
+    rng = generator(0, 0, 1, "sequential")
+    asked = short._instruct(Kind("implicit", "specific", "reranking"), "sequential", "u1", history, 18, rng).instruction
     assert asked.history == () or asked.history == history[-len(asked.history) :]
     assert 18 in asked.candidates and len(asked.candidates) < builder.config.candidate_count
     assert short.limit.prompt_tokens(asked.messages) <= 200
     with pytest.raises(CtrlRecError, match="alone is longer"):
-        make(max_prompt=5)._instruct(Kind("implicit", "none", "matching"), Task.SEQUENTIAL, "u1", history, 18, rng)
+        make(max_prompt=5)._instruct(Kind("implicit", "none", "matching"), "sequential", "u1", history, 18, rng)
 
 
 def test_every_setting_is_asked_in_its_own_words(make: Callable[..., InstructRecInstructions]) -> None:
@@ -126,7 +123,7 @@ def test_every_setting_is_asked_in_its_own_words(make: Callable[..., InstructRec
         (example,) = builder.complete([builder.question(setting.task, 3, 10, setting.proportion)])
         asked = example.instruction
         assert asked.prompt.startswith("A user has taken these items") and asked.item_count == 10, name
-        assert (asked.category is None) == (setting.task == Task.SEQUENTIAL)
+        assert (asked.category is None) == (setting.task == "sequential")
         if asked.category is not None:
             assert f"'{asked.category}'" in asked.prompt
         if setting.proportion is not None:
@@ -137,7 +134,7 @@ def test_beams_are_the_likeliest_answers_in_order(
     make_t5: Callable[[], PreTrainedModel], t5_format: ChatFormat, builder: InstructionBuilder
 ) -> None:
     model = make_t5()
-    asked = [builder.complete([builder.question(Task.SEQUENTIAL, user, 4, None)])[0].instruction for user in (1, 2, 3)]
+    asked = [builder.complete([builder.question("sequential", user, 4, None)])[0].instruction for user in (1, 2, 3)]
     prompts = t5_format.prompts([instruction.messages for instruction in asked])
     advanced: list[int] = []
     lists = beam_lists(model, t5_format, prompts, [4, 3, 4], 3, 8, advanced.append)

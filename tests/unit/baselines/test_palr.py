@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from ctrlrec.baselines.palr import PALRInstructions
-from ctrlrec.controls.instruction import Task
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
@@ -78,7 +77,7 @@ def test_it_is_asked_what_the_other_rows_are_asked(builder: InstructionBuilder) 
     own = PALRInstructions(
         builder.catalogue, builder.sequences, builder.ranker, builder.config, builder.limit, builder.seed
     )
-    for task, proportion in ((Task.SEQUENTIAL, None), (Task.CATEGORY_POSITIVE, None), (Task.PROPORTION_ABOUT, 30)):
+    for task, proportion in (("sequential", None), ("category_positive", None), ("proportion_about", 30)):
         asked = [
             [one.complete([one.question(task, user, 10, proportion)]) for user in range(5)] for one in (own, builder)
         ]

@@ -1,27 +1,28 @@
-"""A kind of instruction must be known in every room: what one forgot would be trained, paid or measured wrong."""
+"""A control must be known in every room: what one forgot would be trained, paid or measured wrong."""
 
 import pytest
 
-from ctrlrec.controls.instruction import PROPORTION_TASKS, Instruction, Task, allowed_counts
+from ctrlrec.controls.instruction import Instruction
+from ctrlrec.controls.registry import control_of, families
 from ctrlrec.evaluation.settings import SETTINGS
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.reporting.summary import lines_of
-from ctrlrec.rewards.judging import Judgement
+from ctrlrec.rewards.judging import Judgement, Side
 from ctrlrec.rewards.schemes import SCHEMES
 
-OF_USERS = [task for task in Task if task not in (Task.SEARCH, Task.CHAT)]
+OF_USERS = [task for turns in families().values() for task in turns if task not in ("search", "chat")]
 
 
-def judgement(task: Task) -> Judgement:
+def judgement(task: str) -> Judgement:
     instruction = Instruction(task, "u", (), 9, 2, "c", 50, None, (("user", "?"),))
-    return Judgement(instruction, (1, 2), (None, None), (True, False), (1, 1), 20)
+    sides = tuple(Side(condition, (True, False), 1, 1, 20) for condition in instruction.conditions)
+    return Judgement(instruction, (1, 2), (None, None), (1, 1), sides)
 
 
 @pytest.mark.parametrize("task", OF_USERS)
-def test_every_control_is_drawn_rewarded_and_measured(builder: InstructionBuilder, task: Task) -> None:
-    families = {task.family for task in OF_USERS}
-    drawn = [{turn(place, 0) for place in range(len(OF_USERS))} for turn in builder._user_tasks(families)]
+def test_every_control_is_drawn_rewarded_and_measured(builder: InstructionBuilder, task: str) -> None:
+    drawn = [{turn(place, 0) for place in range(len(OF_USERS))} for turn in builder._user_tasks(builder.families)]
     assert task in set.union(*drawn)
     assert isinstance(templates.has_selection_form(task), bool)
     for scheme in SCHEMES.values():
@@ -31,16 +32,15 @@ def test_every_control_is_drawn_rewarded_and_measured(builder: InstructionBuilde
     cell = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 3}
     everything = {name: dict.fromkeys(("TCP@10", "CPA", "HR@10", "HR@K"), cell) for name in settings}
     shown = {(column.setting, column.metric) for _, column in lines_of([("v2", {"settings": everything})])}
-    measure = "CPA" if task in PROPORTION_TASKS else "TCP@10" if task != Task.SEQUENTIAL else None
-    assert measure is None or (settings[0], measure) in shown
+    control = control_of(task)
+    assert control is None or (settings[0], control.metric) in shown
 
 
-@pytest.mark.parametrize("task", [Task.SEARCH, Task.CHAT])
-def test_what_has_no_control_is_not_rewarded_as_if_it_had(task: Task) -> None:
+@pytest.mark.parametrize("task", ["search", "chat"])
+def test_what_has_no_control_is_not_rewarded_as_if_it_had(task: str) -> None:
     for scheme in SCHEMES.values():
         with pytest.raises(ValueError, match=f"{task} has no control"):
             scheme.item(judgement(task))
         with pytest.raises(ValueError, match=f"{task} has no control"):
             scheme.list(judgement(task))
-    with pytest.raises(ValueError, match=f"{task} asks for no proportion"):
-        allowed_counts(task, 10, 30)
+    assert control_of(task) is None

@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 from dataset_files import config, items, records, skipped, titles, write
 
-from ctrlrec.controls.instruction import Task
 from ctrlrec.data import lines
 from ctrlrec.data.prepare import read_raw
 from ctrlrec.data.titles import cut_titles
@@ -527,10 +526,10 @@ def test_a_category_of_fewer_items_than_asked_for_is_asked_for_fewer(build, tmp_
     for example in (example for epoch in range(20) for example in builder.epoch(epoch, ("category", "search"))):
         asked = example.instruction
         assert len(example.labels) == len(set(example.labels)) == asked.item_count
-        if asked.category == "Tiny" and asked.task == Task.CATEGORY_POSITIVE:
+        if asked.category == "Tiny" and asked.task == "category_positive":
             assert set(example.labels) <= tiny - set(asked.history)
             counts.add(asked.item_count)
-        if asked.category == "Tiny" and asked.task == Task.CATEGORY_NEGATIVE:
+        if asked.category == "Tiny" and asked.task == "category_negative":
             assert not tiny & set(example.labels)
     assert counts == {1, 2, 3}
 
@@ -543,5 +542,5 @@ def test_users_of_two_three_and_four_interactions(build, tmp_path):
     trained = {example.instruction.user for example in builder.epoch(0, ("sequential", "category"))}
     assert trained == {"u4"}, "the last two of three are held out, and one alone has no history"
     assert {example.instruction.user for example in builder.validation()} == {"u3", "u4"}
-    (asked,) = builder.complete([builder.question(Task.SEQUENTIAL, 0, 10, None)])
+    (asked,) = builder.complete([builder.question("sequential", 0, 10, None)])
     assert (asked.instruction.history, asked.instruction.target) == ((0, 1), 2)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from ctrlrec.config.schema import CategorySampling
-from ctrlrec.controls.instruction import Example, Task
+from ctrlrec.controls.instruction import Example
+from ctrlrec.controls.registry import families
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.errors import CtrlRecError
@@ -21,7 +22,7 @@ from ctrlrec.teacher.ranker import Ranker
 
 FAMILIES = ("sequential", "category", "proportion", "search", "chat")
 Make = Callable[..., InstructionBuilder]
-USER_TASKS = tuple(task for task in Task if task not in (Task.SEARCH, Task.CHAT))
+USER_TASKS = tuple(task for turns in families().values() for task in turns if task not in ("search", "chat"))
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +45,12 @@ def obeys(example: Example, catalogue: Catalogue) -> bool:
     count = sum(asked.category in catalogue.categories[item] for item in example.labels)
     k, demand = asked.item_count, asked.item_count * (asked.proportion or 0)
     return {
-        Task.SEQUENTIAL: True,
-        Task.CATEGORY_POSITIVE: count == k,
-        Task.CATEGORY_NEGATIVE: count == 0,
-        Task.PROPORTION_AT_MOST: 100 * count <= demand,
-        Task.PROPORTION_AT_LEAST: 100 * count >= demand,
-        Task.PROPORTION_ABOUT: abs(100 * count - demand) <= 100,
+        "sequential": True,
+        "category_positive": count == k,
+        "category_negative": count == 0,
+        "proportion_at_most": 100 * count <= demand,
+        "proportion_at_least": 100 * count >= demand,
+        "proportion_about": abs(100 * count - demand) <= 100,
     }[asked.task]
 
 
@@ -60,23 +61,21 @@ def test_counts_of_table_7(builder: InstructionBuilder, epochs: list[list[Exampl
     users, items = 25, 40
     for epoch in epochs:
         counts = Counter(example.instruction.task for example in epoch)
-        assert counts[Task.SEQUENTIAL] == users
-        assert {counts[Task.CATEGORY_POSITIVE], counts[Task.CATEGORY_NEGATIVE]} == {12, 13}
-        thirds = [counts[task] for task in Task if task.family == "proportion"]
+        assert counts["sequential"] == users
+        assert {counts["category_positive"], counts["category_negative"]} == {12, 13}
+        thirds = [counts[task] for task in families()["proportion"]]
         assert sorted(thirds) == [8, 8, 9]
-        assert counts[Task.SEARCH] == items
-        assert counts[Task.CHAT] == round(0.1 * (3 * users + items))
+        assert counts["search"] == items
+        assert counts["chat"] == round(0.1 * (3 * users + items))
 
 
 def test_chat_is_half_of_all_others(make_builder: Make) -> None:
-    counts = Counter(
-        example.instruction.task == Task.CHAT for example in make_builder(chat_ratio=0.5).epoch(0, FAMILIES)
-    )
+    counts = Counter(example.instruction.task == "chat" for example in make_builder(chat_ratio=0.5).epoch(0, FAMILIES))
     assert counts == {False: 115, True: 58}  # round(57.5): Table 7 has 29199 of 58398
 
 
 def test_a_user_meets_every_kind_over_the_epochs(epochs: list[list[Example]]) -> None:
-    kinds: dict[str, set[Task]] = {}
+    kinds: dict[str, set[str]] = {}
     for epoch in epochs:
         for example in personal(epoch):
             kinds.setdefault(str(example.instruction.user), set()).add(example.instruction.task)
@@ -84,13 +83,13 @@ def test_a_user_meets_every_kind_over_the_epochs(epochs: list[list[Example]]) ->
 
 
 def test_item_counts_cover_one_to_ten(examples: list[Example]) -> None:
-    asked = {example.instruction.item_count for example in examples if example.instruction.task == Task.SEQUENTIAL}
+    asked = {example.instruction.item_count for example in examples if example.instruction.task == "sequential"}
     assert asked == set(range(1, 11))
 
 
 def test_only_the_families_asked_for_are_built(builder: InstructionBuilder) -> None:
-    families = {example.instruction.task.family for example in builder.epoch(0, ("category", "search"))}
-    assert families == {"category", "search"}
+    built = {example.instruction.task.split("_")[0] for example in builder.epoch(0, ("category", "search"))}
+    assert built == {"category", "search"}
 
 
 def test_users_without_a_window_are_left_out(
@@ -121,8 +120,8 @@ def test_halves_and_thirds_are_exact_whoever_has_no_window(
     builder = make_builder(sequences=Sequences(names, offsets, np.concatenate(parts).astype("int32"), 10))
     for epoch in range(2):
         counts = Counter(example.instruction.task for example in builder.epoch(epoch, ("category", "proportion")))
-        assert {counts[Task.CATEGORY_POSITIVE], counts[Task.CATEGORY_NEGATIVE]} == {12, 13}
-        assert sorted(counts[task] for task in Task if task.family == "proportion") == [8, 8, 9]
+        assert {counts["category_positive"], counts["category_negative"]} == {12, 13}
+        assert sorted(counts[task] for task in families()["proportion"]) == [8, 8, 9]
 
 
 def dialogues(folder: Path, *answers: str) -> str:
@@ -137,7 +136,7 @@ def test_turns_that_do_not_fit_are_drawn_again(
 ) -> None:
     path = dialogues(tmp_path, *["Hello"] * 3, *["word " * 600] * 17)
     built = make_builder(chat_ratio=0.5, chat_path=path).epoch(0, FAMILIES)
-    chat = [example for example in built if example.instruction.task == Task.CHAT]
+    chat = [example for example in built if example.instruction.task == "chat"]
     assert len(chat) == 58 and {example.response for example in chat} == {"Hello"} and not caplog.text
 
 
@@ -225,9 +224,9 @@ def test_the_category_asked_for_is_the_ground_truths_or_not_at_all(
     for example in personal(examples):
         asked = example.instruction
         own = catalogue.categories[asked.target]
-        if asked.task in (Task.CATEGORY_POSITIVE, Task.PROPORTION_AT_LEAST, Task.PROPORTION_ABOUT):
+        if asked.task in ("category_positive", "proportion_at_least", "proportion_about"):
             assert asked.category in own
-        elif asked.task != Task.SEQUENTIAL:
+        elif asked.task != "sequential":
             assert asked.category not in own
 
 
@@ -236,7 +235,7 @@ def test_negative_category_is_the_teachers_largest(builder: InstructionBuilder, 
     checked = 0
     for example in builder.validation():
         asked = example.instruction
-        if asked.task != Task.CATEGORY_NEGATIVE:
+        if asked.task != "category_negative":
             continue
         best = builder.ranker.top_k([asked.history], 10)[0]
         shares = Counter(
@@ -253,7 +252,7 @@ def test_proportions_vary_within_what_is_allowed(examples: list[Example], catalo
         100 * sum(asked.category in catalogue.categories[item] for item in example.labels)
         - asked.item_count * asked.proportion
         for example in examples
-        if (asked := example.instruction).task == Task.PROPORTION_AT_LEAST
+        if (asked := example.instruction).task == "proportion_at_least"
     )
     assert len(slack) > 3
 
@@ -262,7 +261,7 @@ def test_search_lists_are_of_or_outside_the_category(examples: list[Example], ca
     signs = Counter()
     for example in examples:
         asked = example.instruction
-        if asked.task != Task.SEARCH:
+        if asked.task != "search":
             continue
         inside = {asked.category in catalogue.categories[item] for item in example.labels}
         assert len(inside) == 1
@@ -276,14 +275,14 @@ def test_search_lists_are_of_or_outside_the_category(examples: list[Example], ca
 
 def test_every_training_item_is_asked_for_in_search(epochs: list[list[Example]]) -> None:
     for epoch in epochs:
-        listed = {item for example in epoch if example.instruction.task == Task.SEARCH for item in example.labels}
+        listed = {item for example in epoch if example.instruction.task == "search" for item in example.labels}
         assert listed == set(range(40))
 
 
 def test_candidates_hold_the_answer_and_no_history(examples: list[Example], catalogue: Catalogue) -> None:
     chosen = [example for example in examples if example.instruction.candidates is not None]
     assert {example.instruction.task for example in chosen} == {
-        Task.SEQUENTIAL, Task.CATEGORY_POSITIVE, Task.CATEGORY_NEGATIVE, Task.SEARCH,
+        "sequential", "category_positive", "category_negative", "search",
     }  # fmt: skip
     for example in chosen:
         asked = example.instruction
@@ -303,7 +302,7 @@ def test_candidates_hold_the_answer_and_no_history(examples: list[Example], cata
 def test_prompt_and_response_show_what_the_fields_say(examples: list[Example], catalogue: Catalogue) -> None:
     for example in examples:
         asked = example.instruction
-        if asked.task == Task.CHAT:
+        if asked.task == "chat":
             continue
         assert asked.messages[-1] == ("user", asked.prompt)
         assert f" {asked.item_count} different items" in asked.prompt
@@ -329,18 +328,18 @@ def test_a_sample_depends_on_nothing_but_seed_epoch_user_and_task(
         for example in personal(built)
     }
     for epoch in (4, 1, 0):
-        for families in (("category",), ("proportion", "sequential")):
-            for example in builder.epoch(epoch, families):
+        for some in (("category",), ("proportion", "sequential")):
+            for example in builder.epoch(epoch, some):
                 assert known[epoch, example.instruction.user, example.instruction.task] == example
     for user in (20, 3):
-        drafts = [builder._window(2, user, Task.SEQUENTIAL)]
+        drafts = [builder._window(2, user, "sequential")]
         (alone,) = builder.complete(drafts)
-        assert known[2, builder.sequences.users[user], Task.SEQUENTIAL] == alone
+        assert known[2, builder.sequences.users[user], "sequential"] == alone
 
 
 def test_search_does_not_depend_on_what_else_is_built(builder: InstructionBuilder, epochs: list[list[Example]]) -> None:
     alone = builder.epoch(1, ("search",))
-    assert alone == [example for example in epochs[1] if example.instruction.task == Task.SEARCH]
+    assert alone == [example for example in epochs[1] if example.instruction.task == "search"]
 
 
 def test_seeds_differ(make_builder: Make, epochs: list[list[Example]]) -> None:
@@ -353,22 +352,20 @@ def test_validation_uses_the_validation_item_and_fixed_kinds(
 ) -> None:
     validation = builder.validation()
     kinds = Counter(example.instruction.task for example in validation)
-    assert kinds == dict.fromkeys(
-        (Task.SEQUENTIAL, Task.CATEGORY_POSITIVE, Task.CATEGORY_NEGATIVE, Task.PROPORTION_ABOUT), 8
-    )
+    assert kinds == dict.fromkeys(("sequential", "category_positive", "category_negative", "proportion_about"), 8)
     for example in validation:
         asked = example.instruction
         history, target = sequences.validation(sequences.users.index(str(asked.user)))
         assert (asked.history, asked.target) == (tuple(history.tolist()), target)
         # fewer than 10 only where the small world's category cannot supply them
         assert len(example.labels) == asked.item_count <= 10
-        assert asked.proportion == (50 if asked.task == Task.PROPORTION_ABOUT else None)
+        assert asked.proportion == (50 if asked.task == "proportion_about" else None)
         assert example.labels[0] == target
     assert make_builder().validation() == validation
 
 
 def test_questions_are_about_the_test_item(builder: InstructionBuilder, sequences: Sequences) -> None:
-    drafts = [builder.question(Task.PROPORTION_ABOUT, user, 10, 30, suffix=" Briefly.") for user in range(25)]
+    drafts = [builder.question("proportion_about", user, 10, 30, suffix=" Briefly.") for user in range(25)]
     asked = [example.instruction for example in builder.complete(drafts)]
     for user, instruction in enumerate(asked):
         history, target = sequences.test(user)
@@ -383,7 +380,7 @@ def test_questions_ask_for_more_than_there_is(
 ) -> None:
     """A test question asks for its k whatever the catalogue holds, and all kinds do so alike."""
     builder = make_builder()
-    for task, proportion in ((Task.SEQUENTIAL, None), (Task.CATEGORY_POSITIVE, None), (Task.PROPORTION_ABOUT, 30)):
+    for task, proportion in (("sequential", None), ("category_positive", None), ("proportion_about", 30)):
         asked = builder.complete([builder.question(task, user, 45, proportion) for user in range(25)])
         assert {example.instruction.item_count for example in asked} == {45}
         assert all(" 45 different items" in example.instruction.prompt for example in asked)
@@ -393,10 +390,10 @@ def test_questions_ask_for_more_than_there_is(
 def test_rollout_prompts_take_turns_and_stay_in_their_range(builder: InstructionBuilder) -> None:
     prompts = [one for iteration in range(15) for one in builder.rollout_prompts(iteration, 5, (5, 10))]
     assert len(prompts) == 75  # one turn: every user once with each kind
-    assert Counter(one.task.family for one in prompts) == {"sequential": 25, "category": 25, "proportion": 25}
+    assert Counter(one.task.split("_")[0] for one in prompts) == {"sequential": 25, "category": 25, "proportion": 25}
     assert set(Counter(one.user for one in prompts).values()) == {3}
     assert {one.item_count for one in prompts} <= set(range(1, 11))
-    assert {one.item_count for one in prompts if one.task == Task.SEQUENTIAL} <= set(range(5, 11))
+    assert {one.item_count for one in prompts if one.task == "sequential"} <= set(range(5, 11))
     assert builder.rollout_prompts(7, 5, (5, 10)) == prompts[35:40]
     assert [one.history for one in builder.rollout_prompts(15, 25, (5, 10))] != [one.history for one in prompts[:25]]
 
@@ -430,7 +427,7 @@ def test_a_long_prompt_loses_its_oldest_history_and_never_its_instruction(
                 shortened += 1
                 moved += example.labels != original.labels
             # No more was dropped than had to be; only where the teacher names no category, which may be shorter now.
-            if kept < len(full.history) and asked.task not in (Task.CATEGORY_NEGATIVE, Task.PROPORTION_AT_MOST):
+            if kept < len(full.history) and asked.task not in ("category_negative", "proportion_at_most"):
                 longer = templates_with_one_more(cut, asked, full.history[len(full.history) - kept - 1])
                 assert len(chat_format.prompts([(("user", longer),)])[0]) > room
     assert shortened > 5 and moved > 0
@@ -448,7 +445,7 @@ def test_distractors_go_before_the_answer_does(make_builder: Make, chat_format: 
     assert any(len(example.instruction.candidates or ()) < 15 for example in built)
     for example in built:
         asked = example.instruction
-        assert asked.history or asked.task == Task.SEARCH
+        assert asked.history or asked.task == "search"
         assert set(example.labels) <= set(asked.candidates or ())
         assert len(chat_format.prompts([asked.messages])[0]) <= 240
 
@@ -463,9 +460,9 @@ def test_labels_that_fill_a_prompt_are_asked_for_freely(make_builder: Make, chat
     assert all(len(chat_format.prompts([example.instruction.messages])[0]) <= 150 for example in built)
     # The history that the candidates had pushed out is back.
     assert any(len(asked.history) > 1 for asked in freely)
-    assert all(example.instruction.history for example in built if example.instruction.task != Task.SEARCH)
+    assert all(example.instruction.history for example in built if example.instruction.task != "search")
     # A test question is asked in the form it was meant to have, or not at all.
-    asked = [builder.question(Task.SEQUENTIAL, user, 10, None, selection=True) for user in range(20)]
+    asked = [builder.question("sequential", user, 10, None, selection=True) for user in range(20)]
     with pytest.raises(CtrlRecError, match="alone is longer"):
         builder.complete(asked)
 
@@ -480,11 +477,11 @@ def test_an_instruction_that_never_fits_is_an_error(make_builder: Make, chat_for
 def test_no_prompt_exceeds_its_limit_whatever_the_limit(
     make_builder: Make, chat_format: ChatFormat, suffix: str
 ) -> None:
-    tasks = (Task.CATEGORY_NEGATIVE, Task.CATEGORY_POSITIVE, Task.PROPORTION_ABOUT, Task.SEQUENTIAL)
+    tasks = ("category_negative", "category_positive", "proportion_about", "sequential")
     for room in range(210, 340, 5):
         builder = make_builder(limit=dataclasses.replace(chat_format.limit(), max_prompt=room))
         drafts = [
-            builder.question(task, user, 10, 30 if task == Task.PROPORTION_ABOUT else None, suffix)
+            builder.question(task, user, 10, 30 if task == "proportion_about" else None, suffix)
             for user in range(25)
             for task in tasks
         ]
@@ -527,4 +524,4 @@ def test_records_hold_titles_and_the_fields_of_the_contract(examples: list[Examp
         record = example.record(catalogue)
         assert set(record) == fields
         assert record["history"] == [catalogue.titles[item] for item in example.instruction.history]
-        assert record["task"] in {task.value for task in Task}
+        assert record["task"] in {task for turns in families().values() for task in turns}

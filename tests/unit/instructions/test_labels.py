@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from ctrlrec.controls.instruction import Task
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.instructions.labels import Demand, answers, category_of_negative, negative_categories, settle
 
@@ -88,40 +87,40 @@ def test_negative_category_is_looked_for_deeper_where_the_top_has_none() -> None
 # ---------------------------------------------------------------------- settle
 
 
-def settled(shelf: Catalogue, task: Task, k: int, percent: int | None, names: list[str], **changes) -> Demand:
+def settled(shelf: Catalogue, task: str, k: int, percent: int | None, names: list[str], **changes) -> Demand:
     values = {"history": (), "target": 0, "target_required": True, "rng": np.random.default_rng(0)} | changes
     return settle(task, k, percent, names, shelf, **values)
 
 
 def test_a_category_too_small_is_not_asked_for() -> None:
     shelf = toy([("small", "large"), ("small",), *[("large",)] * 6])
-    assert settled(shelf, Task.CATEGORY_POSITIVE, 4, None, ["small", "large"]) == Demand(4, "large", 4, True)
-    assert settled(shelf, Task.CATEGORY_POSITIVE, 2, None, ["small", "large"]) == Demand(2, "small", 2, True)
+    assert settled(shelf, "category_positive", 4, None, ["small", "large"]) == Demand(4, "large", 4, True)
+    assert settled(shelf, "category_positive", 2, None, ["small", "large"]) == Demand(2, "small", 2, True)
 
 
 def test_k_is_lowered_where_no_category_is_large_enough() -> None:
     shelf = toy([("small",), ("small",), *[("large",)] * 6])
-    assert settled(shelf, Task.CATEGORY_POSITIVE, 5, None, ["small"]) == Demand(2, "small", 2, True)
+    assert settled(shelf, "category_positive", 5, None, ["small"]) == Demand(2, "small", 2, True)
 
 
 def test_what_the_history_shows_cannot_fill_a_list() -> None:
     shelf = toy([("c",)] * 5)
-    assert settled(shelf, Task.CATEGORY_POSITIVE, 5, None, ["c"], history=(3, 4)) == Demand(3, "c", 3, True)
+    assert settled(shelf, "category_positive", 5, None, ["c"], history=(3, 4)) == Demand(3, "c", 3, True)
 
 
 def test_counts_vary_over_all_that_is_allowed() -> None:
     shelf = toy([("c",)] * 20 + [("d",)] * 20)
     rng = np.random.default_rng(0)
-    counts = {settled(shelf, Task.PROPORTION_AT_LEAST, 10, 70, ["c"], rng=rng).count_in for _ in range(100)}
+    counts = {settled(shelf, "proportion_at_least", 10, 70, ["c"], rng=rng).count_in for _ in range(100)}
     assert counts == {7, 8, 9, 10}
     # The target is outside: it takes one of the places, so at most nine are inside.
-    counts = {settled(shelf, Task.PROPORTION_AT_LEAST, 10, 70, ["c"], rng=rng, target=30).count_in for _ in range(100)}
+    counts = {settled(shelf, "proportion_at_least", 10, 70, ["c"], rng=rng, target=30).count_in for _ in range(100)}
     assert counts == {7, 8, 9}
 
 
 def test_a_ground_truth_that_does_not_fit_is_left_out_only_if_it_may() -> None:
     shelf = toy([("c",)] * 5 + [("d",)] * 5)
-    free = settled(shelf, Task.CATEGORY_NEGATIVE, 3, None, ["c"], target_required=False)
+    free = settled(shelf, "category_negative", 3, None, ["c"], target_required=False)
     assert free == Demand(3, "c", 0, False)
-    assert settled(shelf, Task.CATEGORY_NEGATIVE, 3, None, ["c"]).category is None  # the target is inside
-    assert settled(shelf, Task.CATEGORY_NEGATIVE, 3, None, ["c"], target=7) == Demand(3, "c", 0, True)
+    assert settled(shelf, "category_negative", 3, None, ["c"]).category is None  # the target is inside
+    assert settled(shelf, "category_negative", 3, None, ["c"], target=7) == Demand(3, "c", 0, True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctrlrec.controls.instruction import Task
+from ctrlrec.controls.registry import CONTROLS, families
 from ctrlrec.instructions import templates
 
 HISTORY = ["12 Angry Men (1957)", "Schindler's List (1993)", "Mr. Smith {Goes} to Washington"]
@@ -53,15 +53,15 @@ EXPECTED = {
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("sequential", (Task.SEQUENTIAL, 7, HISTORY)),
-        ("category", (Task.CATEGORY_POSITIVE, 7, HISTORY, "Action, Adventure")),
-        ("at most", (Task.PROPORTION_AT_MOST, 10, HISTORY, "Drama", 20)),
-        ("at least", (Task.PROPORTION_AT_LEAST, 10, HISTORY, "Drama", 30)),
-        ("about", (Task.PROPORTION_ABOUT, 10, HISTORY, "Drama", 30)),
-        ("search", (Task.SEARCH, 3, (), "Comedy", None, False, 3)),
-        ("sequential, candidates", (Task.SEQUENTIAL, 1, HISTORY, None, None, False, 0, ["Ran", "M"])),
-        ("category, candidates", (Task.CATEGORY_NEGATIVE, 1, HISTORY, "Drama", None, False, 5, ["Ran", "M"])),
-        ("search, candidates", (Task.SEARCH, 1, (), "Comedy", None, True, 1, ["Ran", "M"])),
+        ("sequential", ("sequential", 7, HISTORY)),
+        ("category", ("category_positive", 7, HISTORY, "Action, Adventure")),
+        ("at most", ("proportion_at_most", 10, HISTORY, "Drama", 20)),
+        ("at least", ("proportion_at_least", 10, HISTORY, "Drama", 30)),
+        ("about", ("proportion_about", 10, HISTORY, "Drama", 30)),
+        ("search", ("search", 3, (), "Comedy", None, False, 3)),
+        ("sequential, candidates", ("sequential", 1, HISTORY, None, None, False, 0, ["Ran", "M"])),
+        ("category, candidates", ("category_negative", 1, HISTORY, "Drama", None, False, 5, ["Ran", "M"])),
+        ("search, candidates", ("search", 1, (), "Comedy", None, True, 1, ["Ran", "M"])),
     ],
 )
 def test_prompts_to_the_letter(name: str, arguments: tuple) -> None:
@@ -69,7 +69,7 @@ def test_prompts_to_the_letter(name: str, arguments: tuple) -> None:
 
 
 def test_intentions_to_the_letter() -> None:
-    assert [templates.intention("X", False, number) for number in range(6)] == [
+    assert [CONTROLS["positive"].sentence("X", None, number) for number in range(6)] == [
         "I like 'X' products",
         "Please recommend some 'X' items",
         "I'm interested in 'X'",
@@ -77,7 +77,7 @@ def test_intentions_to_the_letter() -> None:
         "I would like to browse some 'X' products",
         "I prefer in 'X' item",
     ]
-    assert [templates.intention("X", True, number) for number in range(6)] == [
+    assert [CONTROLS["negative"].sentence("X", None, number) for number in range(6)] == [
         "I don't like 'X' products",
         "Please exclude any 'X' item",
         "I'm not interested in 'X'",
@@ -88,11 +88,12 @@ def test_intentions_to_the_letter() -> None:
 
 
 def test_selection_forms_are_those_of_the_listings() -> None:
-    assert {task for task in Task if task != Task.CHAT and templates.has_selection_form(task)} == {
-        Task.SEQUENTIAL,
-        Task.CATEGORY_POSITIVE,
-        Task.CATEGORY_NEGATIVE,
-        Task.SEARCH,
+    tasks = [task for turns in families().values() for task in turns if task != "chat"]
+    assert {task for task in tasks if templates.has_selection_form(task)} == {
+        "sequential",
+        "category_positive",
+        "category_negative",
+        "search",
     }
 
 

@@ -9,7 +9,6 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ctrlrec.config.schema import ModelConfig
-from ctrlrec.controls.instruction import Task
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions import templates
@@ -32,7 +31,7 @@ def test_a_title_has_the_same_tokens_in_a_history_and_in_an_answer(
         return any(whole[begin : begin + len(part)] == part for begin in range(len(whole)))
 
     for title, other in pairwise(catalogue.titles):
-        for task in (Task.SEQUENTIAL, Task.PROPORTION_ABOUT):
+        for task in ("sequential", "proportion_about"):
             shown = templates.prompt(task, 3, [other, title, other], catalogue.category_names[0], 30)
             assert holds(shown, title)
         assert holds(templates.answer([other, title, other]), title)

@@ -10,7 +10,6 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from ctrlrec.config.schema import ModelConfig
-from ctrlrec.controls.instruction import Task
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.titles import cut_titles
 from ctrlrec.instructions import templates
@@ -88,7 +87,7 @@ def chat(
     catalogue: Catalogue,
     make_model_config: Callable[..., ModelConfig],
 ) -> ChatFormat:
-    asked = (templates.prompt(Task.SEQUENTIAL, count, catalogue.titles[:count]) for count in range(1, 10))
+    asked = (templates.prompt("sequential", count, catalogue.titles[:count]) for count in range(1, 10))
     texts = [*catalogue.titles, *asked]
     made = {"llama_mini": lambda _: tokenizer, "chatml": chatml, "llama2": llama2}[request.param](texts)
     return ChatFormat(made, make_model_config())
@@ -147,7 +146,7 @@ def test_harmless_text_keeps_its_tokens(chat: ChatFormat, text: str) -> None:
 
 
 def test_prompts_of_the_catalogue_are_untouched(chat: ChatFormat, catalogue: Catalogue) -> None:
-    asked = templates.prompt(Task.CATEGORY_POSITIVE, 5, catalogue.titles[:12], "Action, Adventure")
+    asked = templates.prompt("category_positive", 5, catalogue.titles[:12], "Action, Adventure")
     assert chat.inert.guard(asked) == asked
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from ctrlrec.controls.instruction import Instruction, Task
+from ctrlrec.controls.instruction import Instruction
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.instructions import templates
 from ctrlrec.lm.parsing import written_items
@@ -39,7 +39,7 @@ def test_first_reason_counts(items: list, history: list, k: int, expected: list)
 
 @pytest.fixture
 def asked(catalogue: Catalogue) -> Instruction:
-    return Instruction(Task.CATEGORY_POSITIVE, "u0", (1, 2, 3), 8, 4, "Drama", None, None, (("user", "?"),))
+    return Instruction("category_positive", "u0", (1, 2, 3), 8, 4, "Drama", None, None, (("user", "?"),))
 
 
 def test_titles_match_exactly_or_not_at_all(asked: Instruction, catalogue: Catalogue, ranker: Ranker) -> None:
@@ -67,9 +67,10 @@ def test_counts_leave_illegal_items_out(asked: Instruction, catalogue: Catalogue
     items = [inside[0], outside[0], inside[0], inside[1], inside[2]]  # legal, legal, repeat, legal, excess
     (judgement,) = judge([asked], [[catalogue.titles[item] for item in items]], catalogue, ranker)
     assert judgement.illegal == (None, None, "repeat", None, "excess")
-    assert judgement.inside == (True, False, True, True, True)
-    assert (judgement.count_in, judgement.count_out) == (2, 1)
-    assert judgement.category_size == sum("Drama" in names for names in catalogue.categories)
+    (side,) = judgement.sides
+    assert side.inside == (True, False, True, True, True)
+    assert (side.count_in, side.count_out) == (2, 1)
+    assert side.category_size == sum("Drama" in names for names in catalogue.categories)
 
 
 def test_ranks_follow_the_teachers_order(asked: Instruction, catalogue: Catalogue, ranker: Ranker) -> None:
@@ -90,12 +91,12 @@ def test_only_candidates_exist_where_candidates_are_given(
 
 
 def test_a_batch_is_judged_like_its_parts(asked: Instruction, catalogue: Catalogue, ranker: Ranker) -> None:
-    other = Instruction(Task.SEQUENTIAL, "u1", (9,), 4, 2, None, None, None, (("user", "?"),))
+    other = Instruction("sequential", "u1", (9,), 4, 2, None, None, None, (("user", "?"),))
     answers = [[catalogue.titles[0], "x"], [catalogue.titles[4], catalogue.titles[9], catalogue.titles[11]]]
     together = judge([asked, other], answers, catalogue, ranker)
     apart = [judge([one], [answer], catalogue, ranker)[0] for one, answer in zip([asked, other], answers, strict=True)]
     assert together == apart
-    assert together[1].category_size == 0
+    assert together[1].sides == ()
     assert together[1].illegal == (None, "history", "excess")
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ctrlrec.controls.instruction import Instruction, Task
+from ctrlrec.controls.instruction import Instruction
 from ctrlrec.rewards.item import control_scores, item_rewards, item_rewards_released, scores
-from ctrlrec.rewards.judging import Judgement
+from ctrlrec.rewards.judging import Judgement, Side
 from ctrlrec.rewards.list import positioned_scores
 from ctrlrec.rewards.schemes import SCHEMES
 
@@ -14,7 +14,7 @@ TARGET = 99
 
 
 def judged(
-    task: Task,
+    task: str,
     inside: str,
     k: int,
     percent: int | None = None,
@@ -31,34 +31,32 @@ def judged(
         None if letter == "x" else TARGET if place == target_at else place for place, letter in enumerate(inside)
     )
     instruction = Instruction(
-        task, "u", (), TARGET, k, None if task == Task.SEQUENTIAL else "c", percent, None, (("user", "?"),)
+        task, "u", (), TARGET, k, None if task == "sequential" else "c", percent, None, (("user", "?"),)
     )
-    return Judgement(
-        instruction,
-        items,
-        illegal,
-        tuple(letter == "i" for letter in inside),
-        tuple(ranks) if ranks else tuple(None if letter in "xh" else 1 for letter in inside),
-        size,
+    placed = tuple(ranks) if ranks else tuple(None if letter in "xh" else 1 for letter in inside)
+    within = tuple(letter == "i" for letter in inside)
+    sides = tuple(
+        Side(condition, within, inside.count("i"), inside.count("o"), size) for condition in instruction.conditions
     )
+    return Judgement(instruction, items, illegal, placed, sides)
 
 
 # ---------------------------------------------------------------------- Equation 1
 
 
 def test_preference_is_the_teachers_rank_the_target_or_minus_one() -> None:
-    answer = judged(Task.SEQUENTIAL, "oooxo", 5, ranks=[0, 1, 5, None, 17], target_at=4)
+    answer = judged("sequential", "oooxo", 5, ranks=[0, 1, 5, None, 17], target_at=4)
     assert scores(answer) == pytest.approx([D3, 0.5, 1 / 3, -1.0, 1.0])
 
 
 def test_an_illegal_target_earns_nothing() -> None:
-    assert scores(judged(Task.SEQUENTIAL, "h", 5, target_at=0)) == [-1.0]
+    assert scores(judged("sequential", "h", 5, target_at=0)) == [-1.0]
 
 
 # ---------------------------------------------------------------------- Algorithm 1
 
 
-ABOUT, MOST, LEAST = Task.PROPORTION_ABOUT, Task.PROPORTION_AT_MOST, Task.PROPORTION_AT_LEAST
+ABOUT, MOST, LEAST = "proportion_about", "proportion_at_most", "proportion_at_least"
 ALGORITHM_1 = [
     # At most 40% of 5: at most 2 inside, at least 3 outside wanted.
     (MOST, "o", 5, 40, [1.0]),
@@ -100,25 +98,25 @@ ALGORITHM_1 = [
     (MOST, "oi", 2, 0, [1.0, 0.0]),
     (LEAST, "io", 2, 100, [1.0, 0.0]),
     # The others.
-    (Task.CATEGORY_POSITIVE, "ioxi", 5, None, [1.0, 0.0, -1.0, 1.0]),
-    (Task.CATEGORY_NEGATIVE, "ioxo", 5, None, [0.0, 1.0, -1.0, 1.0]),
+    ("category_positive", "ioxi", 5, None, [1.0, 0.0, -1.0, 1.0]),
+    ("category_negative", "ioxo", 5, None, [0.0, 1.0, -1.0, 1.0]),
 ]
 
 
 @pytest.mark.parametrize(("task", "answer", "k", "percent", "expected"), ALGORITHM_1)
-def test_algorithm_1(task: Task, answer: str, k: int, percent: int | None, expected: list[float]) -> None:
+def test_algorithm_1(task: str, answer: str, k: int, percent: int | None, expected: list[float]) -> None:
     assert control_scores(judged(task, answer, k, percent)) == expected
 
 
 def test_without_a_control_the_preference_counts_twice() -> None:
-    answer = judged(Task.SEQUENTIAL, "oxo", 3, ranks=[0, None, 1])
+    answer = judged("sequential", "oxo", 3, ranks=[0, None, 1])
     assert control_scores(answer) == pytest.approx([D3, -1.0, 0.5])
     assert item_rewards(answer) == pytest.approx([D3, -1.0, 0.5])
     assert item_rewards_released(answer) == pytest.approx([D3, -1.0, 0.5])
 
 
 def test_item_reward_is_half_preference_half_control() -> None:
-    answer = judged(Task.CATEGORY_POSITIVE, "iox", 3, ranks=[0, 1, None])
+    answer = judged("category_positive", "iox", 3, ranks=[0, 1, None])
     expected = [0.5 * D3 + 0.5, 0.25, -1.0]
     assert item_rewards(answer) == pytest.approx(expected)
     assert item_rewards_released(answer) == pytest.approx(expected)
@@ -128,7 +126,7 @@ def test_item_reward_is_half_preference_half_control() -> None:
 
 
 def test_positions_discount_legal_items_only() -> None:
-    answer = judged(Task.SEQUENTIAL, "oxoo", 4, ranks=[1, None, 1, 0], target_at=3)
+    answer = judged("sequential", "oxoo", 4, ranks=[1, None, 1, 0], target_at=3)
     # positions 0, 2, 3: log2 of 2, 4, 5
     assert positioned_scores(answer) == pytest.approx([0.5, -1.0, 0.25, D5])
 
@@ -140,13 +138,13 @@ BEST_2 = 1 + D3**2
 
 LISTS = [
     # task, answer, k, percent, size of category, the control part under paper, paper_literal, released
-    (Task.SEQUENTIAL, "oo", 2, None, 0, SUM, SUM / 2, 1.0),  # log2(2 - 0 + 2) = 2
-    (Task.CATEGORY_POSITIVE, "ii", 2, None, 20, 1.0, 1.0, 1.0),
-    (Task.CATEGORY_POSITIVE, "io", 2, None, 20, D3, D3, 1 / 2),
-    (Task.CATEGORY_POSITIVE, "oo", 2, None, 20, D4, D4, 1 / 3),
-    (Task.CATEGORY_POSITIVE, "io", 2, None, 1, D3, D3, 1.0),  # released: no more than one item was to be had
-    (Task.CATEGORY_NEGATIVE, "oo", 2, None, 20, 1.0, 1.0, 1.0),
-    (Task.CATEGORY_NEGATIVE, "ii", 2, None, 20, D4, D4, 1 / 3),
+    ("sequential", "oo", 2, None, 0, SUM, SUM / 2, 1.0),  # log2(2 - 0 + 2) = 2
+    ("category_positive", "ii", 2, None, 20, 1.0, 1.0, 1.0),
+    ("category_positive", "io", 2, None, 20, D3, D3, 1 / 2),
+    ("category_positive", "oo", 2, None, 20, D4, D4, 1 / 3),
+    ("category_positive", "io", 2, None, 1, D3, D3, 1.0),  # released: no more than one item was to be had
+    ("category_negative", "oo", 2, None, 20, 1.0, 1.0, 1.0),
+    ("category_negative", "ii", 2, None, 20, D4, D4, 1 / 3),
     (MOST, "oo", 2, 50, 20, 1.0, 1.0, 1.0),
     (MOST, "ii", 2, 50, 20, D3, D3, 1 / 2),
     (MOST, "ii", 2, 0, 20, D4, D4, 1 / 3),
@@ -165,7 +163,7 @@ LISTS = [
 
 @pytest.mark.parametrize(("task", "answer", "k", "percent", "size", "paper", "literal", "released"), LISTS)
 def test_list_rewards_of_three_readings(
-    task: Task, answer: str, k: int, percent: int | None, size: int, paper: float, literal: float, released: float
+    task: str, answer: str, k: int, percent: int | None, size: int, paper: float, literal: float, released: float
 ) -> None:
     answer_ = judged(task, answer, k, percent, target_at=0, size=size)
     assert SCHEMES["paper"].list(answer_) == pytest.approx(0.5 * SUM + 0.5 * paper)
@@ -174,7 +172,7 @@ def test_list_rewards_of_three_readings(
 
 
 @pytest.mark.parametrize(("task", "answer"), [(MOST, "iiiiiiiooo"), (LEAST, "iiiiiiiooo"), (ABOUT, "iiiiiiiooo")])
-def test_seven_of_ten_is_exactly_seventy_percent(task: Task, answer: str) -> None:
+def test_seven_of_ten_is_exactly_seventy_percent(task: str, answer: str) -> None:
     exact = judged(task, answer, 10, 70)
     plain = sum(positioned_scores(exact))
     assert SCHEMES["paper"].list(exact) == 0.5 * plain + 0.5  # not a rounding error below
@@ -185,28 +183,28 @@ def test_seven_of_ten_is_exactly_seventy_percent(task: Task, answer: str) -> Non
 
 def test_illegal_items_do_not_fill_a_demand() -> None:
     # k = 3, all wanted inside: one legal inside item, two missing: 1 / log2(4).
-    answer = judged(Task.CATEGORY_POSITIVE, "ixx", 3, ranks=[0, None, None])
+    answer = judged("category_positive", "ixx", 3, ranks=[0, None, None])
     assert SCHEMES["paper"].list(answer) == pytest.approx(0.5 * (D3 - 2) + 0.5 * 0.5)
     assert SCHEMES["released"].list(answer) == pytest.approx(0.5 * (D3 - 2) / (1 + D3**2 + 0.25) + 0.5 / 3)
 
 
 def test_a_list_shorter_than_k_and_an_empty_one() -> None:
-    short = judged(Task.SEQUENTIAL, "o", 3, ranks=[0])
+    short = judged("sequential", "o", 3, ranks=[0])
     assert SCHEMES["paper"].list(short) == pytest.approx(D3)
     assert SCHEMES["paper_literal"].list(short) == pytest.approx(0.5 * D3 + 0.5 * D3 * D5)  # log2(3 - 0 + 2)
     assert SCHEMES["released"].list(short) == pytest.approx(0.5 * D3 / (1 + D3**2 + 0.25))
-    empty = judged(Task.CATEGORY_POSITIVE, "", 3)
+    empty = judged("category_positive", "", 3)
     assert SCHEMES["paper"].item(empty) == []
     assert SCHEMES["paper"].list(empty) == pytest.approx(0.5 * D5)  # 1 / log2(3 - 0 + 2)
     assert SCHEMES["released"].list(empty) == pytest.approx(0.5 / 4)
-    assert SCHEMES["paper"].list(judged(Task.SEQUENTIAL, "", 3)) == 0
+    assert SCHEMES["paper"].list(judged("sequential", "", 3)) == 0
     # Nothing inside is a perfect answer to "at most", as Eq. 4 has it.
     assert SCHEMES["paper"].list(judged(MOST, "", 3, 30)) == 0.5
 
 
 @pytest.mark.parametrize(("place", "control"), [(0, 1.0), (1, D3), (2, D4), (3, D5)])
 def test_released_sequential_control_is_the_place_of_the_target(place: int, control: float) -> None:
-    answer = judged(Task.SEQUENTIAL, "oooo", 4, target_at=place)
+    answer = judged("sequential", "oooo", 4, target_at=place)
     best = 1 + D3**2 + 0.25 + D5**2
     assert SCHEMES["released"].list(answer) - 0.5 * sum(positioned_scores(answer)) / best == pytest.approx(
         0.5 * control
@@ -214,13 +212,13 @@ def test_released_sequential_control_is_the_place_of_the_target(place: int, cont
 
 
 def test_released_control_ignores_an_illegal_target() -> None:
-    answer = judged(Task.SEQUENTIAL, "h", 1, target_at=0)
+    answer = judged("sequential", "h", 1, target_at=0)
     assert SCHEMES["released"].list(answer) == -0.5
 
 
 def test_a_perfect_list_earns_most() -> None:
-    perfect = judged(Task.CATEGORY_POSITIVE, "iii", 3, ranks=[5, 0, 1], target_at=0)
+    perfect = judged("category_positive", "iii", 3, ranks=[5, 0, 1], target_at=0)
     for name, scheme in SCHEMES.items():
         for answer in ("iix", "ixi", "xii", "iio", "ooo", "ii", "hii"):
-            worse = judged(Task.CATEGORY_POSITIVE, answer, 3, ranks=[None if x in "xh" else 5 for x in answer])
+            worse = judged("category_positive", answer, 3, ranks=[None if x in "xh" else 5 for x in answer])
             assert scheme.list(worse) < scheme.list(perfect), (name, answer)

@@ -62,7 +62,7 @@ def test_a_gradient_that_is_not_finite_is_not_followed(make_module: Make, answer
 
 
 def silent(answer: Answer, end: int) -> Answer:
-    judged = dataclasses.replace(answer.judgement, items=(), illegal=(), inside=(), ranks=())
+    judged = dataclasses.replace(answer.judgement, items=(), illegal=(), ranks=(), sides=())
     return dataclasses.replace(answer, tokens=[end], text="", titles=(), judgement=judged)
 
 

@@ -13,7 +13,6 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ctrlrec.config.schema import SLConfig
-from ctrlrec.controls.instruction import Task
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import trainable_state, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
@@ -121,7 +120,7 @@ def fit(
                     encode([e for e in builder.validation() if e.instruction.task == task], chat_format), 4, 0, "packed"
                 ),
             )
-            for task in (Task.SEQUENTIAL, Task.CATEGORY_POSITIVE)
+            for task in ("sequential", "category_positive")
         ]
         module = SupervisedModule(model, stream, validation, config, steps)
         losses: list[float] = []
