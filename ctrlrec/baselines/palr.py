@@ -16,7 +16,8 @@ import numpy as np
 
 from ctrlrec.controls.instruction import Example
 from ctrlrec.controls.registry import SEQUENTIAL
-from ctrlrec.instructions.builder import Draft, InstructionBuilder
+from ctrlrec.instructions.builder import InstructionBuilder
+from ctrlrec.instructions.completion import Draft
 from ctrlrec.instructions.labels import Demand
 
 

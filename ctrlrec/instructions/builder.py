@@ -6,64 +6,25 @@ neither worker count nor order nor a resumed run changes it.
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from ctrlrec.config.compose import typed
-from ctrlrec.config.schema import CategorySampling, InstructionsConfig
+from ctrlrec.config.schema import InstructionsConfig
 from ctrlrec.controls.instruction import Example, Instruction, Messages
-from ctrlrec.controls.registry import CHAT, PAPER_FAMILIES, SEARCH, SEQUENTIAL, control_of, controls, stream_number
+from ctrlrec.controls.registry import CHAT, PAPER_FAMILIES, SEARCH, SEQUENTIAL, controls, stream_number
 from ctrlrec.controls.registry import families as known_families
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
-from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions import chat, templates
-from ctrlrec.instructions.labels import Demand, answers, negative_categories, settle
-from ctrlrec.instructions.pools import Pool
+from ctrlrec.instructions.completion import Completion, Draft
 from ctrlrec.lm.chat_format import PromptLimit
 from ctrlrec.teacher.ranker import Ranker
 
 log = logging.getLogger(__name__)
 
-
 _CHAT_DRAWS = 100  # turns to try for one that fits
-
-
 _VALIDATION_EPOCH, _ROLLOUT_EPOCH, _EVALUATION_EPOCH = 2**32, 2**33, 2**34  # streams that no training epoch reaches
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A question whose category and answer are still to be settled.
-
-    Attributes:
-        task: kind of instruction.
-        user: position of the user in the sequences.
-        history: catalogue indices, oldest first.
-        target: catalogue index of the ground truth.
-        item_count: k; lowered where no category can supply it.
-        proportion: percent for the proportion tasks.
-        selects: whether candidates are given.
-        rng: the sample's own generator.
-        fixed_category: the evaluation's rule: the target category of the target, or for the negative and at-most
-            tasks the largest of the teacher's first k; training draws instead.
-        fixed_count: a test question, asked as it is, in its form and even where the catalogue cannot fill it.
-        suffix: text appended to the prompt.
-    """
-
-    task: str
-    user: int
-    history: tuple[int, ...]
-    target: int
-    item_count: int
-    proportion: int | None
-    selects: bool
-    rng: np.random.Generator
-    fixed_category: bool = False
-    fixed_count: bool = False
-    suffix: str = ""
 
 
 def generator(seed: int, epoch: int, subject: int, task: str) -> np.random.Generator:
@@ -72,23 +33,12 @@ def generator(seed: int, epoch: int, subject: int, task: str) -> np.random.Gener
     return np.random.Generator(np.random.Philox(key=[seed, 0x6374726C726563], counter=counter))
 
 
-def _opposes(task: str) -> bool:
-    control = control_of(task)
-    return control is not None and control.opposes
-
-
 def _turn(tasks: Sequence[str], place: int, epoch: int) -> str:
     return tasks[(place + epoch) % len(tasks)]
 
 
-class InstructionBuilder:
-    """Turns sequences and a teacher into instructions with labels.
-
-    Attributes:
-        wording: as :func:`ctrlrec.instructions.templates.prompt`; a baseline with its own words replaces it.
-    """
-
-    wording: Callable[..., str] = staticmethod(templates.prompt)
+class InstructionBuilder(Completion):
+    """Turns sequences and a teacher into instructions with labels."""
 
     def __init__(
         self,
@@ -100,17 +50,12 @@ class InstructionBuilder:
         seed: int,
         own_families: Sequence[str] = (),
     ):
-        self.catalogue, self.sequences, self.ranker = catalogue, sequences, ranker
-        self.config, self.limit, self.seed = typed(config), limit, seed
+        super().__init__(catalogue, sequences, ranker, config, limit)
+        self.seed = seed
         self.families = (*PAPER_FAMILIES, *own_families)
         self.dialogues, self.chat_report = chat.load_dialogues(config.chat_path)
         # A user with one training item has no window: a history of at least one item and a target.
         self.users = [user for user in range(len(sequences)) if len(sequences.train(user)) >= 2]
-        self._quoted_tokens = np.asarray(limit.text_tokens([f" '{title}'," for title in catalogue.titles]))
-        names = self.catalogue.category_names
-        self._longest_category = names[int(np.argmax(limit.text_tokens(list(names))))]
-        self._pools: dict[str, tuple[Pool, Pool]] = {}
-        self._overheads: dict[tuple[str, bool, str], int] = {}
         self._long_chat: set[tuple[Messages, str]] = set()
         self._told_of_long_chat = False
 
@@ -278,192 +223,3 @@ class InstructionBuilder:
         shown = tuple(history.tolist())
         selects = selection and templates.has_selection_form(task)
         return Draft(task, user, shown, target, item_count, proportion, selects, rng, True, True, suffix)
-
-    # ------------------------------------------------------------------ completion
-
-    def complete(self, drafts: Sequence[Draft]) -> list[Example]:
-        """Settle categories, labels and wording.
-
-        A draft for which no category can be asked (the ground truth has every one) is left out. Where a prompt has no
-        room for the whole history, the labels are those after the history shown.
-        """
-        examples: list[Example] = []
-        for begin in range(0, len(drafts), self.ranker.at_once):
-            chunk = list(drafts[begin : begin + self.ranker.at_once])
-            states = [draft.rng.bit_generator.state for draft in chunk]
-            found = self._complete(chunk)
-            # The same draws again. Other labels may need another prompt; a history only gets shorter, so this ends.
-            while cut := [
-                row
-                for row, example in enumerate(found)
-                if example is not None and example.instruction.history != chunk[row].history
-            ]:
-                for row in cut:
-                    chunk[row].rng.bit_generator.state = states[row]
-                    chunk[row] = replace(chunk[row], history=found[row].instruction.history)  # type: ignore[union-attr]
-                for row, example in zip(cut, self._complete([chunk[row] for row in cut]), strict=True):
-                    found[row] = example
-            examples += [example for example in found if example is not None]
-        return examples
-
-    def _complete(self, drafts: Sequence[Draft]) -> list[Example | None]:
-        """An example of each draft, None where no category can be asked."""
-        scores = self.ranker.scores([draft.history for draft in drafts]).cpu()
-        against = [row for row, draft in enumerate(drafts) if _opposes(draft.task)]
-        largest: dict[int, str | None] = {}
-        if against and (self.config.category_sampling == CategorySampling.ground_truth or drafts[0].fixed_category):
-            found = negative_categories(
-                self.catalogue,
-                scores[against],
-                [drafts[row].target for row in against],
-                [drafts[row].item_count for row in against],
-            )
-            largest = dict(zip(against, found, strict=True))
-        kept, demands = [], []
-        for row, draft in enumerate(drafts):
-            uniform = self.config.category_sampling == CategorySampling.uniform and not draft.fixed_category
-            categories = self._categories(draft, largest.get(row), uniform)
-            if draft.task != SEQUENTIAL and not categories:
-                continue
-            demand = settle(
-                draft.task,
-                draft.item_count,
-                draft.proportion,
-                categories,
-                self.catalogue,
-                draft.history,
-                draft.target,
-                not uniform,
-                draft.rng,
-            )
-            if draft.fixed_count:
-                demand = replace(demand, item_count=draft.item_count, category=categories[0] if categories else None)
-            if demand.category is not None or draft.task == SEQUENTIAL:
-                kept.append(row)
-                demands.append(demand)
-        examples: list[Example | None] = [None] * len(drafts)
-        if kept:
-            targets = [drafts[row].target for row in kept]
-            labels, ranks = answers(self.catalogue, scores[kept], targets, demands)
-            for row, demand, items, places in zip(kept, demands, labels, ranks, strict=True):
-                examples[row] = self._example(drafts[row], demand, items, places)
-        return examples
-
-    def _categories(self, draft: Draft, largest: str | None, uniform: bool) -> list[str]:
-        """Names in the order to try: the first that can supply an answer is asked for."""
-        if draft.task == SEQUENTIAL:
-            return []
-        if uniform:
-            names = self.catalogue.category_names
-            return [names[index] for index in draft.rng.permutation(len(names))[:32].tolist()]
-        if _opposes(draft.task):
-            return [largest] if largest is not None else []
-        if draft.fixed_category:
-            return [self.catalogue.target_categories[draft.target]]
-        own = self.catalogue.categories[draft.target]
-        return [own[index] for index in draft.rng.permutation(len(own)).tolist()]
-
-    def _example(self, draft: Draft, demand: Demand, labels: tuple[int, ...], ranks: tuple[int | None, ...]) -> Example:
-        phrasing = int(draft.rng.integers(templates.INTENTIONS))
-        titles = self.catalogue.titles
-        candidates = None
-        if draft.selects:
-            unshown = Pool(np.unique([*draft.history, *labels]), others_of=len(self.catalogue))
-            candidates = self._candidates(labels, unshown, draft.rng)
-
-        def render(history: Sequence[int], shown: Sequence[int] | None) -> str:
-            text = self.wording(
-                draft.task,
-                demand.item_count,
-                [titles[item] for item in history],
-                demand.category,
-                draft.proportion,
-                phrasing=phrasing,
-                candidates=None if shown is None else [titles[item] for item in shown],
-            )
-            return text + draft.suffix
-
-        history, candidates, messages = self._fit(
-            draft.task, draft.history, candidates, labels, render, draft.suffix, keep_form=draft.fixed_count
-        )
-        instruction = Instruction(
-            draft.task,
-            self.sequences.users[draft.user],
-            history,
-            draft.target,
-            demand.item_count,
-            demand.category,
-            draft.proportion,
-            candidates,
-            messages,
-        )
-        return Example(instruction, self._answer(labels), labels, ranks)
-
-    def _answer(self, labels: Iterable[int]) -> str:
-        return templates.answer([self.catalogue.titles[item] for item in labels])
-
-    def _sides(self, category: str) -> tuple[Pool, Pool]:
-        """The items of a category, and all others."""
-        if category not in self._pools:
-            named = np.flatnonzero(self.catalogue.membership[self.catalogue.category_index[category]])
-            self._pools[category] = Pool(named), Pool(named, others_of=len(self.catalogue))
-        return self._pools[category]
-
-    def _candidates(self, labels: Sequence[int], pool: Pool, rng: np.random.Generator) -> tuple[int, ...]:
-        distractors = pool.draw(rng, max(self.config.candidate_count - len(labels), 0))
-        return tuple(rng.permutation(np.concatenate([np.asarray(labels), distractors])).astype(int).tolist())
-
-    def _fit(
-        self,
-        task: str,
-        history: tuple[int, ...],
-        candidates: tuple[int, ...] | None,
-        labels: Sequence[int],
-        render: Callable[[Sequence[int], Sequence[int] | None], str],
-        suffix: str,
-        keep_form: bool = False,
-    ) -> tuple[tuple[int, ...], tuple[int, ...] | None, Messages]:
-        """Shorten until the prompt fits: oldest history first, then distractors, never the instruction.
-
-        The newest item of a history stays: without any, there is no preference to ask for nor a rank to judge by. Where
-        the labels' titles fill the rest of a prompt, they cannot be chosen from candidates: unless ``keep_form``, they
-        are asked for freely.
-
-        Raises:
-            CtrlRecError: where the instruction alone is too long.
-        """
-        whole = history
-        while True:
-            text = render(history, candidates)
-            messages = self._messages(text)
-            # Counting tokens of every prompt would cost more than building it; the sum over titles bounds it.
-            bound = self._overhead(task, candidates is not None, suffix) + int(
-                self._quoted_tokens[[*history, *(candidates or ())]].sum()
-            )
-            if bound <= self.limit.max_prompt or self.limit.prompt_tokens(messages) <= self.limit.max_prompt:
-                return history, candidates, messages
-            distractors = [item for item in candidates or () if item not in labels]
-            if len(history) > 1:
-                history = history[1:]
-            elif candidates is not None and distractors:
-                candidates = tuple(item for item in candidates if item != distractors[-1])
-            elif candidates is not None and not keep_form:
-                history, candidates = whole, None
-            else:
-                raise CtrlRecError(
-                    f"the {task} instruction alone is longer than the {self.limit.max_prompt} tokens left for a "
-                    "prompt: raise model.max_length or lower model.max_response_length"
-                )
-
-    def _overhead(self, task: str, selects: bool, suffix: str) -> int:
-        """Tokens of a prompt without titles, with the longest category name and some slack for merges."""
-        key = (task, selects, suffix)
-        if key not in self._overheads:
-            proportion = 100 if templates.takes_percent(task) else None
-            text = self.wording(task, 10, [], self._longest_category, proportion, candidates=[] if selects else None)
-            self._overheads[key] = self.limit.prompt_tokens(self._messages(text + suffix)) + 32
-        return self._overheads[key]
-
-    def _messages(self, text: str) -> Messages:
-        system = (("system", self.limit.system_prompt),) if self.limit.system_prompt else ()
-        return (*system, ("user", text))
