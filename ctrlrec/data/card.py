@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from ctrlrec.data.catalogue import MIN_CATEGORY_ITEMS
+from ctrlrec.data.lines import UNREADABLE_SHARE
 from ctrlrec.data.sequences import MIN_SEQUENCE
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.runtime.escaping import inert, markdown_text
@@ -78,18 +79,29 @@ def _spread(values: dict[str, Any]) -> str:
     return f"{values['min']} to {values['max']}, median {values['median']:g}, mean {values['mean']:.1f}"
 
 
+def _times(times: dict[str, Any]) -> str:
+    if times["first"] is None:
+        return "numbers that are no dates between 1973 and 2100; their order counts"
+    return f"{times['first']} to {times['last']}"
+
+
 def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     """Name and value of every line of the card below Table 1."""
     kept, titles, categories = report["kept"], report["titles"], report["kept"]["categories"]
-    targets = kept["test_targets"]
+    targets, shared = kept["test_targets"], report["shared_title"]
     small = f"{categories['small']:,} of fewer than {MIN_CATEGORY_ITEMS} items"
     return [
         ("interactions of a user", _spread(kept["sequence_length"])),
         ("items in a test history", _spread(kept["test_history_length"])),
+        ("time of the interactions", _times(report["times"])),
         ("items that no user has in training", f"{kept['items_never_trained']:,}"),
         ("characters of a title", _spread(kept["title_length"])),
         ("titles cut", f"{titles['cut']:,}"),
         ("items merged into another with the same title", f"{titles['merged']:,}"),
+        (
+            "most items with one title",
+            f"{shared['items']:,}, {shared['interactions']:,} interactions: {shared['title']}",
+        ),
         ("titles with HTML entities, kept as they are", f"{titles['with_entities']:,}"),
         ("categories", f"{categories['count']:,} ({categories['kind']}), {small}"),
         ("items of a category", _spread(categories["size"])),
@@ -104,8 +116,17 @@ def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
 
 def omissions(report: dict[str, Any]) -> list[tuple[str, str, str]]:
     """What was left out, in the order of the rules: what, how many, where first."""
-    core = report["k_core"]
+    core, lost = report["k_core"], report["unwritable"]
     rows = [(reason, f"{found['rows']:,}", ", ".join(found["first"])) for reason, found in report["skipped"].items()]
+    rows += [
+        (
+            f"{what} that the backbone's tokenizer cannot write",
+            f"{lost[what]['count']:,}",
+            ", ".join(lost[what]["first"]),
+        )
+        for what in ("titles", "categories")
+    ]
+    rows.append(("items left out for these", f"{lost['items']:,}", ""))
     rows += [(reason, f"{count:,}", "") for reason, count in report["dropped"].items()]
     limits = f"k-core (users >= {core['users']}, items >= {core['items']}; {core['rounds']} rounds)"
     rows += [
@@ -129,6 +150,9 @@ def markdown(report: dict[str, Any]) -> str:
         "## What was left out",
         f"Read: {read['interactions']:,} interactions of {read['users']:,} users; {read['items']:,} usable items.",
         _grid(("what", "how many", "first"), omissions(report)),
+        f"Rows that cannot be read may be {UNREADABLE_SHARE:.0%} of a file; above that the file is refused. "
+        "Left out by the method, whatever their number: items without a title or a category, items that no metadata "
+        "describes, what is listed or happens again, and users and items with too few interactions.",
         "## Files",
         _grid(("file", "sha256"), [(file["name"], file["sha256"]) for file in report["files"]]),
     ]

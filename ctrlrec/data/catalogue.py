@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctrlrec.data.titles import answer_index
+from ctrlrec.data.titles import AnswerIndex
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.runtime.files import write_jsonl
 
@@ -80,9 +80,9 @@ class Catalogue:
         return {title: item for item, title in enumerate(self.titles)}
 
     @cached_property
-    def answer_index(self) -> dict[str, int]:
+    def answer_index(self) -> AnswerIndex:
         """Item index of each title, by itself and as an answer gives it back."""
-        return answer_index(self.titles)
+        return AnswerIndex(self.titles)
 
     def save(self, path: Path) -> None:
         """Write ``catalogue.jsonl`` (spec section 9)."""

@@ -45,7 +45,7 @@ def read_table(
         CtrlRecError: for a missing column, or a file that is mostly something else.
     """
     blocks = read_ahead(read_blocks(file, latin1=latin1))
-    rows = 0
+    rows, broken = 0, Ledger()
     for block in blocks:
         if header is None:
             first, _, text = block.text.partition("\n")
@@ -61,14 +61,14 @@ def read_table(
                 f"{', '.join(header)[:_SHOWN]}"
             )
         if quoted and '"' in block.text:
-            parts = _quoted(file, itertools.chain([block], blocks), separator, columns, header, ledger)
+            parts = _quoted(file, itertools.chain([block], blocks), separator, columns, header, broken)
         else:
-            parts = iter([_plain(file, block, separator, columns, header, ledger)])
+            parts = iter([_plain(file, block, separator, columns, header, broken)])
         for part in parts:
             rows += len(part)
-            for reason in (_WRONG_FIELDS, _BROKEN):
-                refuse_unreadable(file, ledger, reason, rows, f"{len(header)} fields separated by {separator!r}")
+            refuse_unreadable(file, broken, rows + broken.total())
             yield part
+    ledger.add(broken)
     if not rows:
         raise CtrlRecError(f"{file}: a header and no rows; is it the right file?")
 
@@ -80,10 +80,15 @@ def _plain(
     frame = pl.DataFrame({"text": line}).with_row_index("line", block.first_line).filter(pl.col("text") != "")
     right = pl.col("text").str.count_matches(separator, literal=True) == len(header) - 1
     wrong = frame.filter(~right)
-    ledger.skip(_WRONG_FIELDS, len(wrong), [f"{file.name}:{line}" for line in wrong["line"].head(3)])
+    places = [f"{file.name}:{line}" for line in wrong["line"].head(3)]
+    ledger.unreadable(_WRONG_FIELDS, len(wrong), places, _expected(header, separator))
     fields = pl.col("text").str.split_exact(separator, len(header) - 1).struct
     wanted = [fields.field(f"field_{header.index(name)}").replace("", None).alias(name) for name in columns]
     return frame.filter(right).select(*wanted, pl.col("line").cast(pl.UInt32))
+
+
+def _expected(header: Sequence[str], separator: str) -> str:
+    return f"{len(header)} fields separated by {separator!r}"
 
 
 def _quoted(
@@ -124,7 +129,7 @@ def _quoted(
             batch.append([*(fields[pick] or None for pick in picks), line])
         elif fields or reason == _BROKEN:
             # A stray quote takes whole rows with it until another one ends the field: only its own line is broken.
-            ledger.skip(reason, 1, [f"{file.name}:{line}"])
+            ledger.unreadable(reason, 1, [f"{file.name}:{line}"], _expected(header, separator))
             again.extendleft(reversed(taken[1:]))
             del taken[1:]
             reader = csv.reader(lines(), delimiter=separator, strict=True)

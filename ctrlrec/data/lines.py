@@ -13,7 +13,8 @@ from ctrlrec.errors import CtrlRecError
 
 BLOCK_BYTES = 8 << 20
 _MAX_LINE_BYTES = 64 << 20  # longer than any record: a file without line ends must not fill the memory
-_UNREADABLE_SHARE = 0.1  # a few broken rows are skipped and counted; a tenth of a file is another format
+UNREADABLE_SHARE = 0.1  # a few broken rows are skipped and counted; a tenth of a file is another format
+_SHOWN = 120  # characters of a line that cannot be read
 
 
 @dataclass(frozen=True)
@@ -97,15 +98,40 @@ def _decode(data: bytes, file: SourceFile, line: int, latin1: bool) -> str:
     return text.removeprefix("\ufeff") if line == 1 else text
 
 
-def refuse_unreadable(file: SourceFile, ledger: Ledger, reason: str, readable: int, expected: str) -> None:
-    """Stop where so much of a file cannot be read that it must be something else.
+def refuse_unreadable(file: SourceFile, ledger: Ledger, rows: int) -> None:
+    """Stop if so much of a file cannot be read that it must be something else.
+
+    The bound holds for all reasons together. Rows that a rule of the method leaves out do not count.
+
+    Args:
+        file: what is read.
+        ledger: of this file alone.
+        rows: read so far, those of the ledger included.
 
     Raises:
-        CtrlRecError: naming the first bad line and what was expected of it.
+        CtrlRecError: naming the most frequent reason, its first line and what was expected there.
     """
-    bad = ledger.count(reason)
-    if bad > _UNREADABLE_SHARE * (bad + readable):
-        first = ledger.report()[reason]["first"][0].rpartition(":")[2]
+    faults = ledger.faults()
+    bad = sum(faults.values())
+    if bad > UNREADABLE_SHARE * rows:
+        reason = next(iter(faults))
+        line = ledger.first_line(reason)
+        shown = _shown(file, line)
+        others = [f"{count} {other} (first in line {ledger.first_line(other)})" for other, count in faults.items()]
         raise CtrlRecError(
-            f"{file}:{first}: {reason}: expected {expected}; {bad} of the first {bad + readable} rows are like this"
+            f"{file}:{line}: {reason}: expected {ledger.expected(reason)}{f', found {shown!r}' if shown else ''}; "
+            f"{faults[reason]} of the first {rows} rows are like this"
+            + (f", {bad} cannot be read in all: {', '.join(others)}" if len(faults) > 1 else "")
+            + f"; more than {UNREADABLE_SHARE:.0%} are not left out unasked: correct the file, or remove these rows"
         )
+
+
+def _shown(file: SourceFile, line: int) -> str:
+    """Return the beginning of a line of a text file; nothing of a parquet file."""
+    if ".parquet" in file.name:
+        return ""
+    for block in read_blocks(file, latin1=True):
+        lines = block.text.split("\n")
+        if line < block.first_line + len(lines):
+            return lines[line - block.first_line].strip()[:_SHOWN]
+    return ""

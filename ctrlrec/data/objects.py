@@ -37,7 +37,8 @@ def read_objects(
     Raises:
         CtrlRecError: for a file that is mostly something else; see also :func:`read_blocks`.
     """
-    reason, rows = f"line that is not {notation}", 0
+    reason, expected = f"line that is not {notation}", f"{notation} with {', '.join(schema)} a line"
+    rows, broken = 0, Ledger()
     for block in read_ahead(read_blocks(file)):
         lines = block.text.count("\n") + (not block.text.endswith("\n"))
         frame = parse_block(block.text)
@@ -51,15 +52,16 @@ def read_objects(
                     try:
                         row = parse_line(line)
                     except ValueError:
-                        ledger.skip(reason, 1, [f"{file.name}:{number}"])
+                        broken.unreadable(reason, 1, [f"{file.name}:{number}"], expected)
                         continue
                     found.append(
                         {name: coerce(row.get(name), kind) for name, kind in schema.items()} | {"line": number}
                     )
             frame = pl.DataFrame(found, schema={**schema, "line": pl.UInt32})
         rows += len(frame)
-        refuse_unreadable(file, ledger, reason, rows, f"{notation} with {', '.join(schema)} a line")
+        refuse_unreadable(file, broken, rows + broken.total())
         yield frame
+    ledger.add(broken)
 
 
 def to_column(name: str, values: Sequence[Any], kind: Any) -> pl.Series:

@@ -1,6 +1,7 @@
 """Raw logs to catalogue and sequences, rule by rule (spec section 2)."""
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +13,25 @@ import polars as pl
 from ctrlrec.config.schema import CategoryKind, DatasetConfig
 from ctrlrec.data.catalogue import Catalogue, target_categories
 from ctrlrec.data.describe import describe
+from ctrlrec.data.lines import UNREADABLE_SHARE
+from ctrlrec.data.missing import missing
 from ctrlrec.data.raw import Raw, read_raw
 from ctrlrec.data.sequences import MIN_SEQUENCE, Sequences
 from ctrlrec.data.sources import SOURCES
+from ctrlrec.data.titles import innermost
 from ctrlrec.errors import CtrlRecError
 
 __all__ = ["Prepared", "Raw", "prepare", "read_raw", "source_digest"]
 
 _ENTITY = r"&(?:[A-Za-z][A-Za-z0-9]+|#[0-9]+|#[xX][0-9A-Fa-f]+);"
 _SHOWN = 40  # characters of an id
+_NAMED = 5  # titles or categories that a message or the card names
+_MANY, _LARGE_SHARE = 5, 0.01  # a title is suspicious if so many items have it, and they are such a share of all
+_UNKNOWN = "interactions with an item that metadata lacks or leaves incomplete"
 Cut = Callable[[list[str], list[str]], list[str]]  # titles and category names to titles
+Writable = Callable[[list[str]], list[bool]]  # texts to whether the backbone can write them
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ def source_digest(config: DatasetConfig) -> str | None:
     return hashlib.sha256(" ".join(file.sha256() for file in files).encode()).hexdigest()
 
 
-def prepare(config: DatasetConfig, cache: Path, cut: Cut) -> Prepared:
+def prepare(config: DatasetConfig, cache: Path, cut: Cut, writable: Writable) -> Prepared:
     """Apply the rules of the catalogue and the split.
 
     Args:
@@ -53,50 +63,86 @@ def prepare(config: DatasetConfig, cache: Path, cut: Cut) -> Prepared:
         cache: folder for downloads.
         cut: cuts titles to the backbone's token limit, none to nothing; called once with every cleaned title and every
             category.
+        writable: whether the backbone's tokenizer gives a text back as it was; called after ``cut``.
 
     Raises:
-        CtrlRecError: for unusable files, or where the k-core leaves nobody.
+        CtrlRecError: for unusable files, a tokenizer that cannot write a tenth of the titles or categories, or if the
+            k-core leaves nobody.
     """
     raw = read_raw(config, cache)
     names = raw.interactions["user"].unique(maintain_order=True)
     report: dict[str, Any] = {"dataset": config.name, **raw.report}
     report["read"] = {"users": len(names), "items": len(raw.items), "interactions": len(raw.interactions)}
-    for frame, what in (
-        (raw.items, "no item has both a title and a category"),
-        (raw.interactions, "no interaction has a user, an item and a readable timestamp"),
-    ):
-        if frame.is_empty():
-            reasons = (
-                f"{reason}: {found['rows']}, first {found['first'][0]}"
-                for reason, found in raw.report["skipped"].items()
-            )
-            raise CtrlRecError(f"dataset {config.name}: {what} ({'; '.join(reasons)})")
-    items, code = _merge_titles(raw.items, cut, report)
+    if raw.items.is_empty():
+        reasons = [f"{why}: {rows['rows']}, first {rows['first'][0]}" for why, rows in raw.report["skipped"].items()]
+        raise CtrlRecError(f"dataset {config.name}: no item has both a title and a category ({'; '.join(reasons)})")
+    if raw.interactions.is_empty():
+        raise CtrlRecError(f"dataset {config.name}: its file of interactions has no rows")
+    items = _cut_titles(raw.items, cut, report)
+    items = _leave_out_unwritable(items, writable, report)
+    items, code = _merge_titles(items, report)
     users, rows = _order(raw.interactions, names, code, report)
+    _warn(raw.interactions, items, code, rows, report)
     users, rows = _k_core(users, rows, len(names), len(items), config, report)
     return _index(config, raw.category_kind, items, names, users, rows, report)
 
 
-def _merge_titles(items: pl.DataFrame, cut: Cut, report: dict[str, Any]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Cut titles; items that then share one become one, with the first id and all their categories.
-
-    Returns:
-        The merged items in source order, and columns item, row: where each id went.
-    """
+def _cut_titles(items: pl.DataFrame, cut: Cut, report: dict[str, Any]) -> pl.DataFrame:
     titles = items["title"].to_list()
-    categories = items["categories"].explode().drop_nulls().unique(maintain_order=True).to_list()
-    shortened = [title.strip() for title in cut(titles, categories)]
+    shortened = [title.strip() for title in cut(titles, _category_names(items))]
     report["titles"] = {
         "cut": sum(before != after for before, after in zip(titles, shortened, strict=True)),
         "with_entities": items["title"].str.contains(_ENTITY).sum(),
     }
-    items = items.with_columns(pl.Series("title", shortened, dtype=pl.String))
-    merged = items.group_by("title", maintain_order=True).agg(
-        pl.col("item").first(), pl.col("item").alias("ids"), pl.col("categories").explode().unique(maintain_order=True)
-    )
+    return items.with_columns(pl.Series("title", shortened, dtype=pl.String))
+
+
+def _category_names(items: pl.DataFrame) -> list[str]:
+    return items["categories"].explode().drop_nulls().unique(maintain_order=True).to_list()
+
+
+def _leave_out_unwritable(items: pl.DataFrame, writable: Writable, report: dict[str, Any]) -> pl.DataFrame:
+    """Leave out titles and categories that the backbone cannot write: nobody could ever answer or ask for them.
+
+    Raises:
+        CtrlRecError: for more than a tenth of the titles, or of the categories.
+    """
+    report["unwritable"] = {}
+    for what, names in (("titles", items["title"].unique(maintain_order=True).to_list()),
+                        ("categories", _category_names(items))):  # fmt: skip
+        lost = [name for name, fine in zip(names, writable(names), strict=True) if not fine]
+        report["unwritable"][what] = {"count": len(lost), "first": lost[:_NAMED]}
+        if len(lost) > UNREADABLE_SHARE * len(names):
+            raise CtrlRecError(
+                f"dataset {report['dataset']}: the backbone's tokenizer cannot write {len(lost)} of {len(names)} "
+                f"{what} ({', '.join(map(repr, lost[:_NAMED]))}{', ...' if len(lost) > _NAMED else ''}): encoded and "
+                f"decoded they are other texts; use another backbone (model=), or clean the {what}"
+            )
+        if lost and what == "titles":
+            items = items.filter(~pl.col("title").is_in(lost))
+        elif lost:
+            kept = pl.col("categories").list.eval(pl.element().filter(~pl.element().is_in(lost)))
+            items = items.with_columns(kept).filter(pl.col("categories").list.len() > 0)
+    report["unwritable"]["items"] = report["read"]["items"] - len(items)
+    return items
+
+
+def _merge_titles(items: pl.DataFrame, report: dict[str, Any]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Make items with one title one item, with the first id and title and all their categories.
+
+    Titles that differ only in outer quotes are one title, because an answer loses these.
+
+    Returns:
+        The merged items in source order, and columns item, row: where each id went.
+    """
+    answered = pl.Series("answered", [innermost(title) for title in items["title"].to_list()], dtype=pl.String)
+    merged = items.with_columns(answered).group_by("answered", maintain_order=True).agg(
+        pl.col("item", "title").first(), pl.col("item").alias("ids"),
+        pl.col("categories").explode().unique(maintain_order=True)
+    )  # fmt: skip
     report["titles"]["merged"] = len(items) - len(merged)
     rows = merged.with_row_index("row").select("row", "ids").explode("ids").rename({"ids": "item"})
-    return merged.drop("ids"), rows
+    return merged.drop("ids", "answered"), rows
 
 
 def _order(
@@ -123,11 +169,35 @@ def _order(
     first = ordered.filter(pair.is_first_distinct())
     report["dropped"] = {
         "users without any item that metadata describes": len(names) - known["number"].n_unique(),
-        "interactions with an item that metadata lacks or leaves incomplete": len(interactions) - len(known),
+        _UNKNOWN: len(interactions) - len(known),
         "items that nobody interacted with": code["row"].n_unique() - known["row"].n_unique(),
         "repeated interactions": len(known) - len(first),
     }
     return first["number"].to_numpy(), first["row"].to_numpy()
+
+
+def _warn(
+    interactions: pl.DataFrame, items: pl.DataFrame, code: pl.DataFrame, rows: np.ndarray, report: dict[str, Any]
+) -> None:
+    """Log what is legal and improbable: one title for many items, people without a name, items without metadata."""
+    ids, met = np.bincount(code["row"]), np.bincount(rows, minlength=len(items))
+    most = int(ids.argmax())
+    title = items["title"][most]
+    report["shared_title"] = {"title": title, "items": int(ids[most]), "interactions": int(met[most])}
+    if ids[most] >= _MANY and max(ids[most] / ids.sum(), met[most] / len(rows)) >= _LARGE_SHARE:
+        log.warning(
+            "%-12s %d of %d items, with %d of %d interactions, have the title %r and become one item: does it "
+            "stand for a missing title?", "", ids[most], ids.sum(), met[most], len(rows), title,
+        )  # fmt: skip
+    nameless = interactions.filter(missing(pl.col("user")))
+    if len(nameless) >= _LARGE_SHARE * len(interactions):
+        log.warning(
+            "%-12s %d of %d interactions are of user %r: if it stands for people without a name, leave them out",
+            "", len(nameless), len(interactions), nameless["user"][0],
+        )  # fmt: skip
+    unknown = report["dropped"][_UNKNOWN]
+    if unknown > UNREADABLE_SHARE * len(interactions):
+        log.warning("%-12s %d of %d %s and are left out", "", unknown, len(interactions), _UNKNOWN)
 
 
 def _k_core(

@@ -17,7 +17,9 @@ from ctrlrec.data.catalogue import is_path
 from ctrlrec.data.cleaning import clean_interactions, clean_items
 from ctrlrec.data.files import SourceFile
 from ctrlrec.data.ledger import Ledger
+from ctrlrec.data.lines import refuse_unreadable
 from ctrlrec.data.sources import SOURCES, Source
+from ctrlrec.data.times import settle_units
 from ctrlrec.runtime.provenance import code_digest
 
 log = logging.getLogger(__name__)
@@ -85,16 +87,22 @@ def _read(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]] | N
 def _parse(source: Source, files: tuple[SourceFile, SourceFile], report: dict[str, Any], folder: Path) -> None:
     """Read and clean both files block by block; the folder appears only when it is whole."""
     logs, metadata = files
-    ledger, of_logs = Ledger(), Ledger()  # apart: each says how much of its own file is unreadable
+    ledger, of_logs = Ledger(), Ledger()  # apart: each counts the unreadable rows of its own file
     items = clean_items(pl.concat(source.items(metadata, ledger)), metadata.name, ledger)
+    refuse_unreadable(metadata, ledger, len(items) + ledger.total())
     rows = source.interactions(logs, of_logs)
     interactions = pl.concat(clean_interactions(block, logs.name, of_logs) for block in rows)
+    refuse_unreadable(logs, of_logs, len(interactions) + of_logs.total())
+    timestamps, times = settle_units(interactions.select("timestamp", "unit"))
+    interactions = interactions.select("user", "item", timestamps)
     ledger.add(of_logs)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
         items.write_parquet(scratch / "items.parquet")
         interactions.write_parquet(scratch / "interactions.parquet")
-        (scratch / "report.json").write_text(json.dumps(report | {"skipped": ledger.report()}), encoding="utf-8")
+        (scratch / "report.json").write_text(
+            json.dumps(report | {"times": times, "skipped": ledger.report()}), encoding="utf-8"
+        )
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -1,19 +1,34 @@
 """Titles as they are written, cut and looked up."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
-
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 _QUOTES = (("'", "'"), ('"', '"'), ("\u2018", "\u2019"), ("\u201c", "\u201d"))
 
 
-def answer_index(titles: Sequence[str]) -> dict[str, int]:
-    """Position of each of different titles, by itself and as an answer gives it back: without outer quotes."""
-    whole = {title: position for position, title in enumerate(titles)}
-    return {unquoted(title): position for title, position in whole.items()} | whole
+class AnswerIndex:
+    """Positions of titles, found by what an answer writes.
+
+    A title matches exactly, but for outer quotes and its Unicode normal form: both are lost between a catalogue and an
+    answer, the quotes in parsing and the form in a tokenizer.
+    """
+
+    def __init__(self, titles: Sequence[str]) -> None:
+        """Index titles that differ in more than outer quotes and normal form."""
+        whole = {composed(title): position for position, title in enumerate(titles)}
+        inner = {form: position for title, position in whole.items() for form in _peeled(title)}
+        self._positions = inner | whole
+
+    def get(self, written: str) -> int | None:
+        """Return the position of a written title, or None."""
+        position = self._positions.get(written)
+        return position if position is not None or written.isascii() else self._positions.get(composed(written))
+
+
+def composed(text: str) -> str:
+    """Return a text in Unicode's normal form C, in which titles and categories are kept."""
+    return unicodedata.normalize("NFC", text)
 
 
 def unquoted(title: str) -> str:
@@ -24,8 +39,20 @@ def unquoted(title: str) -> str:
     return title
 
 
+def innermost(title: str) -> str:
+    """Return a title without any outer quotes: what tells two titles apart in an answer."""
+    return [title, *_peeled(title)][-1]
+
+
+def _peeled(title: str) -> Iterator[str]:
+    """A title without its outer quotes, one pair less each time."""
+    while (inner := unquoted(title)) != title:
+        title = inner
+        yield title
+
+
 def cut_titles(tokenizer: Any, titles: Sequence[str], limit: int) -> list[str]:
-    """Titles of at most ``limit`` tokens: cut where the token behind the last begins, but never to nothing.
+    """Cut titles to at most ``limit`` tokens, where the token behind the last begins, but never to nothing.
 
     A token of a byte-level tokenizer may hold parts of two characters. They go together, and what is left may again be
     too long.

@@ -6,7 +6,7 @@ from functools import cache
 from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
-from ctrlrec.data.titles import answer_index
+from ctrlrec.data.titles import AnswerIndex, composed
 
 
 class TitleMatcher:
@@ -19,14 +19,16 @@ class TitleMatcher:
             catalogue_titles: unique; the position is the item's index.
             max_edits: Levenshtein edits forgiven; 0 matches exactly.
         """
-        self._index = {title: item for item, title in enumerate(catalogue_titles)}
-        self._exact = answer_index(catalogue_titles)
+        self._index = {composed(title): item for item, title in enumerate(catalogue_titles)}
+        self._exact = AnswerIndex(catalogue_titles)
         self._max_edits = max_edits
         self._near = cache(self._of_similar_length)
         self._known: dict[str, int | None] = {}
 
     def __call__(self, title: str) -> int | None:
-        """The item of that very title, but for its outer quotes, else the closest within ``max_edits``, else None.
+        """Return the item of that very title, else the closest within ``max_edits``, else None.
+
+        Outer quotes and the Unicode normal form of a title do not count.
 
         Of equally close titles the one with the lowest index is taken.
         """
@@ -38,6 +40,7 @@ class TitleMatcher:
         return self._known[title]
 
     def _closest(self, title: str) -> int | None:
+        title = composed(title)
         # extractOne keeps the first of equally good choices, and choices come in the catalogue's order.
         found = process.extractOne(
             title, self._near(len(title)), scorer=Levenshtein.distance, score_cutoff=self._max_edits

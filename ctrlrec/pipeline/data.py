@@ -11,17 +11,15 @@ from ctrlrec.pipeline.stage import Inputs, Stage
 
 
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
-    """Catalogue, sequences, data card and the backbone's tokenizer, whose tokens decide where titles are cut."""
-    from transformers import PreTrainedTokenizerBase
-
+    """Write catalogue, sequences, data card and the backbone's tokenizer, whose tokens decide where titles are cut."""
     from ctrlrec.data import card
     from ctrlrec.data.prepare import prepare
-    from ctrlrec.data.titles import cut_titles
+    from ctrlrec.data.titles import composed, cut_titles
     from ctrlrec.instructions import chat, templates
     from ctrlrec.lm.backbone import make_tokenizer
     from ctrlrec.lm.chat_format import ChatFormat
 
-    made: list[PreTrainedTokenizerBase] = []
+    made: list[ChatFormat] = []
 
     def cut(titles: list[str], categories: list[str]) -> list[str]:
         def texts() -> list[str]:
@@ -30,19 +28,25 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
             return [*templates.specimens(titles, categories), *turns]
 
         tokenizer = make_tokenizer(config.model, cache_folder(config), texts)
-        made.append(tokenizer)
+        made.append(ChatFormat(tokenizer, config.model))  # refuses a tokenizer without a chat template
         return cut_titles(tokenizer, titles, config.dataset.title_max_tokens)
 
-    prepared = prepare(config.dataset, cache_folder(config), cut)
+    def writable(names: list[str]) -> list[bool]:
+        """Return whether each name, as a line of an answer, comes back from its tokens as it was."""
+        lines = [f"1. {name}" for name in names]
+        texts = map(made[0].decode, made[0].contents(lines))
+        return [composed(text) == line for text, line in zip(texts, lines, strict=True)]
+
+    prepared = prepare(config.dataset, cache_folder(config), cut, writable)
     prepared.catalogue.save(directory / "catalogue.jsonl")
     prepared.sequences.save(directory / "sequences.jsonl", prepared.catalogue)
     card.save(prepared.report, directory)
     card.show(prepared.report)
-    backend = made[0].backend_tokenizer
+    tokenizer = made[0].tokenizer
+    backend = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
     backend.no_truncation()  # of titles, or as it came: other readers of tokenizer.json obey it unasked
     backend.no_padding()
-    ChatFormat(made[0], config.model)  # refuses a tokenizer without a chat template, before anything is trained
-    made[0].save_pretrained(directory / "tokenizer")
+    tokenizer.save_pretrained(directory / "tokenizer")
 
 
 def _data_settings(config: Config) -> dict[str, Any]:

@@ -151,7 +151,10 @@ def again(name: str, folder: Path) -> dict[str, Any]:
 
 
 def counts(name: str, folder: Path, cache: Path) -> dict[str, Any]:
-    report = prepare(settings(name, folder), cache, lambda titles, _: [title[:200] for title in titles]).report
+    def cut(titles: list[str], _: list[str]) -> list[str]:
+        return [title[:200] for title in titles]
+
+    report = prepare(settings(name, folder), cache, cut, lambda names: [True] * len(names)).report
     return {key: report["kept"][key] for key in ("users", "items", "interactions")}
 
 

@@ -1,6 +1,5 @@
 """Records: the plain format for data of the user's own, as CSV, TSV, JSON Lines or parquet."""
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from ctrlrec.data.delimited import read_table
 from ctrlrec.data.files import SourceFile, find
 from ctrlrec.data.jsonlines import read_json_lines
 from ctrlrec.data.ledger import Ledger
-from ctrlrec.data.literals import constant
+from ctrlrec.data.literals import EXPECTED_LIST, is_list, read_list
+from ctrlrec.data.missing import is_missing
 from ctrlrec.data.objects import coerce, to_column
 from ctrlrec.data.sources.base import INTERACTION_FIELDS, Source
 from ctrlrec.errors import CtrlRecError
@@ -52,26 +52,46 @@ def _interactions(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
 
 
 def _items(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
+    """Read items whose categories are a list, the text of a list, or names with "|" between.
+
+    One name in brackets without quotes is a list of it, as DuckDB and Spark write it, only if the file holds lists
+    alone: beside "Drama" and "Drama|Horror", "[REC]" is a name.
+    """
     ending = _ending(file)
     if ending == ".jsonl":
-        yield from read_json_lines(
-            file, dict(zip(_ITEMS, (pl.String, pl.String, pl.List(pl.String)), strict=True)), ledger
-        )
-        return
-    blocks = [_parquet(file, _ITEMS)] if ending == ".parquet" else read_table(file, _SEPARATORS[ending], _ITEMS, ledger)
-    for rows in blocks:
-        names = [_names(value) for value in rows["categories"].to_list()]
-        yield rows.with_columns(to_column("categories", names, pl.List(pl.String)))
+        schema = dict(zip(_ITEMS, (pl.String, pl.String, pl.List(pl.String)), strict=True))
+        blocks = list(read_json_lines(file, schema, ledger))
+    elif ending == ".parquet":
+        blocks = [_parquet(file, _ITEMS)]
+    else:
+        blocks = list(read_table(file, _SEPARATORS[ending], _ITEMS, ledger))
+    rows = pl.concat(blocks)
+    fields = [_field(value) for value in rows["categories"].to_list()]
+    texts = {field for field in fields if isinstance(field, str) and not is_missing(field)}
+    only_lists = all(map(is_list, texts))
+    read = {text: _names(text, only_lists) for text in texts}
+    names = [read.get(field) if isinstance(field, str) else field for field in fields]
+    broken = [field in read and read[field] is None for field in map(str, fields)]
+    places = [f"{file.name}:{line}" for line in rows["line"].filter(pl.Series(broken)).head(3)]
+    ledger.unreadable("item with unreadable categories", sum(broken), places, EXPECTED_LIST)
+    yield rows.with_columns(to_column("categories", names, pl.List(pl.String))).filter(~pl.Series(broken))
 
 
-def _names(value: Any) -> Sequence[str | None] | None:
-    """Categories of one field: a list, the text of a list as JSON or Python writes it, or names with "|" between."""
-    if not isinstance(value, str):
-        return coerce(value, pl.List(pl.String))
-    if value.startswith("["):
-        with contextlib.suppress(ValueError):  # a name may be in brackets, too
-            return coerce(constant(value), pl.List(pl.String))
-    return value.split(_LIST_SEPARATOR)
+def _field(value: Any) -> str | Sequence[str | None] | None:
+    """Return the categories of an item as one text or as a list; a list of one text is that text."""
+    names = coerce(value, pl.List(pl.String))
+    return names[0] if names is not None and len(names) == 1 else names
+
+
+def _names(text: str, only_lists: bool) -> list[str | None] | None:
+    """Return the names in a text; None if it is like a list, but cannot be read as one."""
+    if not is_list(text):
+        return list(text.split(_LIST_SEPARATOR))
+    try:
+        names = read_list(text)
+    except ValueError:
+        return None
+    return [text] if len(names) == 1 and not only_lists and text[1:-1].strip() == names[0] else names
 
 
 def _parquet(file: SourceFile, columns: tuple[str, ...]) -> pl.DataFrame:

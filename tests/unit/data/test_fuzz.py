@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from dataset_files import config, items, records, uncut
+from dataset_files import all_writable, config, items, records, uncut
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -97,7 +97,9 @@ def test_loaders_give_a_legal_dataset_or_one_error(source: str) -> None:
                 place.write_bytes(packed[: data.draw(st.integers(len(packed) - 40, len(packed)))])
             category = "X" if source == "amazon" else None
             try:
-                prepared = prepare(config(source, place, category=category), Path(scratch) / "cache", uncut)
+                prepared = prepare(
+                    config(source, place, category=category), Path(scratch) / "cache", uncut, all_writable
+                )
             except CtrlRecError as error:
                 assert len(str(error)) < 2000
                 assert str(error).isprintable() or "\n" not in str(error)
@@ -142,7 +144,7 @@ def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch
     records(tmp_path, [("a", f"i{n}", n) for n in range(3)], items(3))
     (tmp_path / name).write_bytes(gzip.compress(first + b"\n" * (64 << 20)))
     with pytest.raises(CtrlRecError, match=rf"{name}: unpacks to more than"):
-        prepare(config("records", tmp_path), tmp_path / "cache", uncut)
+        prepare(config("records", tmp_path), tmp_path / "cache", uncut, all_writable)
 
 
 def test_a_zip_bomb_and_a_locked_archive_are_refused(tmp_path, monkeypatch) -> None:
@@ -151,14 +153,14 @@ def test_a_zip_bomb_and_a_locked_archive_are_refused(tmp_path, monkeypatch) -> N
         archive.writestr("ratings.dat", b"1::1::5::1\n" * (8 << 20))
         archive.writestr("movies.dat", b"1::A::C\n")
     with pytest.raises(CtrlRecError, match=r"bomb\.zip!ratings\.dat: claims to unpack to"):
-        prepare(config("movielens_1m", tmp_path / "bomb.zip"), tmp_path / "cache", uncut)
+        prepare(config("movielens_1m", tmp_path / "bomb.zip"), tmp_path / "cache", uncut, all_writable)
     locked = bytearray((tmp_path / "bomb.zip").read_bytes())
     for at in (locked.index(b"PK\x03\x04") + 6, locked.index(b"PK\x01\x02") + 8):
         locked[at] |= 1  # the flag of a password
     (tmp_path / "locked.zip").write_bytes(locked)
     monkeypatch.setattr(files, "_UNPACKED_BYTES", 1 << 30)
     with pytest.raises(CtrlRecError, match=r"locked\.zip: not a whole plain zip archive"):
-        prepare(config("movielens_1m", tmp_path / "locked.zip"), tmp_path / "cache", uncut)
+        prepare(config("movielens_1m", tmp_path / "locked.zip"), tmp_path / "cache", uncut, all_writable)
 
 
 def test_a_chat_bomb_is_refused(tmp_path, monkeypatch) -> None:
@@ -173,4 +175,4 @@ def test_a_folder_in_a_files_place_is_named(tmp_path) -> None:
     (tmp_path / "interactions.csv").unlink()
     (tmp_path / "interactions.csv").mkdir()
     with pytest.raises(CtrlRecError, match=r"no interactions\.csv or .* it holds interactions\.csv/, items\.jsonl"):
-        prepare(config("records", tmp_path), tmp_path / "cache", uncut)
+        prepare(config("records", tmp_path), tmp_path / "cache", uncut, all_writable)

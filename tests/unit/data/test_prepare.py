@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from dataset_files import config, items, records, titles, uncut, write
+from dataset_files import all_writable, config, items, records, titles, uncut, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -92,9 +92,9 @@ def test_result_obeys_every_rule_and_equals_the_plain_loop(tmp_path_factory, row
     settings_ = config("records", folder, min_user_interactions=users, min_item_interactions=popular)
     if not expected:
         with pytest.raises(CtrlRecError, match=r"none of .* users is left"):
-            prepare(settings_, folder / "cache", uncut)
+            prepare(settings_, folder / "cache", uncut, all_writable)
         return
-    assert titles(prepare(settings_, folder / "cache", uncut)) == expected
+    assert titles(prepare(settings_, folder / "cache", uncut, all_writable)) == expected
 
 
 def _plain(rows, users, popular):

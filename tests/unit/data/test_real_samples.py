@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from dataset_files import config, uncut
+from dataset_files import all_writable, config, uncut
 
 from ctrlrec.data.files import SourceFile
 from ctrlrec.data.ledger import Ledger
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="CTRLREC_DATA names no
 )
 def test_samples_load_with_their_known_sizes(tmp_path, folder, source, core, kind, expected):
     settings = config(source, DATA / folder, min_user_interactions=core, min_item_interactions=core)
-    prepared = prepare(settings, tmp_path, uncut)
+    prepared = prepare(settings, tmp_path, uncut, all_writable)
     kept = prepared.report["kept"]
     for name, number in zip(("users", "items", "interactions"), expected, strict=True):
         assert number is None or kept[name] == number

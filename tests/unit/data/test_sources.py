@@ -9,7 +9,7 @@ import zipfile
 import polars as pl
 import pytest
 import requests
-from dataset_files import config, items, records, skipped, titles, uncut, write
+from dataset_files import all_writable, config, items, records, skipped, titles, uncut, write
 
 from ctrlrec.data.prepare import prepare, read_raw, source_digest
 from ctrlrec.data.sources import SOURCES
@@ -252,7 +252,8 @@ def test_movielens_100k_as_the_wheel_and_as_grouplens_publish_it(tmp_path):
         for file in published.iterdir():
             archive.write(file, f"ml-100k/{file.name}")
     one, *others = (
-        prepare(config("movielens_100k", path), tmp_path / "cache", uncut) for path in (wheel, published, archived)
+        prepare(config("movielens_100k", path), tmp_path / "cache", uncut, all_writable)
+        for path in (wheel, published, archived)
     )
     assert one.catalogue.titles == ("Toy Story (1995)", "Wizard of Oz, The (1939)", "Land Before Time III (1995)")
     assert one.catalogue.categories[0] == ("Animation", "Children's")
