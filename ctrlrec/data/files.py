@@ -171,7 +171,10 @@ def _find(place: Path, names: Sequence[str]) -> SourceFile:
     else:
         raise CtrlRecError(f"{place}: no such file or folder; dataset.path must name where {' or '.join(names)} lies")
     listing = ", ".join(there[:8]) + (", ..." if len(there) > 8 else "") if there else "nothing"
-    raise CtrlRecError(f"{place}: no {' or '.join(names)} (plain or .gz) there; it holds {listing}")
+    raise CtrlRecError(
+        f"{place}: no {' or '.join(names)} (plain or .gz) there; it holds {listing}. Is it "
+        "another release, or another publisher's? dataset=records reads interactions.csv and items.csv of any data"
+    )
 
 
 def _only(found: list[SourceFile], name: str, place: Path) -> SourceFile:

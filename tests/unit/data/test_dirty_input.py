@@ -354,7 +354,8 @@ def test_no_usable_item_at_all_says_why(load, tmp_path):
         load("records")
     records(tmp_path / "in", [("a", "i0", "12/06/2018"), ("a", "i1", "")], items(3))
     with pytest.raises(
-        CtrlRecError, match=r"csv:2: interaction without a readable timestamp: .* found 'a,i0,12/06/2018'; 2 of the first 2"
+        CtrlRecError,
+        match=r"csv:2: interaction without a readable timestamp: .* found 'a,i0,12/06/2018'; 2 of the first 2",
     ):
         load("records")
 
