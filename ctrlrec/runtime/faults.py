@@ -1,5 +1,6 @@
 """Faults of disk, memory and arithmetic: each said in one line, and nothing bad trained on."""
 
+import errno
 import gc
 import logging
 import os
@@ -54,9 +55,11 @@ def explained(place: Path, memory_advice: str = "") -> Iterator[None]:
     except Exception as error:
         fault = storage_fault(error)
         if fault is not None:
+            advice = "make room or set output= to another folder"
+            if os.strerror(errno.ENAMETOOLONG) in fault:
+                advice = "shorten dataset.name, model.name, variant.name or output=, of which it is made"
             raise CtrlRecError(
-                f"{place}: {fault}; make room or set output= to another folder, then run the same command again: it "
-                "goes on from what is saved"
+                f"{place}: {fault}; {advice}, then run the same command again: it resumes from what is saved"
             ) from error
         if is_out_of_memory(error):
             advice = f": {memory_advice}" if memory_advice else ""

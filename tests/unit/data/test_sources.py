@@ -118,13 +118,55 @@ def test_amazon_2014_may_spell_reviews_as_python_literals_too(load, tmp_path):
     assert titles(load("amazon")) == {"A1": IN_ORDER}
 
 
+REVIEW_2023 = (
+    '{{"rating": 5.0, "title": "Good", "asin": "v{0}", "parent_asin": "{0}", "user_id": "A1", "timestamp": {1}}}'
+)
+RATING_2023 = "A1,{0},5.0,{1}\nuser_id,parent_asin,rating,timestamp"
+
+
+@pytest.mark.parametrize(
+    ("name", "row"), [("X.jsonl.gz", REVIEW_2023), ("X.json", REVIEW_2023), ("X.csv", RATING_2023)]
+)
+def test_amazon_2023_names_parents_and_one_path(load, tmp_path, name, row):
+    row, _, header = row.partition("\n")
+    metadata = {
+        asin: {"main_category": "R", "title": asin, "categories": ["R", "C", "D"], "parent_asin": asin, "price": None}
+        for asin in "abc"
+    }
+    metadata["b"]["categories"] = []
+    metadata["c"] |= {"categories": ["R", "nan", "C"], "bought_together": None}
+    write(tmp_path / "in" / "meta_X.jsonl", map(json.dumps, metadata.values()))
+    rows = [row.format(asin, f"16000000{stamp}0000") for asin, stamp in zip("abc", STAMPS, strict=True)]
+    write(tmp_path / "in" / name, [*([header] if header else []), *rows, row.format("a", "1600000040000")])
+    raw = read_raw(config("amazon", tmp_path / "in"), tmp_path / "cache")
+    assert raw.items.rows() == [("a", "a", ["C", "C, D"]), ("c", "c", ["C"])]
+    assert raw.interactions.rows()[0] == ("A1", "a", 1_600_000_030_000_000)
+    assert raw.report["skipped"] == {"item without category": {"rows": 1, "first": ["meta_X.jsonl:2"]}}
+
+
+def test_amazon_ratings_may_have_a_header_of_their_own(load, tmp_path):
+    metadata = [json.dumps({"category": ["R", "C"], "title": asin, "asin": asin}) for asin in "abc"]
+    write(tmp_path / "in" / "meta_X.json", metadata)
+    rows = [f"5.0,{asin},A1,{stamp}" for asin, stamp in zip("abc", STAMPS, strict=True)]
+    write(tmp_path / "in" / "ratings_X.csv", ["rating,item,user,timestamp", *rows])
+    assert titles(load("amazon")) == {"A1": IN_ORDER}
+
+
+def test_files_of_another_publisher_are_pointed_to_records(tmp_path):
+    write(tmp_path / "ml-1m.inter", ["user_id:token"])
+    with pytest.raises(
+        CtrlRecError, match=r"no ratings\.dat .* holds ml-1m\.inter\. Is it another .*dataset=records reads"
+    ):
+        read_raw(config("movielens_1m", tmp_path), tmp_path / "cache")
+
+
 def test_any_category_of_amazon_is_taken_by_its_name(load, tmp_path):
     for name in ("Books", "Gift_Cards"):
         rows = [json.dumps({"category": ["R", name], "title": asin, "asin": asin}) for asin in "abc"]
         amazon(tmp_path / "in", rows, name)
     assert load("amazon", category="Books").catalogue.category_names == ("Books",)
     assert load("amazon", category="Gift_Cards").catalogue.category_names == ("Gift_Cards",)
-    with pytest.raises(CtrlRecError, match=r"no meta_Toys\.json \(plain or \.gz\) there; it holds Books_5\.json\.gz, "):
+    with pytest.raises(CtrlRecError, match=r"no meta_Toys\.json or .*jsonl \(plain or \.gz\) there; it holds Books_5\.json\.gz, "):
         load("amazon", category="Toys")
 
 

@@ -51,6 +51,11 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(small_disk: Path, write
     assert [entry.name for entry in small_disk.iterdir()] == ["file"]  # not even a temporary file
 
 
+def test_a_name_that_is_too_long_needs_no_room(tmp_path: Path) -> None:
+    with pytest.raises(CtrlRecError, match=r"File name too long; shorten dataset\.name"), explained(tmp_path):
+        files.write_text(tmp_path / ("x" * 300), "")
+
+
 def test_a_full_disk_under_safetensors_is_one_line(small_disk: Path) -> None:
     with pytest.raises(CtrlRecError, match="No space left on device"), explained(small_disk):
         save_file({"weights": torch.zeros(1 << 20)}, small_disk / "file")
