@@ -79,29 +79,34 @@ def _spread(values: dict[str, Any]) -> str:
     return f"{values['min']} to {values['max']}, median {values['median']:g}, mean {values['mean']:.1f}"
 
 
-def _times(times: dict[str, Any]) -> str:
+def _shared(title: dict[str, Any] | None) -> str:
+    """Return the title of the most items; nothing if a report was made before this was counted."""
+    return f"{title['items']:,}, {title['interactions']:,} interactions: {title['title']}" if title else ""
+
+
+def _times(times: dict[str, Any] | None) -> str:
+    """Return the first and the last date; nothing if a report was made before these were kept."""
+    if times is None:
+        return ""
     if times["first"] is None:
         return "numbers that are no dates between 1973 and 2100; their order counts"
     return f"{times['first']} to {times['last']}"
 
 
 def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """Name and value of every line of the card below Table 1."""
+    """Return name and value of every line of the card below Table 1."""
     kept, titles, categories = report["kept"], report["titles"], report["kept"]["categories"]
-    targets, shared = kept["test_targets"], report["shared_title"]
+    targets = kept["test_targets"]
     small = f"{categories['small']:,} of fewer than {MIN_CATEGORY_ITEMS} items"
     return [
         ("interactions of a user", _spread(kept["sequence_length"])),
         ("items in a test history", _spread(kept["test_history_length"])),
-        ("time of the interactions", _times(report["times"])),
+        ("time of the interactions", _times(report.get("times"))),
         ("items that no user has in training", f"{kept['items_never_trained']:,}"),
         ("characters of a title", _spread(kept["title_length"])),
         ("titles cut", f"{titles['cut']:,}"),
         ("items merged into another with the same title", f"{titles['merged']:,}"),
-        (
-            "most items with one title",
-            f"{shared['items']:,}, {shared['interactions']:,} interactions: {shared['title']}",
-        ),
+        ("most items with one title", _shared(report.get("shared_title"))),
         ("titles with HTML entities, kept as they are", f"{titles['with_entities']:,}"),
         ("categories", f"{categories['count']:,} ({categories['kind']}), {small}"),
         ("items of a category", _spread(categories["size"])),

@@ -63,7 +63,10 @@ def made(directory: Path) -> dict[str, Any]:
 
 def read_card(directory: Path) -> dict[str, Any]:
     report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
-    report["kept"]["categories"]["largest"] = {}  # names
+    report["kept"]["categories"]["largest"] = {}  # names, as the next three are
+    report["shared_title"]["title"] = ""
+    for what in ("titles", "categories"):
+        report["unwritable"][what]["first"] = []
     return report | {"made": made(directory)}
 
 
