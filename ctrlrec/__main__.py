@@ -19,7 +19,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ctrlrec.config.checks import nearest
-from ctrlrec.config.compose import conf_directory, validate
+from ctrlrec.config.compose import validate
+from ctrlrec.config.files import choices_of, conf_directory
 from ctrlrec.config.schema import Config, known_keys
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.runtime import processes
@@ -35,7 +36,7 @@ def explain(error: Exception) -> str:
         return f"this launcher is not installed: pip install 'ctrlrec[{found[1]}]'"
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, choice = found.groups()
-        options = sorted(path.stem for path in (conf_directory() / group).glob("*.yaml"))
+        options = sorted(choices_of(group))
         return f"{group}={choice}: no such choice; {nearest(choice, options)} ({', '.join(options)})"
     if found := re.search(r"Could not (?:override|append to config|delete)[^']*'([^'=]+)", text):
         return f"unknown key '{found.group(1)}': {nearest(found.group(1), known_keys())}"
@@ -67,7 +68,7 @@ def _check_names(config: Config) -> None:
     choices = HydraConfig.get().runtime.choices
     for group in ("variant", "model", "budget"):
         name = getattr(config, group).name
-        if name != choices[group] and (conf_directory() / group / f"{name}.yaml").exists():
+        if name != choices[group] and name in choices_of(group):
             raise CtrlRecError(
                 f"{group}={choices[group]} {group}.name={name}: that is the name of {group}={name}, and tables would "
                 f"take one for the other; set {group}.name to a name of its own, such as {choices[group]}"

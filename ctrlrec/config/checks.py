@@ -10,14 +10,19 @@ from urllib.parse import urlsplit
 from omegaconf import ListConfig, OmegaConf
 
 from ctrlrec.config.choices import Choices
+from ctrlrec.config.files import choices_of
 from ctrlrec.config.schema import SHARING_OUT, Config, StageName, Trainable, known_keys, leaves
 from ctrlrec.errors import CtrlRecError
+
+TABLES = ("table2", "table3", "table4", "table5", "summary")  # those that have rows of variants
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "model.kind": ("llama_mini", "smollm2_wheel", "pretrained", "encoder_decoder"),
     "model.dtype": ("auto", "float32", "bfloat16"),
     "variant.answers_with": ("model", "teacher", "api"),
     "variant.instructions": ("paper", "palr", "instructrec"),
+    "variant.table.hidden": TABLES,
+    "variant.table.unranked": TABLES,
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.strategy": ("auto", "ddp", *SHARING_OUT),
     "generation.engine": ("auto", "native", "hf", "vllm", "api"),
@@ -96,7 +101,7 @@ def check(config: Config) -> None:
             bounds = f"at least {low}" if high is None else f"between {low} and {high}"
             raise CtrlRecError(f"{key}={value}: expected a number {bounds}")
     known: dict[str, Iterable[str]] = {key: _registered(place) for key, place in _REGISTRIES.items()}
-    for key, choices in {**_CHOICES, **_MODULES, **known, "variant.differs": known_keys()}.items():
+    for key, choices in {**_CHOICES, **_MODULES, **known, **_files(), "variant.differs": known_keys()}.items():
         value = OmegaConf.select(node, key)
         for one in value if isinstance(value, ListConfig) else [value]:
             if one not in choices:
@@ -116,6 +121,11 @@ def check(config: Config) -> None:
     if not settings or len(set(settings)) < len(settings):
         raise CtrlRecError(f"evaluation.settings={settings}: expected at least one setting, and each once")
     _check_pairs(config)
+
+
+def _files() -> dict[str, Iterable[str]]:
+    """Return the choices that are files of a group."""
+    return {"variant.table.compared_with": choices_of("variant")}
 
 
 def _registered(place: str) -> Iterable[str]:

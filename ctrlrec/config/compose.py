@@ -1,25 +1,17 @@
 """Compose a configuration, merge it into the schema, check it and freeze it."""
 
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-import hydra
-from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from ctrlrec.config.checks import check, nearest
-from ctrlrec.config.schema import Config, known_keys
+from ctrlrec.config.files import choices_of, composed
+from ctrlrec.config.schema import Config, VariantConfig, known_keys
 from ctrlrec.errors import CtrlRecError
 
 T = TypeVar("T")
-
-
-def conf_directory() -> Path:
-    """The folder of YAML choices: inside the installed package, beside it in a checkout."""
-    packaged = Path(str(resources.files("ctrlrec"))) / "conf"
-    return packaged if packaged.is_dir() else packaged.parents[1] / "conf"
 
 
 def compose(*overrides: str) -> Config:
@@ -32,8 +24,7 @@ def compose(*overrides: str) -> Config:
         CtrlRecError: see :func:`validate`.
         HydraException: for a choice that does not exist.
     """
-    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
-        return validate(hydra.compose("config", list(overrides)))
+    return validate(composed("config", *overrides))
 
 
 def validate(composed: DictConfig) -> Config:
@@ -65,6 +56,24 @@ def validate(composed: DictConfig) -> Config:
     check(config)  # type: ignore[arg-type]
     OmegaConf.set_readonly(config, True)
     return config  # type: ignore[return-value]
+
+
+def variants() -> dict[str, VariantConfig]:
+    """Return what every file of ``conf/variant/`` says, those of plug-ins included, in the order of the tables.
+
+    Raises:
+        CtrlRecError: naming the file and the key that is unknown, missing or of another type.
+    """
+    read = {name: _variant(name, path) for name, path in choices_of("variant").items()}
+    return dict(sorted(read.items(), key=lambda item: (item[1].table.order, item[0])))
+
+
+def _variant(name: str, path: Path) -> VariantConfig:
+    try:
+        node = OmegaConf.merge(OmegaConf.structured(VariantConfig), composed(f"variant/{name}").variant)
+        return OmegaConf.to_object(node)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise CtrlRecError(f"{path}: variant.{error.full_key}: {str(error).splitlines()[0]}") from None
 
 
 def sampling_engine(config: Config) -> str:

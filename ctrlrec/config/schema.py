@@ -178,6 +178,25 @@ class RewardConfig:
 
 
 @dataclass
+class RowConfig:
+    """How tables show a row; nothing here changes a result.
+
+    Attributes:
+        order: place from the top; rows with one number stand in the order of their names.
+        hidden: tables that leave the row out.
+        unranked: tables that show the row for comparison and never mark it best.
+        own_backbone: whether its paper gives it a backbone other than the table's.
+        compared_with: rows that it should be better than.
+    """
+
+    order: int = bounded(0)
+    hidden: list[str] = MISSING
+    unranked: list[str] = MISSING
+    own_backbone: bool = MISSING
+    compared_with: list[str] = MISSING
+
+
+@dataclass
 class VariantConfig:
     """What a table row is: which instructions SL sees, whether RL follows with which rewards, who answers and how."""
 
@@ -192,6 +211,7 @@ class VariantConfig:
     prompt_suffix: str | None = MISSING
     beam_search: bool = MISSING
     differs: list[str] = MISSING
+    table: RowConfig = MISSING
 
 
 @dataclass

@@ -173,7 +173,7 @@ STAGE = Stage(
         {
             "evaluation": plain(c.evaluation),
             "model": model_settings(c),
-            "variant": without(c.variant, "description", "differs"),
+            "variant": without(c.variant, "description", "differs", "table"),
             "generation": without(c.generation, "batch_size"),
             "seed": c.seed,
             "precision": c.trainer.precision,

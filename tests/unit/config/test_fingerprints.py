@@ -77,6 +77,7 @@ def test_a_baseline_with_its_own_instructions_shares_data_and_teacher(row) -> No
         "sl.micro_batch_size=1",
         "rl.micro_batch_size=1",
         "generation.batch_size=1",
+        "variant.table.order=1",
         "output=elsewhere",
         "cache=elsewhere",
     ],
