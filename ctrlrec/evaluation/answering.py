@@ -18,7 +18,7 @@ Answerer = Callable[[Sequence[Instruction]], list[str]]
 
 
 def teacher_answers(builder: InstructionBuilder) -> Answerer:
-    """The row ``sasrec``: the teacher's best k items, of the candidates where there are any, whatever is asked."""
+    """Return the row ``sasrec``: the teacher's best k items, of the candidates if there are any, whatever is asked."""
 
     def answer(asked: Sequence[Instruction]) -> list[str]:
         depth = max(instruction.item_count for instruction in asked)

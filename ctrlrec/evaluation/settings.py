@@ -55,7 +55,7 @@ def questions(
     suffix: str | None,
     first_users: int | None = None,
 ) -> list[Instruction]:
-    """The questions of one setting, the same for every row of a table.
+    """Return the questions of one setting, the same for every row of a table.
 
     A user whose target has every category of the teacher's list is not asked the negative ones.
 

@@ -24,8 +24,9 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     """Answers of all settings and their metrics, and general ability where it is asked."""
     from ctrlrec.evaluation import general
     from ctrlrec.evaluation.answering import predictions, teacher_answers, warn_of_empty
+    from ctrlrec.evaluation.intervals import SHARE, summarise
     from ctrlrec.evaluation.matching import TitleMatcher
-    from ctrlrec.evaluation.metrics import score, summarise
+    from ctrlrec.evaluation.scoring import score
     from ctrlrec.runtime.loggers import log_answers, log_summary, loggers
 
     builder, chat_format = load_builder(config, inputs)
@@ -66,8 +67,8 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
         if exams:
             limit, size = config.general.limit, config.general.batch_size
             correct = general.general_scores(model, chat_format.tokenizer, exams, limit, size, str(model.device), kept)
-            parts = [summarise({name: right}, settings.bootstrap_resamples, settings.confidence, config.seed)
-                     for name, right in correct.items()]  # fmt: skip
+            resampled = (settings.bootstrap_resamples, settings.confidence, config.seed, dict.fromkeys(correct, SHARE))
+            parts = [summarise({name: right}, *resampled) for name, right in correct.items()]
             metrics["settings"]["general"] = {name: cell for part in parts for name, cell in part.items()}
         else:
             log.info("%-12s %s", "general", general.unasked_because(config))
@@ -92,6 +93,14 @@ def _server(config: Config) -> dict[str, Any]:
     """Whose answers they are where a server gives them."""
     asked = "api" in (config.variant.answers_with, config.generation.engine)
     return {"api": [config.api.url, config.api.model]} if asked and config.variant.answers_with != "teacher" else {}
+
+
+def _added_metrics() -> dict[str, Any]:
+    """Return the metrics that plug-ins add, which results made without them lack."""
+    from ctrlrec.evaluation.metrics import CHOICES
+
+    added = sorted(CHOICES.added())
+    return {"metrics": added} if added else {}
 
 
 def _general(config: Config) -> dict[str, Any]:
@@ -181,6 +190,7 @@ STAGE = Stage(
         | _candidates(c)
         | _server(c)
         | _general(c)
+        | _added_metrics()
     ),
     lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}",
     run,

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ctrlrec.data.card import TABLE_1
+from ctrlrec.reporting.paper import published_numbers
 from ctrlrec.reporting.render import Cell, Grid
-from ctrlrec.reporting.tables import published_numbers, write_grid
+from ctrlrec.reporting.tables import write_grid
 from ctrlrec.runtime.files import write_text
 from ctrlrec.runtime.provenance import how_made
 
@@ -25,7 +26,7 @@ _KINDS = {
 
 
 def table_1(report: Mapping[str, Any]) -> Grid:
-    """Users, items, interactions and sparsity of a prepared dataset (``report.json``) and of the paper's two."""
+    """Return users, items, interactions and sparsity of a prepared dataset (``report.json``) and of the paper's two."""
     kept = report["kept"]
     rows = {report["dataset"]: (kept["users"], kept["items"], kept["interactions"], kept["sparsity"])}
     rows |= {f"{name} (paper)": numbers for name, numbers in TABLE_1.items()}
@@ -42,7 +43,7 @@ def table_1(report: Mapping[str, Any]) -> Grid:
 
 
 def table_7(dataset: str, counts: Mapping[str, Any]) -> Grid:
-    """Instructions of one epoch by kind (``counts.json``), beside the paper's."""
+    """Return instructions of one epoch by kind (``counts.json``), beside the paper's."""
     columns = {dataset: {**dict.fromkeys(_KINDS, 0), **counts["counts"], "all": counts["total"]}}
     columns |= {f"{name} (paper)": numbers for name, numbers in published_numbers("table7").items()}
     return Grid(

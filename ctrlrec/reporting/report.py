@@ -16,8 +16,9 @@ from ctrlrec.reporting import figures, render
 from ctrlrec.reporting.aggregate import Result, aggregate, comparable, read_results
 from ctrlrec.reporting.cases import find_cases, write_cases
 from ctrlrec.reporting.comparisons import comparison_grid, comparisons
+from ctrlrec.reporting.paper import TABLES
 from ctrlrec.reporting.summary import summary
-from ctrlrec.reporting.tables import TABLES, build, write_grid, write_tables
+from ctrlrec.reporting.tables import build, write_grid, write_tables
 from ctrlrec.runtime.files import write_text
 from ctrlrec.runtime.provenance import finished, how_made
 
@@ -27,7 +28,7 @@ _NOT_DECIDING = ("output", "cache", "hydra", "logger", "trainer", "cases", "stag
 
 
 def report(config: Config, directory: Path) -> Path:
-    """Tables and summary of this evaluation and its finished siblings, written and printed, and its learning curves.
+    """Write and print tables and summary of this evaluation and its finished siblings, and draw its learning curves.
 
     Args:
         config: of the run.
@@ -51,6 +52,9 @@ def report(config: Config, directory: Path) -> Path:
         write_text(folder / "summary.md", render.markdown(answer))
         if compared is not None:
             written += write_grid(compared, folder / "comparisons")
+            records = [record for comparison in found for record in comparison.records()]
+            write_text(folder / "comparisons.json", json.dumps(records, indent=1))
+            written.append(folder / "comparisons.json")
         patterns = ["comparisons.*", *(f"table{number}.*" for number in TABLES)]
         for left in {path for pattern in patterns for path in folder.glob(pattern)} - set(written):
             left.unlink()  # of rows that no longer belong here
@@ -67,12 +71,12 @@ def report(config: Config, directory: Path) -> Path:
 
 
 def tables_folder(config: Config) -> Path:
-    """Where the tables of runs on one data set, backbone and budget lie."""
+    """Return the folder of the tables of runs on one data set, backbone and budget."""
     return Path(config.output) / "tables" / f"{config.dataset.name}-{config.model.name}-{config.budget.name}"
 
 
 def _made(result: Result) -> dict[str, Any]:
-    """A row of the tables, complete: how it was made, and all its numbers."""
+    """Return a row of the tables, complete: how it was made, and all its numbers."""
     settings = result.metrics["settings"]
     cells = [cell for name, metrics in settings.items() if name != "general" for cell in metrics.values()]
     stages = {}
@@ -93,10 +97,9 @@ def _made(result: Result) -> dict[str, Any]:
 
 
 def _curves(evaluation: Path, folder: Path) -> None:
-    """The curves of the SL and RL stages that an evaluation's model came from."""
+    """Draw the curves of the SL and RL stages that an evaluation's model came from."""
     (result,) = read_results([evaluation])
-    for stage, panels in (("sl", figures.SL_PANELS), ("rl", figures.RL_PANELS)):
+    for stage, panels in figures.PANELS.items():
         if stage in result.upstream:
-            logs = result.input(stage).glob("logs/attempt_*/metrics.csv")
-            attempts = sorted(logs, key=lambda path: int(path.parent.name.removeprefix("attempt_")))
-            figures.learning_curves(attempts, panels, folder / f"curves-{stage}-{result.name}.png")
+            logged = figures.read_curves(figures.attempts(result.input(stage)))
+            figures.draw(logged, panels, folder / f"curves-{stage}-{result.name}.png")

@@ -158,12 +158,14 @@ def edits(a: str, b: str) -> int:
 
 
 def nearest_titles(written: str, catalogue: Catalogue, limit: int) -> set[str]:
-    """The catalogue title itself, else all that are closest within ``limit`` edits."""
+    """The catalogue title itself, else all closest ones within ``limit`` edits and a quarter of their characters."""
+    if not written:
+        return set()
     if written in catalogue.titles:
         return {written}
-    near = {title: edits(written, title) for title in catalogue.titles if abs(len(title) - len(written)) <= limit}
-    best = min(near.values(), default=limit + 1)
-    return {title for title, distance in near.items() if distance == best <= limit}
+    close = {title: edits(written, title) for title in catalogue.titles if abs(len(title) - len(written)) <= limit}
+    near = {title: found for title, found in close.items() if found <= limit and 4 * found <= len(title)}
+    return {title for title, found in near.items() if found == min(near.values())}
 
 
 def metrics(predictions: list[dict], catalogue: Catalogue) -> dict[str, dict[str, list[float]]]:
@@ -184,13 +186,16 @@ def metrics(predictions: list[dict], catalogue: Catalogue) -> dict[str, dict[str
         for suffix, answer in answers if row["setting"] in CONTROLLED else ():
             scored = answer["items"][:k]
             count = sum(catalogue.inside(item, row["category"]) for item in scored)
-            if CONTROLLED[row["setting"]] == "TCP@10":
-                within = sum(catalogue.inside(item, row["category"]) for item in scored[:10])
-                found[f"TCP@10{suffix}"].append(within / 10)
+            missing = max(0, k - len(answer["titles"]))
+            if CONTROLLED[row["setting"]] == "TCP@10":  # k is 10
+                unwanted = row["setting"] == "category_negative"
+                found[f"TCP@10{suffix}"].append((count + missing * unwanted) / 10)
+                if unwanted and not suffix:
+                    found["TCP@10_literal"].append(count / 10)
                 continue
             demand, invented = k * row["proportion"], scored.count(None)
             holds = {
-                "at_most_20": 100 * (count + invented) <= demand,
+                "at_most_20": 100 * (count + invented + missing) <= demand,
                 "at_least_30": 100 * count >= demand,
                 "about_30": abs(100 * count - demand) <= 100,
             }[row["setting"]]
@@ -202,7 +207,10 @@ def metrics(predictions: list[dict], catalogue: Catalogue) -> dict[str, dict[str
             ("title", title) if item is None else ("item", item) for title, item in zip(titles, items, strict=True)
         ]
         found["CorrectCount"].append(float(len(row["titles"]) == k))
-        found["RepeatItem@K"].append(sum(name in named[:i] for i, name in enumerate(named)) / k)
+        repeated = sum(name in named[:i] for i, name in enumerate(named))
+        found["RepeatItem@K"].append(repeated / k)
+        if named:
+            found["RepeatWritten@K"].append(repeated / len(named))
         found["NonExist@K"].append(items.count(None) / k)
         found["InHistory@K"].append(sum(item in row["history"] for item in items if item is not None) / k)
     return values

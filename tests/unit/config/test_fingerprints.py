@@ -32,6 +32,15 @@ def test_v2_v3_and_full_share_everything_up_to_sl(row) -> None:
     assert len({v2["evaluate"], v3["evaluate"], full["evaluate"]}) == 3
 
 
+def test_a_metric_that_is_added_is_measured(row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = planned(row())
+    (tmp_path / "evaluation" / "metrics").mkdir(parents=True)
+    (tmp_path / "evaluation" / "metrics" / "mine.py").write_text("METRICS = ()\n")
+    monkeypatch.setenv("CTRLREC_PLUGINS", str(tmp_path))
+    after = planned(row())
+    assert {name for name in before if before[name] != after[name]} == {"evaluate"}
+
+
 def test_v1_shares_data_teacher_and_instructions_but_not_sl(row) -> None:
     v1, v2 = planned(row("variant=v1")), planned(row("variant=v2"))
     assert {name for name in v1 if v1[name] != v2[name]} == {"sl", "evaluate"}
