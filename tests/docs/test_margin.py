@@ -10,7 +10,7 @@ from ctrlrec.evaluation.settings import questions
 from ctrlrec.instructions.builder import InstructionBuilder
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = runpy.run_path(str(ROOT / "experiments" / "ablation_movielens_100k" / "margin.py"))
+SCRIPT = runpy.run_path(str(ROOT / "experiments" / "reward_margin" / "margin.py"))
 
 
 @pytest.mark.parametrize(("setting", "wanted"), [("category_positive", True), ("category_negative", False)])
