@@ -22,6 +22,7 @@ from ctrlrec.config.checks import nearest
 from ctrlrec.config.compose import validate
 from ctrlrec.config.files import choices_of, conf_directory
 from ctrlrec.config.schema import Config, known_keys
+from ctrlrec.config.selection import check_selection
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.faults import storage_fault
@@ -48,6 +49,7 @@ def explain(error: Exception) -> str:
 def run(composed: DictConfig) -> None:
     """Validate one composed configuration and run what it asks for."""
     try:
+        check_selection(HydraConfig.get().overrides.task)
         config = validate(composed)
         _check_names(config)
         from ctrlrec.pipeline import run as pipeline  # imported late: --help and typos must not wait for torch

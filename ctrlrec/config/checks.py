@@ -44,6 +44,10 @@ _REGISTRIES = {
 }
 
 
+# Lists of keys of the configuration.
+_KEY_LISTS = ("variant.differs", "budget.sets")
+
+
 _LIST_BOUNDS: dict[str, tuple[int, int]] = {
     "instructions.proportions": (0, 100),  # whole percents
     "evaluation.formatting_item_counts": (1, 100),
@@ -100,8 +104,7 @@ def check(config: Config) -> None:
         if value is not None and (value < low or (high is not None and value > high)):
             bounds = f"at least {low}" if high is None else f"between {low} and {high}"
             raise CtrlRecError(f"{key}={value}: expected a number {bounds}")
-    known: dict[str, Iterable[str]] = {key: _registered(place) for key, place in _REGISTRIES.items()}
-    for key, choices in {**_CHOICES, **_MODULES, **known, **_files(), "variant.differs": known_keys()}.items():
+    for key, choices in _known().items():
         value = OmegaConf.select(node, key)
         for one in value if isinstance(value, ListConfig) else [value]:
             if one not in choices:
@@ -123,9 +126,11 @@ def check(config: Config) -> None:
     _check_pairs(config)
 
 
-def _files() -> dict[str, Iterable[str]]:
-    """Return the choices that are files of a group."""
-    return {"variant.table.compared_with": choices_of("variant")}
+def _known() -> dict[str, Iterable[str]]:
+    """Return the valid values of every key that names a choice or other keys."""
+    registered = {key: _registered(place) for key, place in _REGISTRIES.items()}
+    files = {"variant.table.compared_with": choices_of("variant")}
+    return {**_CHOICES, **_MODULES, **registered, **files, **dict.fromkeys(_KEY_LISTS, known_keys())}
 
 
 def _registered(place: str) -> Iterable[str]:
@@ -205,6 +210,11 @@ def _check_pairs(config: Config) -> None:
         raise CtrlRecError(
             "api.url: expected http(s)://host[:port]/path without a user, a password or a query; a key belongs into "
             "the environment variable that api.key_variable names"
+        )
+    if (length := config.rl.schedule_iterations) is not None and length < config.rl.iterations:
+        raise CtrlRecError(
+            f"rl.schedule_iterations={length} rl.iterations={config.rl.iterations}: the rate would be 0 before "
+            "the end; use a number that is not below rl.iterations, or null"
         )
     if config.rl.item_count_min > config.rl.item_count_max:
         raise CtrlRecError("rl.item_count_min is larger than rl.item_count_max")

@@ -9,6 +9,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationE
 from ctrlrec.config.checks import check, nearest
 from ctrlrec.config.files import choices_of, composed
 from ctrlrec.config.schema import Config, VariantConfig, known_keys
+from ctrlrec.config.selection import check_selection
 from ctrlrec.errors import CtrlRecError
 
 T = TypeVar("T")
@@ -21,10 +22,12 @@ def compose(*overrides: str) -> Config:
         overrides: words of the command line, such as ``variant=full``.
 
     Raises:
-        CtrlRecError: see :func:`validate`.
+        CtrlRecError: see :func:`validate` and :func:`~ctrlrec.config.selection.check_selection`.
         HydraException: for a choice that does not exist.
     """
-    return validate(composed("config", *overrides))
+    node = composed("config", *overrides)
+    check_selection(overrides)
+    return validate(node)
 
 
 def validate(composed: DictConfig) -> Config:

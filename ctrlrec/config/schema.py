@@ -143,6 +143,7 @@ class RLConfig:
     """Proximal policy optimisation (PPO)."""
 
     iterations: int = bounded(1)
+    schedule_iterations: int | None = bounded(1)
     prompts: int = bounded(1)
     samples_per_prompt: int = bounded(1)
     micro_batch_size: int = bounded(1)
@@ -154,6 +155,7 @@ class RLConfig:
     critic_learning_rate: float = bounded(0)
     warmup_iterations: int = bounded(0)
     decay_power: float = bounded(0)
+    adam_epsilon: float = bounded(0)
     gradient_clip: float = bounded(0)
     temperature: float = bounded(0.01, 10)
     ppo_epochs: int = bounded(1)
@@ -314,9 +316,15 @@ class StageConfig:
 
 @dataclass
 class BudgetConfig:
-    """Which schedule is in force; its file sets the sizes it stands for."""
+    """Which schedule is in force.
+
+    Attributes:
+        name: of the file.
+        sets: exactly the keys of other groups that the file sets; it wins over their files there and nowhere else.
+    """
 
     name: str = MISSING
+    sets: list[str] = MISSING
 
 
 @dataclass

@@ -13,9 +13,7 @@ from ctrlrec.errors import CtrlRecError
 
 CONF = conf_directory()
 FILES = sorted(CONF.rglob("*.yaml"))
-CHOICES = [
-    (path.parent.name, path.stem) for path in FILES if path.parent != CONF and not path.is_relative_to(CONF / "hydra")
-]
+CHOICES = [(path.parent.name, path.stem) for path in FILES if path.parent.parent == CONF]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
@@ -27,6 +25,7 @@ def test_a_file_has_at_most_30_lines(path: Path) -> None:
 def test_every_choice_composes_and_validates(group: str, choice: str) -> None:
     needed = ["model.path=folder"] if (group, choice) == ("model", "hf") else []
     needed += ["variant=v2"] if group == "model" else []  # not every backbone goes through RL
+    needed += ["model=smollm2_135m"] if choice == "base" else []  # the released values suit a pretrained one alone
     if group == "experiment":
         compose(f"experiment={choice}")
         return
@@ -88,8 +87,11 @@ def test_a_reading_of_the_reward_changes_nothing_else(reading: str) -> None:
 @pytest.mark.parametrize("budget", ["demo", "small"])
 def test_a_budget_changes_sizes_and_no_method(budget: str) -> None:
     changed = differing(("budget=paper",), (f"budget={budget}",))
+    released = compose("budget=paper").budget.sets  # the schedule of the paper
     assert changed <= {
+        *released,
         "budget.name",
+        "budget.sets",
         "sl.max_steps",
         "sl.validations",
         "rl.iterations",
@@ -116,6 +118,8 @@ def test_a_budget_changes_sizes_and_no_method(budget: str) -> None:
         ("variant.table.hidden=[table9]", "did you mean"),
         ("variant.table.compared_with=[ful]", "did you mean 'full'"),
         ("variant.table.order=-1", "at least 0"),
+        ("rl.schedule_iterations=3", "rl.iterations=12"),
+        ("budget.sets=[rl.clp]", "rl.clip"),
         ("api.url='http://[abc'", "expected http"),
         ("api.url=http://host:port/v1", "expected http"),
     ],
@@ -154,6 +158,14 @@ def test_a_validated_configuration_is_frozen() -> None:
         compose().rl.iterations = 3
 
 
+@pytest.mark.parametrize("model", ["llama_mini", "smollm2_135m", "llama2_7b_chat"])
+def test_the_budget_of_the_paper_makes_32_adam_steps_of_2_answers(model: str) -> None:
+    rl = compose("budget=paper", f"model={model}").rl
+    answers = rl.prompts * rl.samples_per_prompt
+    assert answers / rl.minibatches == 2
+    assert rl.minibatches * rl.ppo_epochs == 32
+
+
 def test_the_papers_numbers_are_the_defaults_of_the_paper_budget() -> None:
     values = flat(composed("budget=paper", "model=llama2_7b_chat"))
     expected = {
@@ -184,7 +196,11 @@ def test_the_papers_numbers_are_the_defaults_of_the_paper_budget() -> None:
         "rl.warmup_iterations": 50,
         "rl.gradient_clip": 0.5,
         "rl.list_weight": 10.0,
-        "rl.item_count_min": 5,
+        "rl.item_count_min": 6,
+        "rl.iterations": 3000,
+        "rl.schedule_iterations": 9900,
+        "rl.minibatches": 8,
+        "rl.adam_epsilon": 1e-5,
         "rl.item_count_max": 10,
         "instructions.item_count_max": 10,
         "instructions.chat_ratio": 0.5,
