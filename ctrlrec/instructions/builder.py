@@ -6,6 +6,7 @@ neither worker count nor order nor a resumed run changes it.
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -187,6 +188,8 @@ class InstructionBuilder(Completion):
     def rollout_prompts(self, iteration: int, count: int, item_counts: tuple[int, int]) -> list[Instruction]:
         """Return RL prompts: a third each of I0, I1 and I2, windows as in training; families of one's own beside them.
 
+        All are in the free form (spec section 3): no table asks the form that selects from candidates.
+
         Args:
             iteration: from 0; decides the prompts together with the seed.
             count: number of prompts.
@@ -199,7 +202,8 @@ class InstructionBuilder(Completion):
             order = np.random.default_rng([self.seed, 2, turn]).permutation(len(self.users) * len(tasks))
             place, family = divmod(int(order[within]), len(tasks))
             task = tasks[family](place, turn)
-            drafts.append(self._window(_ROLLOUT_EPOCH + turn, self.users[place], task, item_counts))
+            draft = self._window(_ROLLOUT_EPOCH + turn, self.users[place], task, item_counts)
+            drafts.append(replace(draft, selects=False))
         return [example.instruction for example in self.complete(drafts)]
 
     # ------------------------------------------------------------------ evaluation

@@ -117,13 +117,13 @@ class PPOModule(pl.LightningModule):
             [
                 {"params": actor, "lr": self.config.learning_rate},
                 {"params": critic, "lr": self.config.critic_learning_rate},
-            ]
+            ],
+            eps=self.config.adam_epsilon,
         )
+        length = self.config.schedule_iterations or self.config.iterations
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
-            lambda step: polynomial_decay(
-                step, self.config.iterations, self.config.warmup_iterations, self.config.decay_power
-            ),
+            lambda step: polynomial_decay(step, length, self.config.warmup_iterations, self.config.decay_power),
         )
         return [optimizer], [scheduler]
 
