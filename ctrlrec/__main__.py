@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverrideParseException
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -23,6 +24,7 @@ from ctrlrec.config.compose import validate
 from ctrlrec.config.files import choices_of, conf_directory
 from ctrlrec.config.schema import Config, known_keys
 from ctrlrec.config.selection import check_selection
+from ctrlrec.config.words import explain_several, literal, sweep_advice
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.faults import storage_fault
@@ -31,16 +33,30 @@ log = logging.getLogger("ctrlrec")
 
 
 def explain(error: Exception) -> str:
-    """One or two lines for a composition error, naming the nearest valid choice."""
+    """Return one or two lines for a composition error, with the nearest valid choice or the word to type."""
     text = str(error)
+    if found := re.search(r"CtrlRecError raised while resolving interpolation: (.*)", text):
+        return f"output: {found[1]}"
+    if found := re.search(r"Interpolation key '(.*)' not found", text):
+        return f"${{{found[1]}}} stands for the value of a key, and there is no key '{found[1]}'"
     if found := re.search(r"hydra_plugins\.hydra_(joblib|submitit|ray)_launcher", text):
         return f"this launcher is not installed: pip install 'ctrlrec[{found[1]}]'"
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, choice = found.groups()
         options = sorted(choices_of(group))
-        return f"{group}={choice}: no such choice; {nearest(choice, options)} ({', '.join(options)})"
+        advice = sweep_advice(group, choice) or f"; {nearest(choice, options)} ({', '.join(options)})"
+        return f"{group}={choice}: no such choice{advice}"
     if found := re.search(r"Could not (?:override|append to config|delete)[^']*'([^'=]+)", text):
+        if found[1] in known_keys():
+            return f"{found[1]} has a value already: leave the + away"
         return f"unknown key '{found.group(1)}': {nearest(found.group(1), known_keys())}"
+    if found := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
+        return explain_several(found[1])
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override}: expected key=value or group=choice; a value with other characters needs quotes for the "
+            "shell and for Hydra: key='\"...\"'"
+        )
     cause = f": {str(error.__cause__).splitlines()[0]}" if error.__cause__ else ""
     return " ".join(text.split("\n")[:2]) + cause
 
@@ -90,6 +106,7 @@ def main() -> int:
     """Run the command line; the exit status is 0, 1 after an error, 130 after Ctrl-C, 143 after SIGTERM."""
     # argparse takes a flag behind overrides for an error
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    sys.argv[1:] = literal(sys.argv[1:], sweeps=sys.argv[1:2] in (["-m"], ["--multirun"]))
     if processes.rank():  # its folder of logs is that of process 0
         sys.argv += ["hydra/job_logging=disabled", "hydra.run.dir=."]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach the handlers below instead of Hydra's own printer

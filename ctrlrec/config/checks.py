@@ -12,6 +12,7 @@ from omegaconf import ListConfig, OmegaConf
 from ctrlrec.config.choices import Choices
 from ctrlrec.config.files import choices_of
 from ctrlrec.config.schema import SHARING_OUT, Config, StageName, Trainable, known_keys, leaves
+from ctrlrec.config.words import sweep_advice
 from ctrlrec.errors import CtrlRecError
 
 TABLES = ("table2", "table3", "table4", "table5", "summary")  # those that have rows of variants
@@ -109,13 +110,15 @@ def check(config: Config) -> None:
         for one in value if isinstance(value, ListConfig) else [value]:
             if one not in choices:
                 said = f"{key} contains '{one}'" if isinstance(value, ListConfig) else f"{key}={one}"
-                raise CtrlRecError(f"{said}: {nearest(str(one), choices)}")
+                raise CtrlRecError(f"{said}: {nearest(str(one), choices)}{sweep_advice(key, one)}")
     for key, (low, high) in _LIST_BOUNDS.items():
         values = list(OmegaConf.select(node, key))
         if not values:
             raise CtrlRecError(f"{key} is empty: list at least one whole number between {low} and {high}, such as [11]")
         if wrong := [value for value in values if not low <= value <= high]:
             raise CtrlRecError(f"{key} contains {wrong[0]}: expected whole numbers between {low} and {high}")
+    if not config.output:
+        raise CtrlRecError("output: a folder is expected, such as output=runs")
     for key in _FOLDERS:
         name = OmegaConf.select(node, key)
         if not re.fullmatch(r"\w[\w.+-]*", name):

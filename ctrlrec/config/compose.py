@@ -8,8 +8,9 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationE
 
 from ctrlrec.config.checks import check, nearest
 from ctrlrec.config.files import choices_of, composed
-from ctrlrec.config.schema import Config, VariantConfig, known_keys
+from ctrlrec.config.schema import Config, VariantConfig, known_keys, leaves
 from ctrlrec.config.selection import check_selection
+from ctrlrec.config.words import TEXT, home, literal, sweep_advice
 from ctrlrec.errors import CtrlRecError
 
 T = TypeVar("T")
@@ -25,8 +26,9 @@ def compose(*overrides: str) -> Config:
         CtrlRecError: see :func:`validate` and :func:`~ctrlrec.config.selection.check_selection`.
         HydraException: for a choice that does not exist.
     """
-    node = composed("config", *overrides)
-    check_selection(overrides)
+    words = literal(overrides)
+    node = composed("config", *words)
+    check_selection(words)
     return validate(node)
 
 
@@ -43,6 +45,7 @@ def validate(composed: DictConfig) -> Config:
         CtrlRecError: for an unknown key, a wrong type, a value out of range or an impossible pair; the message
             names the key and the nearest valid choice.
     """
+    _refuse_numbers(composed)
     try:
         config = OmegaConf.merge(OmegaConf.structured(Config), composed)
         OmegaConf.resolve(config)
@@ -50,15 +53,45 @@ def validate(composed: DictConfig) -> Config:
     except ConfigKeyError as error:
         raise CtrlRecError(f"unknown key '{error.full_key}': {nearest(str(error.full_key), known_keys())}") from None
     except ValidationError as error:
-        reason = str(error).splitlines()[0]
-        raise CtrlRecError(f"{error.full_key}: {reason}") from None
+        given = OmegaConf.select(composed, str(error.full_key), throw_on_missing=False)
+        given = OmegaConf.to_object(given) if OmegaConf.is_config(given) else given
+        advice = sweep_advice(str(error.full_key), given)
+        raise CtrlRecError(f"{error.full_key}: {str(error).splitlines()[0]}{advice}") from None
     except OmegaConfBaseException as error:
         raise CtrlRecError(f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}") from None
     if missing:
         raise CtrlRecError(f"no value for {', '.join(sorted(missing))}: choose a group or set key=value")
+    _expand(config)
     check(config)  # type: ignore[arg-type]
     OmegaConf.set_readonly(config, True)
     return config  # type: ignore[return-value]
+
+
+def _refuse_numbers(composed: DictConfig) -> None:
+    """Refuse a number in the place of text: YAML reads 2024_06_01 as 20240601, and 007 as 7.
+
+    Raises:
+        CtrlRecError: naming the key.
+    """
+    for key in sorted(TEXT):
+        value = OmegaConf.select(composed, key, throw_on_resolution_failure=False)
+        if isinstance(value, bool | int | float):
+            raise CtrlRecError(f"{key}: expected text, and its YAML file has {value}; put the text into quotes there")
+
+
+def _expand(config: Any) -> None:
+    """Replace ``~`` in every path.
+
+    Raises:
+        CtrlRecError: naming the key whose path has no home folder.
+    """
+    for key, entry in leaves():
+        path = OmegaConf.select(config, key) if "path" in entry.metadata else None
+        if path is not None:
+            try:
+                OmegaConf.update(config, key, home(path))
+            except CtrlRecError as error:
+                raise CtrlRecError(f"{key}={error}") from None
 
 
 def variants() -> dict[str, VariantConfig]:

@@ -21,6 +21,11 @@ def bounded(low: float, high: float | None = None) -> Any:
     return field(default=MISSING, metadata={"low": low, "high": high})
 
 
+def located() -> Any:
+    """Declare the path of a file or a folder, in which ``~`` is the home folder."""
+    return field(default=MISSING, metadata={"path": True})
+
+
 class StageName(StrEnum):
     """How far a run goes (``stage=``)."""
 
@@ -61,7 +66,7 @@ class DatasetConfig:
 
     name: str = MISSING
     source: str = MISSING
-    path: str | None = MISSING
+    path: str | None = located()
     category: str | None = MISSING
     categories: CategoryKind = MISSING
     min_user_interactions: int = bounded(1)
@@ -76,7 +81,7 @@ class ModelConfig:
 
     name: str = MISSING
     kind: str = MISSING
-    path: str | None = MISSING
+    path: str | None = located()
     revision: str | None = MISSING
     dtype: str = MISSING
     attention: str | None = MISSING
@@ -115,7 +120,7 @@ class InstructionsConfig:
     category_sampling: CategorySampling = MISSING
     proportions: list[int] = MISSING
     search_negative_share: float = bounded(0, 1)
-    chat_path: str | None = MISSING
+    chat_path: str | None = located()
     chat_ratio: float = bounded(0)
     validation_size: int = bounded(1)
 
@@ -262,8 +267,8 @@ class GeneralConfig:
     """General ability: MMLU and GSM8K (Section 3.3); what has no source is not asked."""
 
     name: str = MISSING
-    mmlu: str | None = MISSING
-    gsm8k: str | None = MISSING
+    mmlu: str | None = located()
+    gsm8k: str | None = located()
     mmlu_shots: int = bounded(0)
     gsm8k_shots: int = bounded(0)
     limit: int | None = bounded(1)
@@ -332,7 +337,7 @@ class Config:
     """Everything a run is decided by."""
 
     seed: int = bounded(0, 2**31 - 1)
-    output: str = MISSING
+    output: str = located()
     cache: str = MISSING
     stage: StageConfig = MISSING
     dataset: DatasetConfig = MISSING

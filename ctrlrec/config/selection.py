@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from ctrlrec.config.files import conf_directory, plugin_conf_folders
+from ctrlrec.config.words import sweep_advice
 from ctrlrec.errors import CtrlRecError
 
 _LAST = ("variant", "experiment")  # may write anywhere
@@ -71,6 +72,10 @@ def check_selection(overrides: Sequence[str]) -> None:
     """
     given = tuple(f"{key}." for word in overrides if "." in (key := word.lstrip("+~").partition("=")[0]))
     files = written(*overrides)
+    for group in {file.group for file in files} - {"experiment"}:
+        chosen = [file.choice for file in files if file.selected and file.group == group]
+        if len(chosen) > 1:
+            raise CtrlRecError(f"{group}={chosen}: only one file of a group is in force{sweep_advice(group, chosen)}")
     budgeted = _budgeted([file for file in files if file.group == "budget"])
     for place, file in enumerate(files):
         for later in files[place + 1 :] if file.selected else ():

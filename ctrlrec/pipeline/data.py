@@ -6,7 +6,7 @@ from typing import Any
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
 from ctrlrec.pipeline.loading import cache_folder
-from ctrlrec.pipeline.settings import dialogues, tokenizer_settings
+from ctrlrec.pipeline.settings import dialogues, tokenizer_settings, without
 from ctrlrec.pipeline.stage import Inputs, Stage
 
 
@@ -53,7 +53,8 @@ def _data_settings(config: Config) -> dict[str, Any]:
     from ctrlrec.data.prepare import source_digest
 
     settings = {
-        "dataset": plain(config.dataset),
+        # Of local data the content counts, however their path is spelt.
+        "dataset": without(config.dataset, "path") if config.dataset.path else plain(config.dataset),
         "tokenizer": tokenizer_settings(config),
         "source": source_digest(config.dataset),
     }

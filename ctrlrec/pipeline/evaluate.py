@@ -109,7 +109,9 @@ def _general(config: Config) -> dict[str, Any]:
 
     if not asked(config):
         return {}
-    return {"general": without(config.general, "name", "batch_size"), "general_source": source_digest(config.general)}
+    settings = without(config.general, "name", "batch_size")
+    local = {exam: "local" for exam in ("mmlu", "gsm8k") if settings[exam] not in (None, "hub")}
+    return {"general": settings | local, "general_source": source_digest(config.general)}
 
 
 def _client(config: Config, inputs: Inputs) -> Any:

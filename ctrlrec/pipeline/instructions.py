@@ -34,11 +34,10 @@ STAGE = Stage(
     lambda _: ("data", "teacher"),
     lambda c: (
         {
-            "instructions": plain(c.instructions),
+            "instructions": plain(c.instructions) | dialogues(c),
             "prompt": [c.model.max_length, c.model.max_response_length, c.model.system_prompt],
             "seed": c.seed,
         }
-        | dialogues(c)
         | instruction_set(c)
     ),
     labelled,

@@ -54,6 +54,16 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
         (["evaluation.settings=[sequental]"], "sequential"),
         (["modl=llama_mini"], "model"),
         (["trainer.devices=2"], "trainer.devices"),
+        (["seed=0,1"], "-m seed=0,1"),
+        (["seed=[0,1]"], "-m seed=0,1"),
+        (["variant=v1,v2"], "-m variant=v1,v2"),
+        (["variant=[v1,v2]"], "-m variant=v1,v2"),
+        (["seed='0,1'"], "-m seed=0,1"),
+        (["variant='v1,v2'"], "-m variant=v1,v2"),
+        (["evaluation.settings=sequential,about_30"], "evaluation.settings=[sequential,about_30]"),
+        (["dataset.path=a,b"], "'dataset.path=\"a,b\"'"),
+        (["rl.clip='0.1"], "quotes"),
+        (["+seed=1"], "leave the + away"),
         (["logger.entity=hf_abcdefghijklmnopqrstuvwx"], "HF_TOKEN"),
         (["sl.learning_rate"], "sl.learning_rate"),
         (["-m", "variant=v2,ful"], "full"),
@@ -69,6 +79,42 @@ def test_a_wrong_command_is_explained_in_two_lines(tmp_path: Path, arguments: li
     assert "Traceback" not in done.stderr
     assert said in lines[-1]
     assert not list(tmp_path.glob("runs/data/*"))
+
+
+@pytest.mark.parametrize(
+    ("output", "folder"),
+    [
+        ("2024_06_01", "2024_06_01"),
+        ("1e3", "1e3"),
+        ("~/runs", "home/runs"),
+        ("it's läufe", "it's läufe"),
+        ("./~x", "~x"),
+    ],
+)
+def test_an_output_folder_is_called_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, folder: str
+) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for wanted in ([], ["-m"]):
+        done = call(tmp_path, *wanted, f"output={output}", "rl.clip=9")  # refused after Hydra made its folders
+        assert "rl.clip=9" in done.stderr.splitlines()[-1]
+        made = {str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("logs")}
+        assert made == {folder}
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("null", "output: a folder is expected"),
+        ("", "output: a folder is expected"),
+        ("${x}", "no key 'x'"),
+        ("~no-one", "./~no-one"),
+    ],
+)
+def test_an_output_that_names_no_folder_is_one_line(tmp_path: Path, output: str, said: str) -> None:
+    done = call(tmp_path, f"output={output}")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and said in done.stderr, done.stderr
 
 
 def test_help_names_the_groups_and_every_key(tmp_path: Path) -> None:

@@ -123,6 +123,49 @@ def test_what_changes_a_result_changes_its_stage_and_those_behind_it(row, overri
     assert changed(row(), row(override)) == stages
 
 
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    """A folder with data, dialogues, a model and questions of the user's own."""
+    home = tmp_path / "home"
+    (home / "data").mkdir(parents=True)
+    (home / "data/interactions.csv").write_text("user,item,timestamp\nu,i,1\n")
+    (home / "data/items.jsonl").write_text('{"item": "i", "title": "t", "categories": ["c"]}\n')
+    turns = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Hello."}]
+    (home / "chat.jsonl").write_text(json.dumps({"id": "1", "conversations": turns}) + "\n")
+    (home / "model").mkdir()
+    (home / "model/tokenizer.json").write_text("{}")
+    (home / "gsm8k").mkdir()
+    for part in ("train", "test"):
+        (home / f"gsm8k/{part}.jsonl").write_text('{"question": "1 + 1?", "answer": "#### 2"}\n')
+    return home
+
+
+def test_local_files_are_known_by_their_content_however_their_path_is_spelt(
+    local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fingerprints(home: str) -> dict[str, str]:
+        return planned(
+            compose(
+                "dataset=records",
+                f"dataset.path='{home}/data'",
+                f"instructions.chat_path='{home}/chat.jsonl'",
+                "model=hf",
+                f"model.path='{home}/model'",
+                f"general.gsm8k='{home}/gsm8k'",
+                "variant=v2",
+            )
+        )
+
+    before = fingerprints(str(local))
+    (tmp_path / "link").symlink_to(local)
+    monkeypatch.setenv("HOME", str(local))
+    monkeypatch.chdir(tmp_path)
+    spellings = [f"{local}/.", f"{tmp_path}//home", "home", "./home", "~", f"{tmp_path}/link"]
+    assert [fingerprints(spelling) for spelling in spellings] == [before] * len(spellings)
+    local.rename(tmp_path / "moved, häuser")
+    assert fingerprints(f"{tmp_path}/moved, häuser") == before
+
+
 def test_changed_data_under_the_same_path_changes_the_data_stage(row, tmp_path: Path) -> None:
     before = planned(row())["data"]
     with (tmp_path / "interactions.csv").open("a") as file:
