@@ -345,9 +345,6 @@ class Config:
     budget: BudgetConfig = MISSING
 
 
-SHARING_OUT = ("fsdp", "deepspeed")  # strategies that leave a process a part of SL's frozen weights
-
-
 def leaves(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, Field]]:
     """Yield every dotted key of the schema with its field, sections included."""
     for entry in fields(schema):

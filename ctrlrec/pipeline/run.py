@@ -29,7 +29,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.pipeline import data, evaluate, instructions, rl, sl, teacher
 from ctrlrec.pipeline.settings import instruction_set
 from ctrlrec.pipeline.stage import Result, Stage
-from ctrlrec.runtime import processes, provenance
+from ctrlrec.runtime import launcher, processes, provenance
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import check_files, record_files, write_text
 
@@ -65,7 +65,7 @@ def run(config: Config) -> dict[str, Result]:
     for room in {room for stage in STAGES.values() for room in stage.code}:
         provenance.code_digest(room)
     with explained(Path(config.output)):
-        processes.join(config.trainer)
+        launcher.join(config.trainer)
         for name in requested(config):
             _ensure(name, config, results)
         processes.once(lambda: _report(config, results))
