@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from ctrlrec.config.schema import Config
 from ctrlrec.pipeline.stage import Inputs
+from ctrlrec.runtime import user
 
 if TYPE_CHECKING:
     from ctrlrec.data.catalogue import Catalogue
@@ -15,9 +16,7 @@ if TYPE_CHECKING:
 
 def cache_folder(config: Config) -> Path:
     """Return the cache folder, created if missing."""
-    cache = Path(config.cache).expanduser()
-    cache.mkdir(parents=True, exist_ok=True)
-    return cache
+    return user.cache_folder(config.cache)
 
 
 def dataset(config: Config, inputs: Inputs) -> tuple["Catalogue", "Sequences"]:

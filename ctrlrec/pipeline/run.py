@@ -29,7 +29,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.pipeline import data, evaluate, instructions, rl, sl, teacher
 from ctrlrec.pipeline.settings import instruction_set
 from ctrlrec.pipeline.stage import Result, Stage
-from ctrlrec.runtime import launcher, processes, provenance
+from ctrlrec.runtime import launcher, processes, provenance, user
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import check_files, record_files, write_text
 
@@ -61,6 +61,7 @@ def run(config: Config) -> dict[str, Result]:
         CtrlRecError: where a stage cannot be done; what finished before it stays.
     """
     results: dict[str, Result] = {}
+    user.settle(config.cache)
     provenance.code_at_start()  # before the tree can move on: both are remembered
     for room in {room for stage in STAGES.values() for room in stage.code}:
         provenance.code_digest(room)
