@@ -4,7 +4,6 @@ import ctypes
 import logging
 import os
 import platform
-import resource
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -41,8 +40,12 @@ def native_bfloat16() -> bool:
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def peak_memory_bytes() -> int:
-    """Largest resident size of this process so far."""
+def peak_memory_bytes() -> int | None:
+    """Return the largest resident size of this process so far; None on Windows, which has no ``getrusage``."""
+    try:
+        import resource
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
