@@ -34,7 +34,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 # Choices that are the modules of a folder, looked up without importing them.
-_MODULES: dict[str, Choices[Any]] = {"dataset.source": Choices("data.sources", "SOURCE")}
+MODULES: dict[str, Choices[Any]] = {"dataset.source": Choices("data.sources", "SOURCE")}
 # Choices that the rooms themselves know, imported when a configuration is checked.
 _REGISTRIES = {
     "reward.name": "ctrlrec.rewards.schemes:SCHEMES",
@@ -101,7 +101,7 @@ def check(config: Config) -> None:
             bounds = f"at least {low}" if high is None else f"between {low} and {high}"
             raise CtrlRecError(f"{key}={value}: expected a number {bounds}")
     known: dict[str, Iterable[str]] = {key: _registered(place) for key, place in _REGISTRIES.items()}
-    for key, choices in {**_CHOICES, **_MODULES, **known, **_files(), "variant.differs": known_keys()}.items():
+    for key, choices in {**_CHOICES, **MODULES, **known, **_files(), "variant.differs": known_keys()}.items():
         value = OmegaConf.select(node, key)
         for one in value if isinstance(value, ListConfig) else [value]:
             if one not in choices:

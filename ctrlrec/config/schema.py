@@ -41,6 +41,14 @@ class CategoryKind(StrEnum):
     flat = "flat"
 
 
+class Stale(StrEnum):
+    """What happens to a result that other code made (``stale=``)."""
+
+    error = "error"
+    reuse = "reuse"
+    rebuild = "rebuild"
+
+
 class Trainable(StrEnum):
     """Which weights SL trains."""
 
@@ -326,6 +334,7 @@ class Config:
     seed: int = bounded(0, 2**31 - 1)
     output: str = MISSING
     cache: str = MISSING
+    stale: Stale = MISSING
     stage: StageConfig = MISSING
     dataset: DatasetConfig = MISSING
     model: ModelConfig = MISSING

@@ -5,7 +5,7 @@ from typing import Any
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
-from ctrlrec.pipeline.loading import cache_folder
+from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.settings import dialogues, tokenizer_settings
 from ctrlrec.pipeline.stage import Inputs, Stage
 
@@ -67,5 +67,4 @@ STAGE = Stage(
     _data_settings,
     lambda c: f"{c.dataset.name}-{c.model.name}",
     run,
-    ("data", "lm"),
 )

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
-from ctrlrec.pipeline.loading import cache_folder, load_builder
+from ctrlrec.pipeline.inputs import cache_folder
+from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.pipeline.settings import model_settings, without
 from ctrlrec.pipeline.stage import Inputs, Stage
+from ctrlrec.runtime import provenance
 from ctrlrec.runtime.files import read_jsonl, write_jsonl, write_text
 
 if TYPE_CHECKING:
@@ -119,7 +121,8 @@ def _client(config: Config, inputs: Inputs) -> Any:
     if config.variant.answers_with == "model":
         # One address and one name may serve every model of one's own in turn. The last result that made it tells them
         # apart; of an untrained one that is the data's, whose tokenizer is the backbone's.
-        folder /= (inputs.get("rl") or inputs.get("sl") or inputs["data"]).name
+        result = inputs.get("rl") or inputs.get("sl") or inputs["data"]
+        folder /= "-".join([result.name, *filter(None, [provenance.read(result).get("made")])])
     return ChatClient(config.api, _longest(config), folder)
 
 
@@ -194,6 +197,5 @@ STAGE = Stage(
     ),
     lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}",
     run,
-    ("evaluation", "rewards", "controls", "instructions", "baselines", "generation", "lm"),
     "lower generation.batch_size",
 )

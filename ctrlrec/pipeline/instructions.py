@@ -43,5 +43,4 @@ STAGE = Stage(
     ),
     labelled,
     run,
-    ("controls", "instructions", "baselines"),
 )

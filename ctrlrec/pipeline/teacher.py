@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
-from ctrlrec.pipeline.loading import dataset
+from ctrlrec.pipeline.inputs import dataset
 from ctrlrec.pipeline.stage import Inputs, Stage
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.files import write_text
@@ -30,7 +30,6 @@ STAGE = Stage(
     lambda c: {"teacher": plain(c.teacher), "seed": c.seed},
     lambda c: f"{c.dataset.name}-{c.teacher.name}",
     run,
-    ("teacher",),
     "lower teacher.batch_size",
     trains=True,
 )
