@@ -31,6 +31,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.pipeline.plan import STAGES, Step, outdated, plan, planned, requested
 from ctrlrec.pipeline.settings import instruction_set
 from ctrlrec.pipeline.stage import Result
+from ctrlrec.pipeline.sweep import sharing
 from ctrlrec.runtime import code, launcher, processes, provenance, user
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import check_files, record_files, write_text
@@ -171,7 +172,7 @@ def _make(step: Step, config: Config, upstream: Mapping[str, Result]) -> Result:
     """Make the result of a step and publish it."""
     stage, partial = STAGES[step.name], step.partial
     inputs = {need: result.directory for need, result in upstream.items()}
-    processes.once(lambda: _prepare(step, upstream))
+    processes.once(lambda: _prepare(step, config, upstream))
     if not partial.is_dir():
         raise CtrlRecError(f"{partial}: made by process 0 and not here: output= must lie where all processes see it")
     started = time.monotonic()
@@ -186,7 +187,7 @@ def _make(step: Step, config: Config, upstream: Mapping[str, Result]) -> Result:
     return result
 
 
-def _prepare(step: Step, upstream: Mapping[str, Result]) -> None:
+def _prepare(step: Step, config: Config, upstream: Mapping[str, Result]) -> None:
     """Make the partial directory, or keep that of an earlier attempt to resume from it."""
     resumed = _recorded(step.partial) == step.determined_by
     log.info("%-12s %s %s", step.name, "resume" if resumed else "run   ", step.directory)
@@ -195,7 +196,20 @@ def _prepare(step: Step, upstream: Mapping[str, Result]) -> None:
     step.partial.mkdir(exist_ok=True)
     write_text(step.partial / "stage.json", json.dumps(step.determined_by, indent=2, ensure_ascii=False))
     made = {need: {"made": result.made} for need, result in upstream.items()}
-    provenance.begin_attempt(step.partial, step.code, made, {})
+    tracked = {} if config.logger.wandb == "disabled" else _tracked(step, config, upstream)
+    provenance.begin_attempt(step.partial, step.code, made, tracked)
+
+
+def _tracked(step: Step, config: Config, upstream: Mapping[str, Result]) -> dict[str, Any]:
+    """Return what Weights & Biases shows of a result: its label, the rows that use it, and its lineage."""
+    inputs = [
+        {"stage": need, "name": result.directory.name, "fingerprint": result.fingerprint, "made": result.made}
+        for need, result in upstream.items()
+    ]
+    made = step.made({need: result.made for need, result in upstream.items()})
+    result = {"stage": step.name, "name": step.directory.name, "fingerprint": step.fingerprint, "made": made}
+    label = step.directory.name.removesuffix(f"-{step.fingerprint}")
+    return {"label": label, "variants": sharing(step, config), "result": result | {"upstream": inputs}}
 
 
 def _publish(step: Step, config: Config, upstream: Mapping[str, Result], seconds: float) -> Result:

@@ -62,12 +62,20 @@ def report(config: Config, directory: Path, outdated: Callable[[Path], str] = la
         patterns = ["comparisons.*", *(f"table{number}.*" for number in TABLES)]
         for left in {path for pattern in patterns for path in folder.glob(pattern)} - set(written):
             left.unlink()  # of rows that no longer belong here
-        write_text(folder / "rows.json", json.dumps([_made(result) for result in results], indent=2))
+        record, text = folder / "rows.json", json.dumps([_made(result) for result in results], indent=2)
+        changed = not record.exists() or record.read_text(encoding="utf-8") != text
+        write_text(record, text)
         _curves(directory, folder)
+        grids = {f"table{number}": build(number, rows) for number in TABLES} | {"summary": answer}
+        if changed and config.logger.wandb != "disabled":
+            from ctrlrec.reporting.track import track_report  # imports Lightning, which what is reused does without
+
+            shown = {name: grid for name, grid in (grids | {"comparisons": compared}).items() if grid is not None}
+            track_report(config, folder, shown, [name for name, _ in rows])
         if cases := find_cases(results, config.cases):  # last: it may refuse users who were not asked
             write_cases(cases, folder)
     console = Console(width=None if sys.stdout.isatty() else 120)  # a file needs no folding at 80
-    for grid in (*(build(number, rows) for number in TABLES), answer):
+    for grid in grids.values():
         if grid is not None:
             console.print(render.terminal(grid))
     log.info("%-12s done   %s", "tables", folder)
