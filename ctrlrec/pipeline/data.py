@@ -49,6 +49,14 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     tokenizer.save_pretrained(directory / "tokenizer")
 
 
+def _check(config: Config) -> None:
+    """Refuse a ``model.path`` whose tokenizer cannot be loaded."""
+    from ctrlrec.lm.checks import check_folder
+
+    if config.model.path is not None:
+        check_folder(config.model.path)
+
+
 def _data_settings(config: Config) -> dict[str, Any]:
     from ctrlrec.data.prepare import source_digest
 
@@ -67,4 +75,5 @@ STAGE = Stage(
     _data_settings,
     lambda c: f"{c.dataset.name}-{c.model.name}",
     run,
+    check=_check,
 )

@@ -2,13 +2,17 @@
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.lm.checks import check_backbone
 from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.pipeline.settings import model_settings, without
@@ -78,6 +82,30 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
         log_summary(made, metrics)
         log_answers(made, rows, ("setting", "user", "category", "item_count", "prompt", "response"))
     shutil.rmtree(kept)
+
+
+def _check(config: Config) -> None:
+    """Refuse what would stop the evaluation after everything was trained.
+
+    Raises:
+        CtrlRecError: for a backbone that cannot be loaded, an extra that is not installed, a server without its key, or
+            questions of general ability that cannot be read.
+    """
+    from ctrlrec.evaluation import general
+
+    answers_with, engine = config.variant.answers_with, config.generation.engine
+    if answers_with == "model":
+        check_backbone(config)
+    if answers_with == "model" and engine == "vllm" and find_spec("vllm") is None:
+        raise CtrlRecError("generation.engine=vllm: vLLM is not installed: pip install 'ctrlrec[vllm]', or engine=hf")
+    key = config.api.key_variable
+    if _server(config) and key is not None and not os.environ.get(key, "").strip():
+        raise CtrlRecError(
+            f"the environment variable {key} is empty: put the key of {config.api.url} into it, or set "
+            "api.key_variable=null for a server without one"
+        )
+    if general.asked(config):
+        general.exams(config.general)
 
 
 def _answering_stages(config: Config) -> tuple[str, ...]:
@@ -198,4 +226,5 @@ STAGE = Stage(
     lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}",
     run,
     "lower generation.batch_size",
+    check=_check,
 )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ctrlrec.config.compose import plain, sampling_engine
 from ctrlrec.config.schema import Config
+from ctrlrec.lm.checks import check_backbone
 from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.pipeline.settings import model_settings, without
@@ -38,4 +39,5 @@ STAGE = Stage(
     run,
     "lower rl.micro_batch_size or set trainer.activation_checkpointing=true, which change no result",
     trains=True,
+    check=check_backbone,
 )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
+from ctrlrec.lm.checks import check_backbone
 from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.pipeline.settings import labelled, model_settings, without
@@ -36,4 +37,5 @@ STAGE = Stage(
     run,
     "lower sl.micro_batch_size or set trainer.activation_checkpointing=true, which change no result",
     trains=True,
+    check=check_backbone,
 )

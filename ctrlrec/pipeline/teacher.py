@@ -9,6 +9,7 @@ from ctrlrec.pipeline.inputs import dataset
 from ctrlrec.pipeline.stage import Inputs, Stage
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.files import write_text
+from ctrlrec.runtime.hardware import check_accelerator
 
 
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
@@ -32,4 +33,5 @@ STAGE = Stage(
     run,
     "lower teacher.batch_size",
     trains=True,
+    check=lambda c: check_accelerator(c.trainer),
 )

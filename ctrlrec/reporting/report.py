@@ -71,7 +71,7 @@ def report(config: Config, directory: Path, outdated: Callable[[Path], str] = la
             from ctrlrec.reporting.track import track_report  # imports Lightning, which what is reused does without
 
             shown = {name: grid for name, grid in (grids | {"comparisons": compared}).items() if grid is not None}
-            track_report(config, folder, shown, [name for name, _ in rows])
+            track_report(config, folder, shown, [row.name for row in rows])
         if cases := find_cases(results, config.cases):  # last: it may refuse users who were not asked
             write_cases(cases, folder)
     console = Console(width=None if sys.stdout.isatty() else 120)  # a file needs no folding at 80

@@ -50,6 +50,23 @@ def peak_memory_bytes() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def check_accelerator(config: TrainerConfig) -> None:
+    """Refuse a GPU that is asked for and not there.
+
+    Raises:
+        CtrlRecError: naming what to change.
+    """
+    if config.accelerator != "gpu":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise CtrlRecError(
+            "trainer.accelerator=gpu: torch finds no GPU that it can use; use trainer.accelerator=cpu, or install the "
+            "driver and a build of torch that belong to the GPU"
+        )
+
+
 def prepare_hardware(config: TrainerConfig) -> None:
     """Threads, memory and matrix-product precision of this process.
 
@@ -59,11 +76,7 @@ def prepare_hardware(config: TrainerConfig) -> None:
     import torch
     import transformers
 
-    if config.accelerator == "gpu" and not torch.cuda.is_available():
-        raise CtrlRecError(
-            "trainer.accelerator=gpu: torch finds no GPU that it can use; use trainer.accelerator=cpu, or install the "
-            "driver and a build of torch that belong to the GPU"
-        )
+    check_accelerator(config)
     if config.threads:
         torch.set_num_threads(config.threads)
     on_cpu = device(config).type == "cpu"
