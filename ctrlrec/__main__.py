@@ -26,8 +26,9 @@ from ctrlrec.config.schema import Config, known_keys
 from ctrlrec.config.selection import check_selection
 from ctrlrec.config.words import explain_several, literal, sweep_advice
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.runtime import processes
+from ctrlrec.runtime import launcher
 from ctrlrec.runtime.faults import storage_fault
+from ctrlrec.runtime.printing import guard_output
 
 log = logging.getLogger("ctrlrec")
 
@@ -104,17 +105,18 @@ def _terminate(signal_number: int, frame: object) -> NoReturn:
 
 def main() -> int:
     """Run the command line; the exit status is 0, 1 after an error, 130 after Ctrl-C, 143 after SIGTERM."""
+    guard_output()
     # argparse takes a flag behind overrides for an error
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     sys.argv[1:] = literal(sys.argv[1:], sweeps=sys.argv[1:2] in (["-m"], ["--multirun"]))
-    if processes.rank():  # its folder of logs is that of process 0
-        sys.argv += ["hydra/job_logging=disabled", "hydra.run.dir=."]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach the handlers below instead of Hydra's own printer
     logging.raiseExceptions = False  # a log file on a full disk must not bury the error in tracebacks of its own
     # conf/hydra/launcher is checked against the installed launcher's schema of the same name, and Hydra warns of that.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/", category=UserWarning)
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        if launcher.rank():  # its folder of logs is that of process 0
+            sys.argv += ["hydra/job_logging=disabled", "hydra.run.dir=."]
         run()
     except CtrlRecError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -128,7 +130,8 @@ def main() -> int:
         print(f"error: {explain(error)}", file=sys.stderr)
         return 1
     except OSError as error:  # Hydra's own folders and log file
-        print(f"error: {storage_fault(error) or error}", file=sys.stderr)
+        advice = "set output= to a folder that can be written to"
+        print(f"error: {storage_fault(error) or error}; {advice}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Terminated) as stop:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

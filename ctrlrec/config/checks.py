@@ -11,7 +11,7 @@ from omegaconf import ListConfig, OmegaConf
 
 from ctrlrec.config.choices import Choices
 from ctrlrec.config.files import choices_of
-from ctrlrec.config.schema import SHARING_OUT, Config, StageName, Trainable, known_keys, leaves
+from ctrlrec.config.schema import Config, StageName, Trainable, known_keys, leaves
 from ctrlrec.config.words import sweep_advice
 from ctrlrec.errors import CtrlRecError
 
@@ -25,7 +25,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "variant.table.hidden": TABLES,
     "variant.table.unranked": TABLES,
     "trainer.accelerator": ("auto", "cpu", "gpu"),
-    "trainer.strategy": ("auto", "ddp", *SHARING_OUT),
+    "trainer.strategy": ("auto", "ddp", "fsdp"),
     "generation.engine": ("auto", "native", "hf", "vllm", "api"),
     # Not 16-mixed, whose overflows are no errors, nor bf16-true: steps of RL are too small for adapters in bfloat16.
     "trainer.precision": ("auto", "32-true", "bf16-mixed"),
@@ -35,7 +35,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 # Choices that are the modules of a folder, looked up without importing them.
-_MODULES: dict[str, Choices[Any]] = {"dataset.source": Choices("data.sources", "SOURCE")}
+MODULES: dict[str, Choices[Any]] = {"dataset.source": Choices("data.sources", "SOURCE")}
 # Choices that the rooms themselves know, imported when a configuration is checked.
 _REGISTRIES = {
     "reward.name": "ctrlrec.rewards.schemes:SCHEMES",
@@ -130,7 +130,7 @@ def _known() -> dict[str, Iterable[str]]:
     """Return the valid values of every key that names a choice or other keys."""
     registered = {key: _registered(place) for key, place in _REGISTRIES.items()}
     files = {"variant.table.compared_with": choices_of("variant")}
-    return {**_CHOICES, **_MODULES, **registered, **files, **dict.fromkeys(_KEY_LISTS, known_keys())}
+    return {**_CHOICES, **MODULES, **registered, **files, **dict.fromkeys(_KEY_LISTS, known_keys())}
 
 
 def _registered(place: str) -> Iterable[str]:
@@ -182,10 +182,10 @@ def _check_pairs(config: Config) -> None:
     if variant.rl and not variant.tasks:
         raise CtrlRecError("variant.rl=true needs variant.tasks: RL starts from the model after SL")
     strategy = config.trainer.strategy
-    if strategy in SHARING_OUT and variant.tasks and config.sl.trainable != Trainable.lora:
+    if strategy == "fsdp" and variant.tasks and config.sl.trainable != Trainable.lora:
         raise CtrlRecError(
-            f"trainer.strategy={strategy} sl.trainable={config.sl.trainable.value}: only frozen weights, beneath an "
-            "adapter, are shared out; use sl.trainable=lora or trainer.strategy=ddp"
+            f"trainer.strategy=fsdp sl.trainable={config.sl.trainable.value}: only frozen weights beneath an adapter "
+            "are sharded; use sl.trainable=lora or trainer.strategy=ddp"
         )
     if variant.tasks and variant.answers_with != "model":
         raise CtrlRecError(

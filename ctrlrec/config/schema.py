@@ -46,6 +46,14 @@ class CategoryKind(StrEnum):
     flat = "flat"
 
 
+class Stale(StrEnum):
+    """What happens to a result that other code made (``stale=``)."""
+
+    error = "error"
+    reuse = "reuse"
+    rebuild = "rebuild"
+
+
 class Trainable(StrEnum):
     """Which weights SL trains."""
 
@@ -339,6 +347,7 @@ class Config:
     seed: int = bounded(0, 2**31 - 1)
     output: str = located()
     cache: str = MISSING
+    stale: Stale = MISSING
     stage: StageConfig = MISSING
     dataset: DatasetConfig = MISSING
     model: ModelConfig = MISSING
@@ -356,9 +365,6 @@ class Config:
     trainer: TrainerConfig = MISSING
     logger: LoggerConfig = MISSING
     budget: BudgetConfig = MISSING
-
-
-SHARING_OUT = ("fsdp", "deepspeed")  # strategies that leave a process a part of SL's frozen weights
 
 
 def leaves(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, Field]]:

@@ -29,6 +29,7 @@ from transformers import (
 
 from ctrlrec.config.schema import ModelConfig
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.lm.checks import check_folder
 from ctrlrec.runtime.hardware import native_bfloat16
 from ctrlrec.runtime.wheels import fetch_wheel
 
@@ -163,7 +164,7 @@ def _location(config: ModelConfig, cache: Path) -> str:
 
 
 def _pretrained(loader, location: str, config: ModelConfig, **options):
-    _check_folder(location)
+    check_folder(location)
     try:
         return loader.from_pretrained(location, revision=config.revision, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
@@ -171,19 +172,6 @@ def _pretrained(loader, location: str, config: ModelConfig, **options):
         raise CtrlRecError(
             f"model.path={location}: cannot be loaded ({reason}); give a local folder or a hub id"
         ) from None
-
-
-def _check_folder(path: str) -> None:
-    """Refuse what is neither a model's folder nor can be a hub id.
-
-    Raises:
-        CtrlRecError: for a folder that is missing, or has no model in it.
-    """
-    folder = Path(path)
-    if folder.is_dir() and not any((folder / name).exists() for name in ("config.json", "tokenizer_config.json")):
-        raise CtrlRecError(f"model.path={path}: no model there, config.json is missing; name the folder that has it")
-    if not folder.is_dir() and (path.startswith(("/", ".", "~")) or path.count("/") > 1):
-        raise CtrlRecError(f"model.path={path}: no such folder; a hub id is written owner/name")
 
 
 def _smollm2(cache: Path) -> Path:

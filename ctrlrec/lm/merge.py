@@ -13,7 +13,9 @@ from ctrlrec.lm.backbone import load_tokenizer
 from ctrlrec.lm.policy import load_policy
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import check_files
+from ctrlrec.runtime.printing import guard_output
 from ctrlrec.runtime.provenance import made_from
+from ctrlrec.runtime.user import cache_folder, settle
 
 
 def merge_stage(directory: Path, out: Path) -> None:
@@ -34,6 +36,7 @@ def merge_stage(directory: Path, out: Path) -> None:
         raise CtrlRecError(f"{out}: exists; give a folder that does not")
     provenance = json.loads(record.read_text(encoding="utf-8"))
     config = validate(OmegaConf.create(provenance["config"]))
+    settle(config.cache)
     upstream = made_from(directory, provenance["upstream"])
     if "instructions" not in upstream:
         raise CtrlRecError(f"{directory}: not an sl or rl stage")
@@ -41,13 +44,14 @@ def merge_stage(directory: Path, out: Path) -> None:
     sl, rl = (upstream["sl"], directory) if "sl" in upstream else (directory, None)
     for result in (*upstream.values(), directory):
         check_files(result)
-    model = load_policy(config.model, Path(config.cache).expanduser(), tokenizer, config.seed, sl, rl, fold=True)
+    model = load_policy(config.model, cache_folder(config.cache), tokenizer, config.seed, sl, rl, fold=True)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
 
 
 def main() -> int:
     """Run the command line."""
+    guard_output()
     parser = argparse.ArgumentParser(prog="python -m ctrlrec.lm.merge", description=__doc__)
     parser.add_argument("directory", type=Path, help="directory of a finished sl or rl stage")
     parser.add_argument("out", type=Path, help="folder for the whole model")

@@ -5,7 +5,7 @@ from typing import Any
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
-from ctrlrec.pipeline.loading import cache_folder
+from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.settings import dialogues, tokenizer_settings, without
 from ctrlrec.pipeline.stage import Inputs, Stage
 
@@ -49,6 +49,14 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     tokenizer.save_pretrained(directory / "tokenizer")
 
 
+def _check(config: Config) -> None:
+    """Refuse a ``model.path`` whose tokenizer cannot be loaded."""
+    from ctrlrec.lm.checks import check_folder
+
+    if config.model.path is not None:
+        check_folder(config.model.path)
+
+
 def _data_settings(config: Config) -> dict[str, Any]:
     from ctrlrec.data.prepare import source_digest
 
@@ -68,5 +76,5 @@ STAGE = Stage(
     _data_settings,
     lambda c: f"{c.dataset.name}-{c.model.name}",
     run,
-    ("data", "lm"),
+    check=_check,
 )

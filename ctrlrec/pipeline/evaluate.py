@@ -2,16 +2,22 @@
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
-from ctrlrec.pipeline.loading import cache_folder, load_builder
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.lm.checks import check_backbone
+from ctrlrec.pipeline.inputs import cache_folder
+from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.pipeline.settings import model_settings, without
 from ctrlrec.pipeline.stage import Inputs, Stage
+from ctrlrec.runtime import provenance
 from ctrlrec.runtime.files import read_jsonl, write_jsonl, write_text
 
 if TYPE_CHECKING:
@@ -78,6 +84,30 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     shutil.rmtree(kept)
 
 
+def _check(config: Config) -> None:
+    """Refuse what would stop the evaluation after everything was trained.
+
+    Raises:
+        CtrlRecError: for a backbone that cannot be loaded, an extra that is not installed, a server without its key, or
+            questions of general ability that cannot be read.
+    """
+    from ctrlrec.evaluation import general
+
+    answers_with, engine = config.variant.answers_with, config.generation.engine
+    if answers_with == "model":
+        check_backbone(config)
+    if answers_with == "model" and engine == "vllm" and find_spec("vllm") is None:
+        raise CtrlRecError("generation.engine=vllm: vLLM is not installed: pip install 'ctrlrec[vllm]', or engine=hf")
+    key = config.api.key_variable
+    if _server(config) and key is not None and not os.environ.get(key, "").strip():
+        raise CtrlRecError(
+            f"the environment variable {key} is empty: put the key of {config.api.url} into it, or set "
+            "api.key_variable=null for a server without one"
+        )
+    if general.asked(config):
+        general.exams(config.general)
+
+
 def _answering_stages(config: Config) -> tuple[str, ...]:
     if config.variant.rl:
         return ("data", "teacher", "sl", "rl")
@@ -121,7 +151,8 @@ def _client(config: Config, inputs: Inputs) -> Any:
     if config.variant.answers_with == "model":
         # One address and one name may serve every model of one's own in turn. The last result that made it tells them
         # apart; of an untrained one that is the data's, whose tokenizer is the backbone's.
-        folder /= (inputs.get("rl") or inputs.get("sl") or inputs["data"]).name
+        result = inputs.get("rl") or inputs.get("sl") or inputs["data"]
+        folder /= "-".join([result.name, *filter(None, [provenance.read(result).get("made")])])
     return ChatClient(config.api, _longest(config), folder)
 
 
@@ -196,6 +227,6 @@ STAGE = Stage(
     ),
     lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}",
     run,
-    ("evaluation", "rewards", "controls", "instructions", "baselines", "generation", "lm"),
     "lower generation.batch_size",
+    check=_check,
 )

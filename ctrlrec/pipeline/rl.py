@@ -4,7 +4,9 @@ from pathlib import Path
 
 from ctrlrec.config.compose import plain, sampling_engine
 from ctrlrec.config.schema import Config
-from ctrlrec.pipeline.loading import cache_folder, load_builder
+from ctrlrec.lm.checks import check_backbone
+from ctrlrec.pipeline.inputs import cache_folder
+from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.pipeline.settings import model_settings, without
 from ctrlrec.pipeline.stage import Inputs, Stage
 
@@ -35,7 +37,7 @@ STAGE = Stage(
     },
     lambda c: f"{c.dataset.name}-{c.model.name}-{c.reward.name}-{'item-list' if c.variant.item_rewards else 'list'}",
     run,
-    ("rl", "rewards", "controls", "instructions", "generation", "lm"),
     "lower rl.micro_batch_size or set trainer.activation_checkpointing=true, which change no result",
     trains=True,
+    check=check_backbone,
 )

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
-from ctrlrec.pipeline.loading import dataset
+from ctrlrec.pipeline.inputs import dataset
 from ctrlrec.pipeline.stage import Inputs, Stage
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.files import write_text
+from ctrlrec.runtime.hardware import check_accelerator
 
 
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
@@ -30,7 +31,7 @@ STAGE = Stage(
     lambda c: {"teacher": plain(c.teacher), "seed": c.seed},
     lambda c: f"{c.dataset.name}-{c.teacher.name}",
     run,
-    ("teacher",),
     "lower teacher.batch_size",
     trains=True,
+    check=lambda c: check_accelerator(c.trainer),
 )

@@ -164,7 +164,9 @@ def comparison_grid(found: Sequence[Comparison]) -> Grid | None:
 def _same_basis(a: Result, b: Result) -> bool:
     stages = ("data", "teacher")
     return a.seed == b.seed and all(
-        a.upstream[stage]["fingerprint"] == b.upstream[stage]["fingerprint"] for stage in stages
+        a.upstream[stage]["fingerprint"] == b.upstream[stage]["fingerprint"]
+        and a.upstream[stage].get("made") == b.upstream[stage].get("made")
+        for stage in stages
     )
 
 

@@ -184,12 +184,16 @@ def spreadsheet(rows: Iterable[Sequence[str | float]]) -> str:
 
 def comma_separated(grid: Grid) -> str:
     """Return the cells as they are shown, without marks and footnotes."""
+    return spreadsheet([[*grid.labels, *grid.full_heads()], *shown_cells(grid)])
+
+
+def shown_cells(grid: Grid) -> list[list[str]]:
+    """Return the texts of every row, without marks and footnotes; those of leading columns first."""
 
     def number(cell: Cell) -> str:
         return _cell(cell, str, str, str, lambda note: "") if cell.value else ""
 
-    body = [[*labels, *map(number, cells)] for labels, cells in grid.rows]
-    return spreadsheet([[*grid.labels, *grid.full_heads()], *body])
+    return [[*labels, *map(number, cells)] for labels, cells in grid.rows]
 
 
 def terminal(grid: Grid) -> Group:

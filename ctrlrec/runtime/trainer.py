@@ -16,7 +16,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from ctrlrec.config.schema import TrainerConfig
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.runtime import processes
+from ctrlrec.runtime import launcher, processes
 from ctrlrec.runtime.files import write_bytes
 from ctrlrec.runtime.hardware import device, precision
 from ctrlrec.runtime.progress import PhaseProfiler, ProgressLines
@@ -58,8 +58,8 @@ def trainer(
         shown = [TQDMProgressBar() if sys.stderr.isatty() else ProgressLines()]
     return pl.Trainer(
         accelerator=device(config).type,
-        devices=processes.count() // processes.nodes(),
-        num_nodes=processes.nodes(),
+        devices=processes.count() // launcher.nodes(),
+        num_nodes=launcher.nodes(),
         strategy=SideBySide() if processes.count() > 1 else "auto",
         precision=precision(config),  # type: ignore[arg-type]
         default_root_dir=directory,

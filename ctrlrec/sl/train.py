@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from transformers import PreTrainedModel
 
-from ctrlrec.config.schema import SHARING_OUT, Config, Trainable
+from ctrlrec.config.schema import Config, Trainable
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapters, with_adapter
@@ -56,11 +56,11 @@ def fine_tune(
     model.train()  # for a backbone with dropout: it was loaded ready to answer
     if config.trainer.activation_checkpointing:
         checkpoint_activations(model)
-    if config.trainer.strategy in SHARING_OUT:
+    if config.trainer.strategy == "fsdp":
         if settings.batch_size < processes.count():
             raise CtrlRecError(
                 f"sl.batch_size={settings.batch_size} leaves some of {processes.count()} processes without a sample; "
-                f"under trainer.strategy={config.trainer.strategy} all must take part in every step"
+                "under trainer.strategy=fsdp all must take part in every step"
             )
         processes.shard_frozen(model, repeated_layers(model), config.trainer)
     trained: PreTrainedModel | PeftModel = model
