@@ -1,16 +1,17 @@
 """Checks of values and of combinations of values, beyond their types."""
 
-import difflib
 import importlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import is_dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from omegaconf import ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from ctrlrec.config.choices import Choices
+from ctrlrec.config.choices import Choices, nearest
 from ctrlrec.config.files import choices_of
+from ctrlrec.config.options import check_bounds, check_options, option_keys
 from ctrlrec.config.schema import SHARING_OUT, Config, StageName, Trainable, known_keys, leaves
 from ctrlrec.errors import CtrlRecError
 
@@ -34,7 +35,10 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 # Choices that are the modules of a folder, looked up without importing them.
-_MODULES: dict[str, Choices[Any]] = {"dataset.source": Choices("data.sources", "SOURCE")}
+_MODULES: dict[str, Choices[Any]] = {
+    "dataset.source": Choices("data.sources", "SOURCE"),
+    "rl.algorithm.name": Choices("rl.algorithms", "ALGORITHM"),
+}
 # Choices that the rooms themselves know, imported when a configuration is checked.
 _REGISTRIES = {
     "reward.name": "ctrlrec.rewards.schemes:SCHEMES",
@@ -72,19 +76,6 @@ _HASH = re.compile("[0-9a-f]{40}")
 _VARIABLE = re.compile("[A-Z][A-Z0-9]{0,19}(?:_[A-Z0-9]{1,20})*")
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """A sentence part naming the valid choice that looks most like ``word``, or all of a few."""
-    names = list(choices)
-    tails = {name.rsplit(".", 1)[-1]: name for name in names}
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    close = close or [
-        tails[tail] for tail in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tails), n=1, cutoff=0.6)
-    ]
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return f"valid: {', '.join(names)}" if len(names) <= 12 else "see --cfg job for every key"
-
-
 def check(config: Config) -> None:
     """Refuse values that are out of range, unknown, secret, or impossible together.
 
@@ -94,17 +85,12 @@ def check(config: Config) -> None:
     node: Any = config
     _check_secrets(config)  # first: later messages repeat values
     for key, entry in leaves():
-        if "low" not in entry.metadata:
-            continue
-        value, low, high = OmegaConf.select(node, key), entry.metadata["low"], entry.metadata["high"]
-        if value is not None and (value < low or (high is not None and value > high)):
-            bounds = f"at least {low}" if high is None else f"between {low} and {high}"
-            raise CtrlRecError(f"{key}={value}: expected a number {bounds}")
+        check_bounds(key, OmegaConf.select(node, key), entry)
     known: dict[str, Iterable[str]] = {key: _registered(place) for key, place in _REGISTRIES.items()}
     for key, choices in {**_CHOICES, **_MODULES, **known, **_files(), "variant.differs": known_keys()}.items():
         value = OmegaConf.select(node, key)
         for one in value if isinstance(value, ListConfig) else [value]:
-            if one not in choices:
+            if one not in choices and not (key == "variant.differs" and one in option_keys(one)):
                 said = f"{key} contains '{one}'" if isinstance(value, ListConfig) else f"{key}={one}"
                 raise CtrlRecError(f"{said}: {nearest(str(one), choices)}")
     for key, (low, high) in _LIST_BOUNDS.items():
@@ -121,6 +107,8 @@ def check(config: Config) -> None:
     if not settings or len(set(settings)) < len(settings):
         raise CtrlRecError(f"evaluation.settings={settings}: expected at least one setting, and each once")
     _check_pairs(config)
+    check_options(config)  # last: it imports what was chosen
+    _MODULES["rl.algorithm.name"][config.rl.algorithm.name].check(config.rl)
 
 
 def _files() -> dict[str, Iterable[str]]:
@@ -140,12 +128,9 @@ def _check_secrets(config: Config) -> None:
     Raises:
         CtrlRecError: naming the key of the configuration, never its value.
     """
-    for key in known_keys():
-        value = OmegaConf.select(config, key)  # type: ignore[arg-type]
-        for text in value if isinstance(value, ListConfig) else [value]:
-            if not isinstance(text, str) or (key in _HASHES and _HASH.fullmatch(text)):
-                continue
-            if SECRET.search(text):
+    for key in (key for key, entry in leaves() if not is_dataclass(entry.type)):
+        for text in _texts(OmegaConf.select(config, key)):  # type: ignore[arg-type]
+            if SECRET.search(text) and not (key in _HASHES and _HASH.fullmatch(text)):
                 raise CtrlRecError(
                     f"{key} holds what looks like a key or a password, and a configuration is written into every "
                     "result: give it through the environment instead (WANDB_API_KEY, HF_TOKEN, ...)"
@@ -157,6 +142,15 @@ def _check_secrets(config: Config) -> None:
             "OPENAI_API_KEY (words of at most 20 capital letters and digits, joined by underscores), not the key "
             "itself; null for a server without one"
         )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every string within lists and dictionaries, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, DictConfig | ListConfig):
+        for part in (*value.keys(), *value.values()) if isinstance(value, DictConfig) else value:
+            yield from _texts(part)
 
 
 def _check_pairs(config: Config) -> None:

@@ -22,9 +22,11 @@ from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import ACTOR, CRITIC, load_trainable_state, trainable_state, using
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.kernels import entropy_from_logits, selective_log_softmax
-from ctrlrec.lm.scoring import hidden_states, logits, pad
+from ctrlrec.lm.scoring import hidden_states, logits
 from ctrlrec.rewards.schemes import RewardScheme
-from ctrlrec.rl import losses as ppo
+from ctrlrec.rl import losses
+from ctrlrec.rl.algorithms import ALGORITHMS
+from ctrlrec.rl.experience import Experience
 from ctrlrec.rl.rollout import Answer, placed_rewards, sample_answers, summary
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.faults import refuse
@@ -36,40 +38,11 @@ log = logging.getLogger(__name__)
 _COLLAPSED = 5  # iterations of nothing but empty answers
 
 
-class Experience:
-    """The tensors of one iteration; rows are answers, columns generated tokens.
+class RLModule(pl.LightningModule):
+    """Actor, critic and reference on one frozen base: one adapter on, the other on, both off.
 
-    Attributes:
-        ids: (B, L) prompts with their answers right behind, padded on the right.
-        attention: (B, L) 1 on real tokens; ``lengths`` (B,) counts them.
-        before: (B, T) place in ``ids`` of the token before each generated one, which predicts it.
-        actions: (B, T) generated ids.
-        mask: (B, T) 1 on generated tokens.
-        sampled: (B, T) log-probabilities as the decoder computed them.
-        log_probs: (B, T) of the policy that sampled; likewise ``values``, ``advantages`` and ``returns``.
+    The algorithm decides whether there is a critic, how rewards become advantages, and what a minibatch loses.
     """
-
-    def __init__(self, answers: list[Answer], padding: int, device: torch.device):
-        ids, attention = pad([answer.prompt + answer.tokens for answer in answers], padding)
-        actions, mask = pad([answer.tokens for answer in answers], padding)
-        starts = torch.tensor([len(answer.prompt) for answer in answers])
-        self.ids, self.attention, self.lengths = ids.to(device), attention.to(device), attention.sum(1).to(device)
-        self.before = (starts[:, None] - 1 + torch.arange(mask.shape[1])).to(device)
-        self.actions, self.mask = actions.to(device), mask.float().to(device)
-        sampled = torch.tensor([value for answer in answers for value in answer.log_probs], device=device)
-        self.sampled = torch.zeros_like(self.mask).masked_scatter(self.mask.bool(), sampled)
-        self.log_probs, self.reference, self.values, self.advantages, self.returns = torch.zeros(
-            5, *self.mask.shape, device=device
-        )
-
-    def micro_batches(self, rows: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
-        """Row numbers in groups of similar length, so that hardly anything is padded; this process's share of them."""
-        mine = processes.share(rows[self.lengths[rows].argsort(stable=True)])
-        return mine.split(size) if len(mine) else ()
-
-
-class PPOModule(pl.LightningModule):
-    """Actor, critic and reference on one frozen base (design: adapters on, adapters on, adapters off)."""
 
     def __init__(
         self,
@@ -90,10 +63,8 @@ class PPOModule(pl.LightningModule):
         self.scheme, self.config, self.item_rewards = scheme, config, item_rewards
         self.max_new_tokens, self.engine = max_new_tokens, engine
         self.rollouts = directory / "rollouts.jsonl"
-        width = int(model.get_base_model().config.hidden_size)  # type: ignore[union-attr,arg-type]
-        self.value_head = torch.nn.Linear(width, 1)
-        torch.nn.init.normal_(self.value_head.weight, std=1 / (width + 1))
-        torch.nn.init.zeros_(self.value_head.bias)
+        self.algorithm = ALGORITHMS[config.algorithm.name](config)
+        self.value_head = _value_head(model) if self.algorithm.critic else None
         self._seconds: dict[str, float] = defaultdict(float)
         self._profiler: Profiler = PassThroughProfiler()
         self._degenerate, self._all_empty = False, 0
@@ -109,16 +80,14 @@ class PPOModule(pl.LightningModule):
         return DataLoader([self.current_epoch], batch_size=None, num_workers=0)  # type: ignore[arg-type]
 
     def configure_optimizers(self) -> Any:
-        """One Adam, two groups: the actor; the critic with its value head."""
+        """Return one Adam with a group for the actor and, if there is one, for the critic with its value head."""
         named = dict(self.named_parameters())
         actor = [tensor for name, tensor in named.items() if f".{ACTOR}." in name]
         critic = [tensor for name, tensor in named.items() if f".{CRITIC}." in name or name.startswith("value_head")]
-        optimizer = torch.optim.Adam(
-            [
-                {"params": actor, "lr": self.config.learning_rate},
-                {"params": critic, "lr": self.config.critic_learning_rate},
-            ]
-        )
+        groups = [{"name": ACTOR, "params": actor, "lr": self.config.learning_rate}]
+        if self.algorithm.critic:
+            groups.append({"name": CRITIC, "params": critic, "lr": self.config.critic_learning_rate})
+        optimizer = torch.optim.Adam(groups)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
             lambda step: polynomial_decay(
@@ -239,30 +208,28 @@ class PPOModule(pl.LightningModule):
 
     @torch.no_grad()
     def score(self, answers: list[Answer]) -> Experience:
-        """Log-probabilities of actor and reference, values, penalised rewards, advantages."""
+        """Return an experience with log-probabilities of actor and reference, values and advantages."""
         settings = self.config
         with self._phase("score"):
             experience = Experience(answers, self.chat_format.pad, self.device)
             everyone = torch.arange(len(answers), device=self.device)
             for rows in experience.micro_batches(everyone, settings.micro_batch_size):
-                experience.log_probs[rows] = self._log_probs(experience, rows, ACTOR)[0]
-                experience.reference[rows] = self._log_probs(experience, rows, None)[0]
-                experience.values[rows] = self._values(experience, rows)
+                experience.log_probs[rows] = self.log_probs(experience, rows)[0]
+                experience.reference[rows] = self.log_probs(experience, rows, None)[0]
+                if self.algorithm.critic:
+                    experience.values[rows] = self.values(experience, rows)
             processes.add_up(experience.log_probs, experience.reference, experience.values)
             placed = placed_rewards(answers, self.item_rewards, settings.list_weight).to(self.device)
             scored = {"reward": placed, "value": experience.values, "log-probability": experience.log_probs}
             for what, numbers in scored.items():
                 bad = not bool(torch.isfinite(numbers).all())
                 processes.stop_where(bad, partial(self._refuse, what, experience))
-            rewards = ppo.penalised_rewards(
+            rewards = losses.penalised_rewards(
                 placed, experience.log_probs, experience.reference, experience.mask, settings.kl_coefficient
             )
-            if settings.whiten_rewards:
-                rewards = ppo.whiten(rewards, experience.mask, shift_mean=False)
-            advantages, experience.returns = ppo.advantages_and_returns(
-                rewards, experience.values, experience.mask, settings.gamma, settings.gae_lambda
-            )
-            experience.advantages = ppo.whiten(advantages, experience.mask, shift_mean=True)
+            if settings.whiten_rewards:  # greedy answers are scaled like the sampled ones and do not set the scale
+                rewards = rewards / losses.deviation(rewards, experience.drawn) * experience.mask
+            self.algorithm.advantages(experience, rewards)
         return experience
 
     def learn(self, experience: Experience) -> dict[str, float]:
@@ -276,21 +243,19 @@ class PPOModule(pl.LightningModule):
         tokens = experience.mask.sum()
         log: dict[str, list[float]] = defaultdict(list)
         log["kl/reference"] = [
-            float(ppo.masked_mean(ppo.kl_estimate(experience.log_probs, experience.reference), experience.mask))
+            float(losses.masked_mean(losses.kl_estimate(experience.log_probs, experience.reference), experience.drawn))
         ]
         log["policy/decoder_gap"] = [
-            float(ppo.masked_mean((experience.log_probs - experience.sampled).abs(), experience.mask))
+            float(losses.masked_mean((experience.log_probs - experience.sampled).abs(), experience.drawn))
         ]
-        log["value/explained_variance"] = [
-            float(ppo.explained_variance(experience.values, experience.returns, experience.mask))
-        ]
+        log |= {name: [value] for name, value in self.algorithm.report(experience).items()}
         stopped = False
         with self._phase("learn"):
             for _ in range(settings.ppo_epochs):
                 order = processes.once(lambda: torch.randperm(rows)).to(self.device)
                 for minibatch in order.chunk(settings.minibatches):
                     parts = self._accumulate(experience, minibatch)
-                    if settings.kl_stop is not None and parts["kl/policy"] > settings.kl_stop:
+                    if settings.kl_stop is not None and parts.get("kl/policy", 0.0) > settings.kl_stop:
                         stopped = True
                         break
                     parts |= self._step(optimizer, experience)
@@ -298,7 +263,7 @@ class PPOModule(pl.LightningModule):
                         log[name].append(value)
                 if stopped:
                     break
-        log["policy/steps"] = [float(len(log["loss/policy"]))]
+        log["policy/steps"] = [float(len(log["gradient/norm"]))]
         log["policy/tokens"] = [float(tokens)]
         return {name: sum(values) / len(values) for name, values in log.items() if values}
 
@@ -306,50 +271,33 @@ class PPOModule(pl.LightningModule):
         """Gradient of the loss averaged over all tokens of a minibatch, in micro-batches."""
         settings = self.config
         self.optimizers().zero_grad()  # type: ignore[union-attr]
-        tokens = experience.mask[minibatch].sum()
+        tokens, drawn = experience.mask[minibatch].sum(), experience.drawn[minibatch].sum().clamp(min=1)
         sums: dict[str, float] = defaultdict(float)
-        largest = 0.0
+        largest: dict[str, float] = defaultdict(float)
         bad = None
         for rows in experience.micro_batches(minibatch, settings.micro_batch_size):
-            mask = experience.mask[rows]
-            log_probs, entropy = self._log_probs(experience, rows, ACTOR)
-            policy, ratio, clipped = ppo.policy_loss(
-                log_probs, experience.log_probs[rows], experience.advantages[rows], settings.clip
-            )
-            actor_loss = ((policy - settings.entropy_coefficient * entropy) * mask).sum() / tokens
-            if not torch.isfinite(actor_loss):
-                bad = "policy loss"
+            for term in self.algorithm.terms(self, experience, rows):
+                loss = term.weight * (term.per_token * experience.mask[rows]).sum() / tokens
+                if not torch.isfinite(loss):
+                    bad = term.name
+                    break
+                self.manual_backward(loss)
+                for name, tensor in term.means.items():
+                    sums[name] += float((tensor * experience.drawn[rows]).sum() / drawn)
+                for name, tensor in term.largest.items():
+                    largest[name] = max(largest[name], float((tensor * experience.drawn[rows]).max()))
+            if bad is not None:
                 break
-            self.manual_backward(actor_loss)
-            values = self._values(experience, rows)
-            error, value_clipped = ppo.value_loss(
-                values, experience.values[rows], experience.returns[rows], settings.value_clip
-            )
-            critic_loss = settings.value_coefficient * (error * mask).sum() / tokens
-            if not torch.isfinite(critic_loss):
-                bad = "value loss"
-                break
-            self.manual_backward(critic_loss)
-            with torch.no_grad():
-                kl = ppo.kl_estimate(experience.log_probs[rows], log_probs)
-                for name, tensor in (
-                    ("loss/policy", policy),
-                    ("loss/value", error),
-                    ("policy/entropy", entropy),
-                    ("policy/ratio", ratio),
-                    ("policy/clipped", clipped),
-                    ("value/clipped", value_clipped),
-                    ("kl/policy", kl),
-                ):
-                    sums[name] += float((tensor * mask).sum() / tokens)
-                largest = max(largest, float((ratio * mask).max()))
         processes.stop_where(bad is not None, lambda: self._refuse(str(bad), experience))
-        everyones, largests = zip(*processes.gather((dict(sums), largest)), strict=True)
+        everyones, largests = zip(*processes.gather((dict(sums), dict(largest))), strict=True)
         means: dict[str, float] = defaultdict(float)
         for part in everyones:  # empty of a process that had no row
             for name, value in part.items():
                 means[name] += value
-        return {**means, "policy/ratio_max": max(largests)}
+        maxima: dict[str, float] = {}
+        for part in largests:
+            maxima |= {name: max(value, maxima.get(name, value)) for name, value in part.items()}
+        return {**means, **maxima}
 
     def _step(self, optimizer: Any, experience: Experience) -> dict[str, float]:
         """Clip the gradient of actor and critic together, then step."""
@@ -363,7 +311,8 @@ class PPOModule(pl.LightningModule):
         norm = torch.nn.utils.clip_grad_norm_(everything, self.config.gradient_clip)
         processes.stop_where(not torch.isfinite(norm), lambda: self._refuse("gradient", experience))
         optimizer.step()
-        return {"gradient/actor": float(norms[0]), "gradient/critic": float(norms[1])}
+        own = {f"gradient/{group['name']}": float(norm) for group, norm in zip(groups, norms, strict=True)}
+        return own | {"gradient/norm": float(norm)}
 
     def _refuse(self, what: str, experience: Experience) -> NoReturn:
         """Stop before the step; see :func:`refuse`."""
@@ -374,10 +323,19 @@ class PPOModule(pl.LightningModule):
 
     # ------------------------------------------------------------------ forward passes
 
-    def _log_probs(
-        self, experience: Experience, rows: torch.Tensor, adapter: str | None
+    def log_probs(
+        self, experience: Experience, rows: torch.Tensor, adapter: str | None = ACTOR
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probability of each generated token and entropy at its place, at the sampling temperature; (b, T)."""
+        """Return the log-probability of each generated token and the entropy at its place; both (b, T).
+
+        Args:
+            experience: holds the tokens.
+            rows: (b,) row numbers.
+            adapter: the actor, or None for the reference.
+
+        Returns:
+            Both at the temperature of the iteration, zero on padding.
+        """
         with using(self.model, adapter):
             hidden = self._states(experience, rows)
             mask = experience.mask[rows].bool()
@@ -389,8 +347,9 @@ class PPOModule(pl.LightningModule):
             entropy[mask] = entropy_from_logits(chosen)
             return log_probs, entropy
 
-    def _values(self, experience: Experience, rows: torch.Tensor) -> torch.Tensor:
-        """V of the state before each generated token; (b, T), zero on padding."""
+    def values(self, experience: Experience, rows: torch.Tensor) -> torch.Tensor:
+        """Return the value of the state before each generated token; (b, T), zero on padding."""
+        assert self.value_head is not None
         with using(self.model, CRITIC):
             hidden = self._states(experience, rows)
             # Returns of some tens would be rounded to quarters in bfloat16.
@@ -403,6 +362,15 @@ class PPOModule(pl.LightningModule):
         hidden = hidden_states(self.model, experience.ids[rows, :longest], experience.attention[rows, :longest])
         before = experience.before[rows].clamp(max=longest - 1)  # what lies behind an answer is masked
         return hidden.take_along_dim(before[..., None], dim=1)
+
+
+def _value_head(model: PeftModel) -> torch.nn.Linear:
+    """Return a layer from hidden states to a value, close to zero at first."""
+    width = int(model.get_base_model().config.hidden_size)  # type: ignore[union-attr,arg-type]
+    head = torch.nn.Linear(width, 1)
+    torch.nn.init.normal_(head.weight, std=1 / (width + 1))
+    torch.nn.init.zeros_(head.bias)
+    return head
 
 
 def _whole_rows(path: Path) -> list[dict[str, Any]]:

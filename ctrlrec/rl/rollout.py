@@ -33,6 +33,7 @@ class Answer:
         item_rewards: R_item of each, whether or not the variant places them.
         list_reward: R_list before its weight.
         reward_at: generated-token index of each item reward, then of the list reward.
+        greedy: whether it was decoded greedily and not sampled.
     """
 
     prompt: list[int]
@@ -44,6 +45,7 @@ class Answer:
     item_rewards: tuple[float, ...]
     list_reward: float
     reward_at: tuple[int, ...]
+    greedy: bool = False
 
     def record(self, iteration: int, sample: int, catalogue: Catalogue) -> dict[str, Any]:
         """One line of ``rollouts.jsonl`` (spec section 9)."""

@@ -1,4 +1,4 @@
-"""Runs RL: adds actor and critic to the merged SL model and leaves their adapters."""
+"""Run RL: add an actor and, for some algorithms, a critic to the merged SL model and leave their adapters."""
 
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.layers import checkpoint_activations
 from ctrlrec.lm.scoring import check_head
 from ctrlrec.rewards.schemes import SCHEMES
-from ctrlrec.rl.module import PPOModule
+from ctrlrec.rl.algorithms import ALGORITHMS
+from ctrlrec.rl.module import RLModule
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.files import read_jsonl
 from ctrlrec.runtime.loggers import log_answers
@@ -31,7 +32,7 @@ def align(
     directory: Path,
     loggers: list[Logger],
 ) -> None:
-    """Align with PPO and leave ``adapter/actor``, ``adapter/critic``, ``value_head.safetensors``, ``rollouts.jsonl``.
+    """Align and leave ``rollouts.jsonl``, ``adapter/actor`` and, of a critic, its adapter and ``value_head.safetensors``.
 
     Args:
         config: everything.
@@ -47,8 +48,9 @@ def align(
         checkpoint_activations(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        adapted = with_actor_and_critic(model, config.rl.lora_rank, config.rl.lora_alpha)
-        module = PPOModule(
+        critic = ALGORITHMS[config.rl.algorithm.name].critic
+        adapted = with_actor_and_critic(model, config.rl.lora_rank, config.rl.lora_alpha, critic)
+        module = RLModule(
             adapted,
             chat_format,
             builder,
@@ -79,7 +81,8 @@ def align(
     columns = ("iteration", "task", "user", "category", "response", "illegal", "item_reward", "list_reward")
     log_answers(loggers, read_jsonl(module.rollouts), columns)
     save_adapters(adapted, directory / "adapter", base, chat_format.tokenizer)
-    save_file(
-        {"weight": module.value_head.weight.data, "bias": module.value_head.bias.data},
-        directory / "value_head.safetensors",
-    )
+    if module.value_head is not None:
+        save_file(
+            {"weight": module.value_head.weight.data, "bias": module.value_head.bias.data},
+            directory / "value_head.safetensors",
+        )

@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.adapters import trainable_state
-from ctrlrec.rl.module import PPOModule
+from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Answer
 
-Make = Callable[..., PPOModule]
+Make = Callable[..., RLModule]
 
 
-def state(module: PPOModule) -> dict[str, torch.Tensor]:
+def state(module: RLModule) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in trainable_state(module).items()}
 
 

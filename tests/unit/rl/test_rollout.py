@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from ctrlrec.rl.module import PPOModule
+from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Answer, placed_rewards, summary
 
 
-def test_sampled_answers_hang_together(make_module: Callable[..., PPOModule]) -> None:
+def test_sampled_answers_hang_together(make_module: Callable[..., RLModule]) -> None:
     module = make_module()
     torch.manual_seed(0)
     answers = module.collect(0)
@@ -37,7 +37,7 @@ def test_placed_rewards_add_up(answers: list[Answer], item_rewards: bool) -> Non
         assert not row[len(answer.tokens) :].any()
 
 
-def test_records_hold_the_fields_of_the_contract(answers: list[Answer], make_module: Callable[..., PPOModule]) -> None:
+def test_records_hold_the_fields_of_the_contract(answers: list[Answer], make_module: Callable[..., RLModule]) -> None:
     catalogue = make_module().builder.catalogue
     record = json.loads(json.dumps(answers[2].record(7, 1, catalogue)))
     assert set(record) == {

@@ -11,13 +11,14 @@ import torch
 
 from ctrlrec.lm.adapters import ACTOR, CRITIC, trainable_state, using
 from ctrlrec.lm.layers import checkpoint_activations
-from ctrlrec.rl.module import Experience, PPOModule
+from ctrlrec.rl.experience import Experience
+from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Answer
 
-Make = Callable[..., PPOModule]
+Make = Callable[..., RLModule]
 
 
-def gradients(module: PPOModule) -> dict[str, torch.Tensor]:
+def gradients(module: RLModule) -> dict[str, torch.Tensor]:
     return {name: parameter.grad.clone() for name, parameter in module.named_parameters() if parameter.grad is not None}
 
 
@@ -76,7 +77,7 @@ def test_scores_equal_plain_forward_passes(make_module: Make, answers: list[Answ
 def test_entropy_is_that_of_the_sampling_distribution(make_module: Make, answers: list[Answer]) -> None:
     module = make_module(temperature=0.7)
     experience = module.score(answers)
-    _, entropy = module._log_probs(experience, torch.arange(6), ACTOR)
+    _, entropy = module.log_probs(experience, torch.arange(6))
     answer = answers[1]
     with torch.no_grad(), using(module.model, ACTOR):
         scores = module.model(input_ids=torch.tensor([answer.prompt + answer.tokens])).logits[0] / 0.7
@@ -229,7 +230,7 @@ def test_item_rewards_are_what_v3_lacks(make_module: Make, answers: list[Answer]
 # ---------------------------------------------------------------------- a whole run
 
 
-def trained(module: PPOModule) -> dict[str, float]:
+def trained(module: RLModule) -> dict[str, float]:
     """Through Lightning, as a stage does it; the last iteration's metrics."""
     for name in ("optimizers", "manual_backward"):
         delattr(module, name)
