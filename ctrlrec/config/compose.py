@@ -83,7 +83,8 @@ def sampling_engine(config: Config) -> str:
 
 
 def plain(config: Any) -> Any:
-    """A configuration node as plain JSON-able containers."""
+    """Return a configuration node or a dataclass of one as plain JSON-able containers."""
+    config = config if OmegaConf.is_config(config) else OmegaConf.structured(config)
     return OmegaConf.to_container(config, resolve=True, enum_to_str=True)
 
 

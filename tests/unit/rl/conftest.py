@@ -14,6 +14,7 @@ from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.parsing import last_tokens, written_items
 from ctrlrec.rewards.judging import judge
 from ctrlrec.rewards.schemes import SCHEMES
+from ctrlrec.rl.data import Iterations
 from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Answer
 
@@ -47,6 +48,17 @@ def make_module(
         return module.eval()
 
     return make
+
+
+@pytest.fixture
+def collect(builder: InstructionBuilder) -> Callable[[RLModule], list[Answer]]:
+    """The answers of a first iteration."""
+
+    def sample(module: RLModule) -> list[Answer]:
+        torch.manual_seed(0)
+        return module.collect(Iterations(builder, module.config, range(1))[0].instructions)
+
+    return sample
 
 
 @pytest.fixture

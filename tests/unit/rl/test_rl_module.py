@@ -3,19 +3,23 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import pytorch_lightning as pl
 import torch
 
+from ctrlrec.controls.instruction import Instruction
+from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import ACTOR, CRITIC, trainable_state, using
 from ctrlrec.lm.layers import checkpoint_activations
+from ctrlrec.rl.data import RLData
 from ctrlrec.rl.experience import Experience
 from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Answer
 
 Make = Callable[..., RLModule]
+Collect = Callable[[RLModule], list[Answer]]
 
 
 def gradients(module: RLModule) -> dict[str, torch.Tensor]:
@@ -32,10 +36,11 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.3])
-def test_first_minibatch_has_ratio_one_and_divergence_zero(make_module: Make, temperature: float) -> None:
+def test_first_minibatch_has_ratio_one_and_divergence_zero(
+    make_module: Make, collect: Collect, temperature: float
+) -> None:
     module = make_module(temperature=temperature)
-    torch.manual_seed(0)
-    experience = module.score(module.collect(0))
+    experience = module.score(collect(module))
     parts = module._accumulate(experience, torch.arange(6))
     assert parts["policy/ratio"] == pytest.approx(1, abs=1e-5)
     assert parts["policy/ratio_max"] == pytest.approx(1, abs=1e-5)
@@ -230,30 +235,30 @@ def test_item_rewards_are_what_v3_lacks(make_module: Make, answers: list[Answer]
 # ---------------------------------------------------------------------- a whole run
 
 
-def trained(module: RLModule) -> dict[str, float]:
+def trained(module: RLModule, builder: InstructionBuilder) -> dict[str, float]:
     """Through Lightning, as a stage does it; the last iteration's metrics."""
     for name in ("optimizers", "manual_backward"):
         delattr(module, name)
     fit = pl.Trainer(
         accelerator="cpu", max_epochs=module.config.iterations, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, reload_dataloaders_every_n_epochs=1,
-        default_root_dir=module.rollouts.parent,
+        enable_progress_bar=False, enable_model_summary=False, reload_dataloaders_every_n_epochs=1, num_sanity_val_steps=0,
+        default_root_dir=module.rollouts.path.parent,
     )  # fmt: skip
-    fit.fit(module)
+    fit.fit(module, datamodule=RLData(builder, module.config, 64))
     return {name: float(value) for name, value in fit.callback_metrics.items()}
 
 
-def test_iterations_through_lightning_write_their_rollouts(make_module: Make) -> None:
+def test_iterations_through_lightning_write_their_rollouts(make_module: Make, builder: InstructionBuilder) -> None:
     module = make_module(iterations=3)
-    metrics = trained(module)
-    rows = [line for line in module.rollouts.read_text(encoding="utf-8").splitlines() if line]
+    metrics = trained(module, builder)
+    rows = [line for line in module.rollouts.path.read_text(encoding="utf-8").splitlines() if line]
     assert len(rows) == 3 * 6
     assert all(math.isfinite(value) for value in metrics.values())
     assert {"reward/total", "kl/reference", "value/explained_variance", "policy/entropy"} <= metrics.keys()
 
 
 @pytest.mark.slow
-def test_an_easy_reward_rises(make_module: Make) -> None:
+def test_an_easy_reward_rises(make_module: Make, builder: InstructionBuilder) -> None:
     """Every token with a small id earns one, on the spot: a policy that learns at all finds it."""
     module = make_module(
         iterations=40, prompts=4, samples_per_prompt=4, micro_batch_size=16,
@@ -263,9 +268,9 @@ def test_an_easy_reward_rises(make_module: Make) -> None:
     collected = module.collect
     means: list[float] = []
 
-    def collect(iteration: int) -> list[Answer]:
+    def collect(instructions: Sequence[Instruction]) -> list[Answer]:
         answers = []
-        for answer in collected(iteration):
+        for answer in collected(instructions):
             earned = tuple(float(token < 256) for token in answer.tokens)
             places = (*range(len(earned)), len(earned) - 1)
             answers.append(dataclasses.replace(answer, item_rewards=earned, reward_at=places))
@@ -274,5 +279,5 @@ def test_an_easy_reward_rises(make_module: Make) -> None:
         return answers
 
     module.collect = collect  # type: ignore[method-assign]
-    trained(module)
+    trained(module, builder)
     assert sum(means[-5:]) / 5 > sum(means[:5]) / 5 + 0.15, means
