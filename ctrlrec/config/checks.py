@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from ctrlrec.config.arguments import check_trainer
 from ctrlrec.config.choices import Choices, nearest
 from ctrlrec.config.files import choices_of
 from ctrlrec.config.options import check_bounds, check_options, option_keys
@@ -107,6 +108,7 @@ def check(config: Config) -> None:
     if not settings or len(set(settings)) < len(settings):
         raise CtrlRecError(f"evaluation.settings={settings}: expected at least one setting, and each once")
     _check_pairs(config)
+    check_trainer(config.trainer)
     check_options(config)  # last: it imports what was chosen
     _MODULES["rl.algorithm.name"][config.rl.algorithm.name].check(config.rl)
 

@@ -303,7 +303,11 @@ class CasesConfig:
 
 @dataclass
 class TrainerConfig:
-    """Hardware; nothing here may change a result beyond floating-point noise."""
+    """Hardware; nothing here may change a result beyond floating-point noise.
+
+    But for callbacks (options by name, see ctrlrec/runtime/callbacks) and extra, further arguments of Lightning's
+    Trainer: those are part of what determines a result.
+    """
 
     name: str = MISSING
     accelerator: str = MISSING
@@ -315,6 +319,8 @@ class TrainerConfig:
     threads: int | None = bounded(1)
     progress: bool = MISSING
     profile: bool = MISSING
+    callbacks: dict[str, dict[str, Any]] = MISSING
+    extra: dict[str, Any] = MISSING
 
 
 @dataclass

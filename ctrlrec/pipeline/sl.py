@@ -5,7 +5,7 @@ from pathlib import Path
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
 from ctrlrec.pipeline.loading import cache_folder, load_builder
-from ctrlrec.pipeline.settings import labelled, model_settings, without
+from ctrlrec.pipeline.settings import labelled, model_settings, trainer_additions, without
 from ctrlrec.pipeline.stage import Inputs, Stage
 
 
@@ -30,6 +30,7 @@ STAGE = Stage(
         "tasks": plain(c.variant.tasks),
         "seed": c.seed,
         "precision": c.trainer.precision,
+        **trainer_additions(c),
     },
     lambda c: labelled(c, *(task[:4] for task in c.variant.tasks)),
     run,

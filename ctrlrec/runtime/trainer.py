@@ -17,6 +17,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from ctrlrec.config.schema import TrainerConfig
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.runtime import processes
+from ctrlrec.runtime.callbacks import CALLBACKS
 from ctrlrec.runtime.files import write_bytes
 from ctrlrec.runtime.hardware import device, precision
 from ctrlrec.runtime.progress import PhaseProfiler, ProgressLines
@@ -66,12 +67,13 @@ def trainer(
         # Lightning would take a shell inside a SLURM job for one of its tasks.
         plugins=[WholeCheckpoints(), *([LightningEnvironment()] if processes.count() == 1 else [])],
         logger=list(made),
-        callbacks=[*callbacks, *shown],
+        callbacks=[*callbacks, *shown, *(CALLBACKS[name](**given) for name, given in config.callbacks.items())],
         max_epochs=max_epochs,
         enable_model_summary=False,
         enable_progress_bar=bool(shown) and sys.stderr.isatty(),
         use_distributed_sampler=False,
         profiler=PhaseProfiler(directory / "logs") if config.profile and not processes.rank() else None,
+        **config.extra,
         **options,
     )
 

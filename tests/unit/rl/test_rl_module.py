@@ -241,7 +241,8 @@ def trained(module: RLModule, builder: InstructionBuilder) -> dict[str, float]:
         delattr(module, name)
     fit = pl.Trainer(
         accelerator="cpu", max_epochs=module.config.iterations, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, reload_dataloaders_every_n_epochs=1, num_sanity_val_steps=0,
+        enable_progress_bar=False, enable_model_summary=False, reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
         default_root_dir=module.rollouts.path.parent,
     )  # fmt: skip
     fit.fit(module, datamodule=RLData(builder, module.config, 64))
