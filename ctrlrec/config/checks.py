@@ -13,7 +13,7 @@ from ctrlrec.config.arguments import check_trainer
 from ctrlrec.config.choices import Choices, nearest
 from ctrlrec.config.files import choices_of
 from ctrlrec.config.options import check_bounds, check_options, option_keys
-from ctrlrec.config.schema import SHARING_OUT, Config, StageName, Trainable, known_keys, leaves
+from ctrlrec.config.schema import SHARING_OUT, Config, RLConfig, StageName, Trainable, known_keys, leaves
 from ctrlrec.errors import CtrlRecError
 
 TABLES = ("table2", "table3", "table4", "table5", "summary")  # those that have rows of variants
@@ -108,6 +108,7 @@ def check(config: Config) -> None:
     if not settings or len(set(settings)) < len(settings):
         raise CtrlRecError(f"evaluation.settings={settings}: expected at least one setting, and each once")
     _check_pairs(config)
+    _check_rl(config.rl)
     check_trainer(config.trainer)
     check_options(config)  # last: it imports what was chosen
     _MODULES["rl.algorithm.name"][config.rl.algorithm.name].check(config.rl)
@@ -202,17 +203,10 @@ def _check_pairs(config: Config) -> None:
             "api.url: expected http(s)://host[:port]/path without a user, a password or a query; a key belongs into "
             "the environment variable that api.key_variable names"
         )
-    if config.rl.item_count_min > config.rl.item_count_max:
-        raise CtrlRecError("rl.item_count_min is larger than rl.item_count_max")
     if config.model.max_response_length >= config.model.max_length:
         raise CtrlRecError("model.max_response_length must leave room for a prompt: it is not below model.max_length")
     if config.teacher.embedding % config.teacher.heads:
         raise CtrlRecError("teacher.embedding must be divisible by teacher.heads")
-    rollouts = config.rl.prompts * config.rl.samples_per_prompt
-    if rollouts % config.rl.minibatches:
-        raise CtrlRecError(
-            f"rl.minibatches={config.rl.minibatches} does not divide the {rollouts} answers of an iteration"
-        )
     mini = config.model.kind == "llama_mini"
     for key in ("hidden_size", "layers", "heads", "vocabulary"):
         value = getattr(config.model, key)
@@ -233,6 +227,29 @@ def _check_pairs(config: Config) -> None:
             )
     if config.model.kind in ("pretrained", "encoder_decoder") and not config.model.path:
         raise CtrlRecError("model.path is empty: give a local folder or a hub id, model.path=...")
+
+
+def _check_rl(rl: RLConfig) -> None:
+    """Refuse settings of RL whose parts are valid alone.
+
+    Raises:
+        CtrlRecError: naming the keys and what to change.
+    """
+    if rl.item_count_min > rl.item_count_max:
+        raise CtrlRecError("rl.item_count_min is larger than rl.item_count_max")
+    rollouts = rl.prompts * (rl.samples_per_prompt + rl.greedy_row)
+    if rollouts % rl.minibatches:
+        raise CtrlRecError(f"rl.minibatches={rl.minibatches} does not divide the {rollouts} answers of an iteration")
+    if rl.validate_every is not None and rl.validate_every > rl.iterations:
+        raise CtrlRecError(
+            f"rl.validate_every={rl.validate_every} rl.iterations={rl.iterations}: it would never validate; lower "
+            "rl.validate_every, or set it to null"
+        )
+    if rl.critic_ahead >= rl.iterations:
+        raise CtrlRecError(
+            f"rl.critic_ahead={rl.critic_ahead} rl.iterations={rl.iterations}: the actor would never learn; lower "
+            "rl.critic_ahead"
+        )
 
 
 def _is_address(url: str) -> bool:

@@ -14,6 +14,7 @@ from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.parsing import last_tokens, written_items
 from ctrlrec.rewards.judging import judge
 from ctrlrec.rewards.schemes import SCHEMES
+from ctrlrec.rl.algorithms import ALGORITHMS
 from ctrlrec.rl.data import Iterations
 from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Answer
@@ -33,13 +34,15 @@ def make_module(
         item_rewards: bool = True, moved: float = 0.05, max_new_tokens: int = 24, scale: float = 4.0, **changes: Any
     ) -> RLModule:
         torch.manual_seed(0)
-        model = with_actor_and_critic(make_model(scale=scale), 4, 8)
+        config = make_rl_config(**changes)
+        critic = ALGORITHMS[config.algorithm.name].critic
+        model = with_actor_and_critic(make_model(scale=scale), 4, 8, critic)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if "lora_B" in name:
                     parameter.normal_(std=moved)
         module = RLModule(
-            model, chat_format, builder, SCHEMES["paper"], make_rl_config(**changes), item_rewards, max_new_tokens,
+            model, chat_format, builder, SCHEMES["paper"], config, item_rewards, max_new_tokens,
             "auto", tmp_path,
         )  # fmt: skip
         (optimizer,), _ = module.configure_optimizers()

@@ -4,11 +4,13 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
 
+from ctrlrec.config.schema import ClipGroups
 from ctrlrec.controls.instruction import Instruction
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import ACTOR, CRITIC, trainable_state, using
@@ -282,3 +284,78 @@ def test_an_easy_reward_rises(make_module: Make, builder: InstructionBuilder) ->
     module.collect = collect  # type: ignore[method-assign]
     trained(module, builder)
     assert sum(means[-5:]) / 5 > sum(means[:5]) / 5 + 0.15, means
+
+
+# ---------------------------------------------------------------------- groups of parameters, autocast
+
+
+def test_groups_clipped_apart_do_not_scale_one_another(make_module: Make, answers: list[Answer]) -> None:
+    """With the critic's loss a thousand times as large, joint clipping leaves the actor hardly any gradient."""
+    norms = {}
+    for clip in ("joint", "apart"):
+        module = make_module(clip_groups=ClipGroups(clip), gradient_clip=0.05, value_coefficient=100.0)
+        module.learn(module.score(answers))
+        groups = module.optimizers().param_groups
+        norms[clip] = [
+            float(torch.stack([tensor.grad.norm() for tensor in group["params"]]).norm()) for group in groups
+        ]
+    assert norms["apart"] == pytest.approx([0.05, 0.05], rel=1e-3)
+    assert norms["joint"][1] == pytest.approx(0.05, rel=1e-3)
+    assert norms["joint"][0] < 0.005
+
+
+def test_the_critic_alone_learns_while_it_is_ahead(make_module: Make, answers: list[Answer]) -> None:
+    module = make_module(ppo_epochs=2)
+    before = {name: tensor.clone() for name, tensor in trainable_state(module).items()}
+    learnt = module.learn(module.score(answers), actor=False)
+    assert "loss/policy" not in learnt and learnt["policy/steps"] == 2
+    for name, tensor in trainable_state(module).items():
+        assert torch.equal(tensor, before[name]) == (f".{ACTOR}." in name), name
+    actor = next(group for group in module.optimizers().param_groups if group["name"] == ACTOR)
+    assert not any(tensor in module.optimizers().state for tensor in actor["params"])  # no moments of Adam either
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo", "item_grpo"])
+def test_without_a_critic_the_actor_learns_as_ever(make_module: Make, collect: Collect, algorithm: str) -> None:
+    module = make_module(algorithm=algorithm, ppo_epochs=2)
+    assert module.value_head is None
+    assert not [name for name, _ in module.named_parameters() if CRITIC in name]
+    experience = module.score(collect(module))
+    assert experience.advantages.any() and not experience.returns.any()
+    parts = module._accumulate(experience, torch.arange(6))
+    assert parts["policy/ratio"] == pytest.approx(1, abs=1e-5)
+    learnt = module.learn(experience)
+    assert learnt["policy/steps"] == 2 and "loss/value" not in learnt
+    assert all(parameter.grad.any() for name, parameter in module.named_parameters() if f".{ACTOR}." in name)
+
+
+def test_epochs_learn_with_the_weights_of_the_step_before(make_module: Make, answers: list[Answer]) -> None:
+    """Autocast keeps casted weights where its cache is on; a second epoch must not compute with those of the first."""
+    divergences = {}
+    for cache in (True, False):
+        module = make_module(ppo_epochs=3, learning_rate=0.01)
+        seen: list[dict[str, float]] = []
+        accumulate = module._accumulate
+
+        def remembered(*given: Any, accumulate: Any = accumulate, seen: list = seen) -> dict[str, float]:
+            seen.append(accumulate(*given))
+            return seen[-1]
+
+        module._accumulate = remembered  # type: ignore[method-assign]
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=cache):
+            module.learn(module.score(answers))
+        divergences[cache] = [parts["kl/policy"] for parts in seen]
+    assert divergences[True][1] > 0 and divergences[True][2] > divergences[True][1]
+    assert divergences[True] == pytest.approx(divergences[False])
+
+
+def test_scores_are_those_of_the_weights_at_the_time(make_module: Make, answers: list[Answer]) -> None:
+    module = make_module()
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=True):
+        before = module.score(answers).log_probs
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                if f".{ACTOR}." in name:
+                    parameter.mul_(3)
+        after = module.score(answers).log_probs
+    assert not torch.allclose(before, after, atol=1e-2)
