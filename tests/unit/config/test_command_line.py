@@ -47,7 +47,7 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
         (["rl.item_count_min=9", "rl.item_count_max=6"], "rl.item_count_m"),
         (["model.max_response_length=2000"], "model.max_length"),
         (["rl.minibatches=7"], "rl.minibatches"),
-        (["rl.minibatches=16", "rl.greedy_row=true"], "does not divide the 24 answers"),
+        (["rl.prompts=8", "rl.minibatches=16", "rl.greedy_row=true"], "does not divide the 24 answers"),
         (["rl.validate_every=13"], "rl.validate_every=13 rl.iterations=12"),
         (["rl.critic_ahead=12"], "rl.critic_ahead=12 rl.iterations=12"),
         (["rl.decay_floor=1.5"], "rl.decay_floor"),

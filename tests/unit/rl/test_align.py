@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from ctrlrec.config.compose import compose
+from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.rl.module import RLModule
@@ -59,6 +60,42 @@ def test_an_algorithm_without_a_critic_leaves_an_actor_alone(run: Run, algorithm
     rows = read_jsonl(folder / "rollouts.jsonl")
     assert len(rows) == 4 * 2 * 3
     assert [row["sample"] for row in rows if row.get("greedy")] == [2] * 8
+
+
+PLUGIN = """
+from dataclasses import dataclass
+
+from ctrlrec.config.schema import bounded
+from ctrlrec.rl.algorithms.base import Algorithm
+
+
+@dataclass
+class Options:
+    baseline: float = bounded(-100, 100)
+
+
+class Reinforce(Algorithm):
+    Options = Options
+
+    def advantages(self, experience, rewards):
+        total = (rewards * experience.mask).sum(1, keepdim=True)
+        experience.advantages = (total - self.options.baseline) * experience.mask
+
+
+ALGORITHM = Reinforce
+"""
+
+
+def test_an_algorithm_is_one_file(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "plugin" / "rl" / "algorithms" / "reinforce.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(PLUGIN)
+    monkeypatch.setenv("CTRLREC_PLUGINS", str(tmp_path / "plugin"))
+    chosen = ("rl.algorithm.name=reinforce", "~rl.algorithm.options.whiten_advantages")
+    folders = [run(f"by{value}", *chosen, f"+rl.algorithm.options.baseline={value}") for value in (0, 9)]
+    assert not same(*(tensors(folder) for folder in folders))  # its option is read
+    with pytest.raises(CtrlRecError, match=r"rl\.algorithm\.options\.baseline=101"):
+        run("wrong", *chosen, "+rl.algorithm.options.baseline=101")
 
 
 @pytest.fixture
@@ -137,7 +174,7 @@ def test_validation_asks_about_the_validation_item_as_a_test_asks(
     builder = make_builder(validation_size=25)
     asked = builder.validation_questions()
     sequences = builder.sequences
-    kinds = {(instruction.task.value, instruction.proportion) for instruction in asked}
+    kinds = {(instruction.task, instruction.proportion) for instruction in asked}
     assert kinds == {
         ("sequential", None), ("category_positive", None), ("category_negative", None), ("proportion_at_most", 20),
         ("proportion_about", 30), ("proportion_at_least", 30),

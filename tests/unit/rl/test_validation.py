@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ctrlrec.controls.instruction import Instruction, Task
+from ctrlrec.controls.instruction import Instruction
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.rewards.judging import judge
@@ -24,7 +24,7 @@ def scored(catalogue: Catalogue, ranker: Ranker, builder: InstructionBuilder) ->
     members = [int(item) for item in range(len(catalogue)) if catalogue.membership[0][item] and item not in HISTORY]
     others = [item for item in range(len(catalogue)) if not catalogue.membership[0][item] and item not in HISTORY]
 
-    def ask(task: Task, inside: int, outside: int, *titles: str, proportion: int | None = None, **weights: Any):
+    def ask(task: str, inside: int, outside: int, *titles: str, proportion: int | None = None, **weights: Any):
         asked = Instruction(task, "u0", HISTORY, TARGET, 5, category, proportion, None, (("user", ""),))
         rest = [item for item in others if item != TARGET]
         written = [catalogue.titles[item] for item in (*members[:inside], *rest[:outside])] + list(titles)
@@ -32,41 +32,41 @@ def scored(catalogue: Catalogue, ranker: Ranker, builder: InstructionBuilder) ->
         rewards = tuple(float(place) for place in range(len(written)))
         answer = Answer([1], [2], [0.0], "", tuple(written), judgement, rewards, 0.25, (0,), True)
         kind, scores = measured(answer, **{"item_rewards": True, "list_weight": 10.0, **weights})
-        assert kind == task.value
+        assert kind == task
         return scores
 
     return ask
 
 
 def test_what_every_question_is_scored_by(scored: Ask, catalogue: Catalogue) -> None:
-    scores = scored(Task.SEQUENTIAL, 1, 1, catalogue.titles[TARGET], catalogue.titles[TARGET], "No Such Film")
+    scores = scored("sequential", 1, 1, catalogue.titles[TARGET], catalogue.titles[TARGET], "No Such Film")
     assert scores == {"reward": 10 * 0.25 + 0 + 1 + 2 + 3 + 4, "repeat": 1 / 5, "nonexist": 1 / 5, "hr": 1}
-    assert scored(Task.SEQUENTIAL, 1, 1, item_rewards=False)["reward"] == 2.5
-    assert scored(Task.SEQUENTIAL, 2, 3, catalogue.titles[TARGET])["hr"] == 0  # behind the fifth item
+    assert scored("sequential", 1, 1, item_rewards=False)["reward"] == 2.5
+    assert scored("sequential", 2, 3, catalogue.titles[TARGET])["hr"] == 0  # behind the fifth item
 
 
 def test_a_missing_item_is_no_merit(scored: Ask) -> None:
-    assert scored(Task.CATEGORY_POSITIVE, 3, 1)["tcp_positive"] == 3 / 5
-    assert scored(Task.CATEGORY_NEGATIVE, 1, 2)["tcp_negative"] == 3 / 5
-    assert scored(Task.CATEGORY_NEGATIVE, 0, 0)["tcp_negative"] == 1
+    assert scored("category_positive", 3, 1)["tcp_positive"] == 3 / 5
+    assert scored("category_negative", 1, 2)["tcp_negative"] == 3 / 5
+    assert scored("category_negative", 0, 0)["tcp_negative"] == 1
 
 
 @pytest.mark.parametrize(
     ("task", "proportion", "inside", "outside", "titles", "holds"),
     [
-        (Task.PROPORTION_AT_MOST, 20, 1, 4, (), 1),
-        (Task.PROPORTION_AT_MOST, 20, 2, 3, (), 0),
-        (Task.PROPORTION_AT_MOST, 20, 1, 3, (), 0),  # one is missing
-        (Task.PROPORTION_AT_MOST, 20, 0, 4, ("No Such Film",), 1),
-        (Task.PROPORTION_AT_MOST, 20, 1, 3, ("No Such Film",), 0),
-        (Task.PROPORTION_AT_LEAST, 30, 2, 0, (), 1),
-        (Task.PROPORTION_AT_LEAST, 30, 1, 4, (), 0),
-        (Task.PROPORTION_ABOUT, 30, 2, 3, (), 1),  # 1.5 is asked for
-        (Task.PROPORTION_ABOUT, 30, 3, 2, (), 0),
+        ("proportion_at_most", 20, 1, 4, (), 1),
+        ("proportion_at_most", 20, 2, 3, (), 0),
+        ("proportion_at_most", 20, 1, 3, (), 0),  # one is missing
+        ("proportion_at_most", 20, 0, 4, ("No Such Film",), 1),
+        ("proportion_at_most", 20, 1, 3, ("No Such Film",), 0),
+        ("proportion_at_least", 30, 2, 0, (), 1),
+        ("proportion_at_least", 30, 1, 4, (), 0),
+        ("proportion_about", 30, 2, 3, (), 1),  # 1.5 is asked for
+        ("proportion_about", 30, 3, 2, (), 0),
     ],
 )
 def test_proportions_by_hand(
-    scored: Ask, task: Task, proportion: int, inside: int, outside: int, titles: tuple[str, ...], holds: int
+    scored: Ask, task: str, proportion: int, inside: int, outside: int, titles: tuple[str, ...], holds: int
 ) -> None:
     assert scored(task, inside, outside, *titles, proportion=proportion)["cpa"] == holds
 
