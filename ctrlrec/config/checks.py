@@ -239,7 +239,10 @@ def _check_rl(rl: RLConfig) -> None:
         raise CtrlRecError("rl.item_count_min is larger than rl.item_count_max")
     rollouts = rl.prompts * (rl.samples_per_prompt + rl.greedy_row)
     if rollouts % rl.minibatches:
-        raise CtrlRecError(f"rl.minibatches={rl.minibatches} does not divide the {rollouts} answers of an iteration")
+        raise CtrlRecError(
+            f"rl.minibatches={rl.minibatches} does not divide the {rollouts} answers of an iteration: set a divisor "
+            "of rl.prompts times the answers to a prompt, the greedy one of rl.greedy_row included"
+        )
     if rl.validate_every is not None and rl.validate_every > rl.iterations:
         raise CtrlRecError(
             f"rl.validate_every={rl.validate_every} rl.iterations={rl.iterations}: it would never validate; lower "
