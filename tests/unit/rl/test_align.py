@@ -86,16 +86,19 @@ ALGORITHM = Reinforce
 """
 
 
-def test_an_algorithm_is_one_file(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_algorithm_is_one_file_and_one_yaml(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "plugin" / "rl" / "algorithms" / "reinforce.py"
     file.parent.mkdir(parents=True)
     file.write_text(PLUGIN)
+    choice = tmp_path / "plugin" / "conf" / "rl" / "algorithm" / "reinforce.yaml"
+    choice.parent.mkdir(parents=True)
+    choice.write_text("name: reinforce\noptions: {baseline: 0.0}\n")
     monkeypatch.setenv("CTRLREC_PLUGINS", str(tmp_path / "plugin"))
-    chosen = ("rl.algorithm.name=reinforce", "~rl.algorithm.options.whiten_advantages")
-    folders = [run(f"by{value}", *chosen, f"+rl.algorithm.options.baseline={value}") for value in (0, 9)]
+    chosen = "rl/algorithm=reinforce"
+    folders = [run(f"by{value}", chosen, f"rl.algorithm.options.baseline={value}") for value in (0, 9)]
     assert not same(*(tensors(folder) for folder in folders))  # its option is read
     with pytest.raises(CtrlRecError, match=r"rl\.algorithm\.options\.baseline=101"):
-        run("wrong", *chosen, "+rl.algorithm.options.baseline=101")
+        run("wrong", chosen, "rl.algorithm.options.baseline=101")
 
 
 @pytest.fixture
