@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ctrlrec.config.checks import nearest
+from ctrlrec.config.choices import nearest
 from ctrlrec.config.compose import validate
 from ctrlrec.config.files import choices_of, conf_directory
 from ctrlrec.config.schema import Config, known_keys

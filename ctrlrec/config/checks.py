@@ -1,6 +1,5 @@
 """Checks of values and of combinations of values, beyond their types."""
 
-import difflib
 import importlib
 import re
 from collections.abc import Iterable
@@ -9,9 +8,11 @@ from urllib.parse import urlsplit
 
 from omegaconf import ListConfig, OmegaConf
 
-from ctrlrec.config.choices import Choices
+from ctrlrec.config.arguments import check_trainer
+from ctrlrec.config.choices import Choices, nearest
 from ctrlrec.config.files import choices_of
-from ctrlrec.config.schema import Config, StageName, Trainable, known_keys, leaves
+from ctrlrec.config.options import check_bounds, check_options, option_keys
+from ctrlrec.config.schema import Config, RLConfig, StageName, Trainable, known_keys, leaves
 from ctrlrec.config.words import sweep_advice
 from ctrlrec.errors import CtrlRecError
 
@@ -35,7 +36,10 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 # Choices that are the modules of a folder, looked up without importing them.
-MODULES: dict[str, Choices[Any]] = {"dataset.source": Choices("data.sources", "SOURCE")}
+MODULES: dict[str, Choices[Any]] = {
+    "dataset.source": Choices("data.sources", "SOURCE"),
+    "rl.algorithm.name": Choices("rl.algorithms", "ALGORITHM"),
+}
 # Choices that the rooms themselves know, imported when a configuration is checked.
 _REGISTRIES = {
     "reward.name": "ctrlrec.rewards.schemes:SCHEMES",
@@ -74,19 +78,6 @@ _SECRETIVE = ("api.", "logger.")  # sections about services that ask for a key
 _VARIABLE = re.compile("[A-Z][A-Z0-9]{0,19}(?:_[A-Z0-9]{1,20})*")
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """A sentence part naming the valid choice that looks most like ``word``, or all of a few."""
-    names = list(choices)
-    tails = {name.rsplit(".", 1)[-1]: name for name in names}
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    close = close or [
-        tails[tail] for tail in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tails), n=1, cutoff=0.6)
-    ]
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return f"valid: {', '.join(names)}" if len(names) <= 12 else "see --cfg job for every key"
-
-
 def check(config: Config) -> None:
     """Refuse values that are out of range, unknown, secret, or impossible together.
 
@@ -96,16 +87,11 @@ def check(config: Config) -> None:
     node: Any = config
     _check_secrets(config)  # first: later messages repeat values
     for key, entry in leaves():
-        if "low" not in entry.metadata:
-            continue
-        value, low, high = OmegaConf.select(node, key), entry.metadata["low"], entry.metadata["high"]
-        if value is not None and (value < low or (high is not None and value > high)):
-            bounds = f"at least {low}" if high is None else f"between {low} and {high}"
-            raise CtrlRecError(f"{key}={value}: expected a number {bounds}")
+        check_bounds(key, OmegaConf.select(node, key), entry)
     for key, choices in _known().items():
         value = OmegaConf.select(node, key)
         for one in value if isinstance(value, ListConfig) else [value]:
-            if one not in choices:
+            if one not in choices and not (key == "variant.differs" and one in option_keys(one)):
                 said = f"{key} contains '{one}'" if isinstance(value, ListConfig) else f"{key}={one}"
                 raise CtrlRecError(f"{said}: {nearest(str(one), choices)}{sweep_advice(key, one)}")
     for key, (low, high) in _LIST_BOUNDS.items():
@@ -124,6 +110,10 @@ def check(config: Config) -> None:
     if not settings or len(set(settings)) < len(settings):
         raise CtrlRecError(f"evaluation.settings={settings}: expected at least one setting, and each once")
     _check_pairs(config)
+    _check_rl(config.rl)
+    check_trainer(config.trainer)
+    check_options(config)  # last: it imports what was chosen
+    MODULES["rl.algorithm.name"][config.rl.algorithm.name].check(config.rl)
 
 
 def _known() -> dict[str, Iterable[str]]:
@@ -208,22 +198,10 @@ def _check_pairs(config: Config) -> None:
             "api.url: expected http(s)://host[:port]/path without a user, a password or a query; a key belongs into "
             "the environment variable that api.key_variable names"
         )
-    if (length := config.rl.schedule_iterations) is not None and length < config.rl.iterations:
-        raise CtrlRecError(
-            f"rl.schedule_iterations={length} rl.iterations={config.rl.iterations}: the rate would be 0 before "
-            "the end; use a number that is not below rl.iterations, or null"
-        )
-    if config.rl.item_count_min > config.rl.item_count_max:
-        raise CtrlRecError("rl.item_count_min is larger than rl.item_count_max")
     if config.model.max_response_length >= config.model.max_length:
         raise CtrlRecError("model.max_response_length must leave room for a prompt: it is not below model.max_length")
     if config.teacher.embedding % config.teacher.heads:
         raise CtrlRecError("teacher.embedding must be divisible by teacher.heads")
-    rollouts = config.rl.prompts * config.rl.samples_per_prompt
-    if rollouts % config.rl.minibatches:
-        raise CtrlRecError(
-            f"rl.minibatches={config.rl.minibatches} does not divide the {rollouts} answers of an iteration"
-        )
     mini = config.model.kind == "llama_mini"
     for key in ("hidden_size", "layers", "heads", "vocabulary"):
         value = getattr(config.model, key)
@@ -244,6 +222,37 @@ def _check_pairs(config: Config) -> None:
             )
     if config.model.kind in ("pretrained", "encoder_decoder") and not config.model.path:
         raise CtrlRecError("model.path is empty: give a local folder or a hub id, model.path=...")
+
+
+def _check_rl(rl: RLConfig) -> None:
+    """Refuse settings of RL whose parts are valid alone.
+
+    Raises:
+        CtrlRecError: naming the keys and what to change.
+    """
+    if (length := rl.schedule_iterations) is not None and length < rl.iterations:
+        raise CtrlRecError(
+            f"rl.schedule_iterations={length} rl.iterations={rl.iterations}: the rate would be 0 before "
+            "the end; use a number that is not below rl.iterations, or null"
+        )
+    if rl.item_count_min > rl.item_count_max:
+        raise CtrlRecError("rl.item_count_min is larger than rl.item_count_max")
+    rollouts = rl.prompts * (rl.samples_per_prompt + rl.greedy_row)
+    if rollouts % rl.minibatches:
+        raise CtrlRecError(
+            f"rl.minibatches={rl.minibatches} does not divide the {rollouts} answers of an iteration: set a divisor "
+            "of rl.prompts times the answers to a prompt, the greedy one of rl.greedy_row included"
+        )
+    if rl.validate_every is not None and rl.validate_every > rl.iterations:
+        raise CtrlRecError(
+            f"rl.validate_every={rl.validate_every} rl.iterations={rl.iterations}: it would never validate; lower "
+            "rl.validate_every, or set it to null"
+        )
+    if rl.critic_ahead >= rl.iterations:
+        raise CtrlRecError(
+            f"rl.critic_ahead={rl.critic_ahead} rl.iterations={rl.iterations}: the actor would never learn; lower "
+            "rl.critic_ahead"
+        )
 
 
 def _is_address(url: str) -> bool:

@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from ctrlrec.config.checks import check, nearest
+from ctrlrec.config.checks import check
+from ctrlrec.config.choices import nearest
 from ctrlrec.config.files import choices_of, composed
 from ctrlrec.config.schema import Config, VariantConfig, known_keys, leaves
 from ctrlrec.config.selection import check_selection
@@ -118,7 +119,8 @@ def sampling_engine(config: Config) -> str:
 
 
 def plain(config: Any) -> Any:
-    """A configuration node as plain JSON-able containers."""
+    """Return a configuration node or a dataclass of one as plain JSON-able containers."""
+    config = config if OmegaConf.is_config(config) else OmegaConf.structured(config)
     return OmegaConf.to_container(config, resolve=True, enum_to_str=True)
 
 

@@ -151,10 +151,26 @@ class SLConfig:
     validations: int = bounded(1)
 
 
+class ClipGroups(StrEnum):
+    """Whether the gradients of actor and critic are clipped by their common norm or each by its own."""
+
+    joint = "joint"
+    apart = "apart"
+
+
+@dataclass
+class AlgorithmConfig:
+    """How rewards become advantages and losses (spec section 13); ``options`` are settings of the algorithm's own."""
+
+    name: str = MISSING
+    options: dict[str, Any] = MISSING
+
+
 @dataclass
 class RLConfig:
-    """Proximal policy optimisation (PPO)."""
+    """Reinforcement learning: what every algorithm reads."""
 
+    algorithm: AlgorithmConfig = MISSING
     iterations: int = bounded(1)
     schedule_iterations: int | None = bounded(1)
     prompts: int = bounded(1)
@@ -169,8 +185,15 @@ class RLConfig:
     warmup_iterations: int = bounded(0)
     decay_power: float = bounded(0)
     adam_epsilon: float = bounded(0)
+    decay_floor: float = bounded(0, 1)
+    critic_decay: bool = MISSING
+    critic_ahead: int = bounded(0)
     gradient_clip: float = bounded(0)
+    clip_groups: ClipGroups = MISSING
     temperature: float = bounded(0.01, 10)
+    temperature_end: float | None = bounded(0.01, 10)
+    greedy_row: bool = MISSING
+    validate_every: int | None = bounded(1)
     ppo_epochs: int = bounded(1)
     minibatches: int = bounded(1)
     clip: float = bounded(0, 1)
@@ -295,7 +318,11 @@ class CasesConfig:
 
 @dataclass
 class TrainerConfig:
-    """Hardware; nothing here may change a result beyond floating-point noise."""
+    """Hardware; nothing here may change a result beyond floating-point noise.
+
+    But for callbacks (options by name, see ctrlrec/runtime/callbacks) and extra, further arguments of Lightning's
+    Trainer: those are part of what determines a result.
+    """
 
     name: str = MISSING
     accelerator: str = MISSING
@@ -307,6 +334,8 @@ class TrainerConfig:
     threads: int | None = bounded(1)
     progress: bool = MISSING
     profile: bool = MISSING
+    callbacks: dict[str, dict[str, Any]] = MISSING
+    extra: dict[str, Any] = MISSING
 
 
 @dataclass

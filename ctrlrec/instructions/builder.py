@@ -171,7 +171,18 @@ class InstructionBuilder(Completion):
         ]
         return self.complete(self._validation_drafts([(SEQUENTIAL, None), *asked]))
 
-    def _validation_drafts(self, asked: Iterable[tuple[str, int | None]]) -> list[Draft]:
+    def validation_questions(self) -> list[Instruction]:
+        """Return what the test settings of ten items ask, about the validation item of the validation users."""
+        asked = [
+            (control.task, percent)
+            for control in controls()
+            if control.family in self.families
+            for percent in control.settings.values()
+        ]
+        drafts = self._validation_drafts([(SEQUENTIAL, None), *asked], fixed_count=True)
+        return [example.instruction for example in self.complete(drafts)]
+
+    def _validation_drafts(self, asked: Iterable[tuple[str, int | None]], fixed_count: bool = False) -> list[Draft]:
         count = min(self.config.validation_size, len(self.sequences))
         users = np.random.default_rng([self.seed, 1]).permutation(len(self.sequences))[:count]
         drafts = []
@@ -179,10 +190,8 @@ class InstructionBuilder(Completion):
             for user in sorted(users.tolist()):
                 history, target = self.sequences.validation(user)
                 rng = generator(self.seed, _VALIDATION_EPOCH, user, task)
-                shown = tuple(history.tolist())
-                drafts.append(
-                    Draft(task, user, shown, target, self.config.item_count_max, proportion, False, rng, True)
-                )
+                shown, count = tuple(history.tolist()), self.config.item_count_max
+                drafts.append(Draft(task, user, shown, target, count, proportion, False, rng, True, fixed_count))
         return drafts
 
     def rollout_prompts(self, iteration: int, count: int, item_counts: tuple[int, int]) -> list[Instruction]:

@@ -7,12 +7,12 @@ from ctrlrec.config.schema import Config
 from ctrlrec.lm.checks import check_backbone
 from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.loading import load_builder
-from ctrlrec.pipeline.settings import model_settings, without
+from ctrlrec.pipeline.settings import model_settings, trainer_additions, without
 from ctrlrec.pipeline.stage import Inputs, Stage
 
 
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
-    """Actor and critic after PPO, and every rollout."""
+    """Leave the adapters after RL, and every rollout."""
     from ctrlrec.lm.policy import load_policy
     from ctrlrec.rl.train import align
     from ctrlrec.runtime.loggers import loggers
@@ -21,6 +21,14 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     model = load_policy(config.model, cache_folder(config), chat_format.tokenizer, config.seed, inputs["sl"])
     with loggers(config, "rl", directory) as made:
         align(config, model, chat_format, builder, directory, made)
+
+
+def _label(config: Config) -> str:
+    """Return data set, backbone, algorithm unless it is the paper's, reading of the reward and what is rewarded."""
+    algorithm = config.rl.algorithm.name
+    named = [] if algorithm == "ppo" else [algorithm]
+    rewarded = "item-list" if config.variant.item_rewards else "list"
+    return "-".join((config.dataset.name, config.model.name, *named, config.reward.name, rewarded))
 
 
 STAGE = Stage(
@@ -34,8 +42,9 @@ STAGE = Stage(
         "model": model_settings(c),
         "seed": c.seed,
         "precision": c.trainer.precision,
+        **trainer_additions(c),
     },
-    lambda c: f"{c.dataset.name}-{c.model.name}-{c.reward.name}-{'item-list' if c.variant.item_rewards else 'list'}",
+    _label,
     run,
     "lower rl.micro_batch_size or set trainer.activation_checkpointing=true, which change no result",
     trains=True,

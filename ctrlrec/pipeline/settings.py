@@ -49,6 +49,12 @@ def instruction_set(config: Config) -> dict[str, Any]:
     return ({"set": name} if name != "paper" else {}) | ({"families": "+".join(own)} if own else {})
 
 
+def trainer_additions(config: Config) -> dict[str, Any]:
+    """Return callbacks and further arguments of Lightning's trainer; nothing if there are none."""
+    added = {"callbacks": plain(config.trainer.callbacks), "extra": plain(config.trainer.extra)}
+    return {"trainer": added} if any(added.values()) else {}
+
+
 def labelled(config: Config, *parts: str) -> str:
     """Return a label for results on one data set, backbone and instruction set."""
     return "-".join((config.dataset.name, config.model.name, *instruction_set(config).values(), *parts))

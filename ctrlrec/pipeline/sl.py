@@ -7,7 +7,7 @@ from ctrlrec.config.schema import Config
 from ctrlrec.lm.checks import check_backbone
 from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.loading import load_builder
-from ctrlrec.pipeline.settings import labelled, model_settings, without
+from ctrlrec.pipeline.settings import labelled, model_settings, trainer_additions, without
 from ctrlrec.pipeline.stage import Inputs, Stage
 
 
@@ -32,6 +32,7 @@ STAGE = Stage(
         "tasks": plain(c.variant.tasks),
         "seed": c.seed,
         "precision": c.trainer.precision,
+        **trainer_additions(c),
     },
     lambda c: labelled(c, *(task[:4] for task in c.variant.tasks)),
     run,

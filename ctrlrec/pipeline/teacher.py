@@ -6,6 +6,7 @@ from pathlib import Path
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
 from ctrlrec.pipeline.inputs import dataset
+from ctrlrec.pipeline.settings import trainer_additions
 from ctrlrec.pipeline.stage import Inputs, Stage
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.files import write_text
@@ -28,7 +29,7 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
 STAGE = Stage(
     "teacher",
     lambda _: ("data",),
-    lambda c: {"teacher": plain(c.teacher), "seed": c.seed},
+    lambda c: {"teacher": plain(c.teacher), "seed": c.seed, **trainer_additions(c)},
     lambda c: f"{c.dataset.name}-{c.teacher.name}",
     run,
     "lower teacher.batch_size",

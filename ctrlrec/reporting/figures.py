@@ -18,6 +18,8 @@ PANELS: Mapping[str, Panels] = {  # by stage
         "Reward of an answer": r"reward/(total|item|list)",
         "Share of written items": r"illegal/.*",
         "KL per token": r"kl/.*",
+        "Greedy answers to validation questions": r"validation/(?!reward).*",
+        "Reward of greedy answers": r"validation/reward|greedy/total",
     },
 }
 

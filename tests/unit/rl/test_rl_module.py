@@ -3,21 +3,28 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
 
+from ctrlrec.config.schema import ClipGroups
+from ctrlrec.controls.instruction import Instruction
+from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import ACTOR, CRITIC, trainable_state, using
 from ctrlrec.lm.layers import checkpoint_activations
-from ctrlrec.rl.module import Experience, PPOModule
+from ctrlrec.rl.data import RLData
+from ctrlrec.rl.experience import Experience
+from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Answer
 
-Make = Callable[..., PPOModule]
+Make = Callable[..., RLModule]
+Collect = Callable[[RLModule], list[Answer]]
 
 
-def gradients(module: PPOModule) -> dict[str, torch.Tensor]:
+def gradients(module: RLModule) -> dict[str, torch.Tensor]:
     return {name: parameter.grad.clone() for name, parameter in module.named_parameters() if parameter.grad is not None}
 
 
@@ -31,10 +38,11 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.3])
-def test_first_minibatch_has_ratio_one_and_divergence_zero(make_module: Make, temperature: float) -> None:
+def test_first_minibatch_has_ratio_one_and_divergence_zero(
+    make_module: Make, collect: Collect, temperature: float
+) -> None:
     module = make_module(temperature=temperature)
-    torch.manual_seed(0)
-    experience = module.score(module.collect(0))
+    experience = module.score(collect(module))
     parts = module._accumulate(experience, torch.arange(6))
     assert parts["policy/ratio"] == pytest.approx(1, abs=1e-5)
     assert parts["policy/ratio_max"] == pytest.approx(1, abs=1e-5)
@@ -76,7 +84,7 @@ def test_scores_equal_plain_forward_passes(make_module: Make, answers: list[Answ
 def test_entropy_is_that_of_the_sampling_distribution(make_module: Make, answers: list[Answer]) -> None:
     module = make_module(temperature=0.7)
     experience = module.score(answers)
-    _, entropy = module._log_probs(experience, torch.arange(6), ACTOR)
+    _, entropy = module.log_probs(experience, torch.arange(6))
     answer = answers[1]
     with torch.no_grad(), using(module.model, ACTOR):
         scores = module.model(input_ids=torch.tensor([answer.prompt + answer.tokens])).logits[0] / 0.7
@@ -229,30 +237,31 @@ def test_item_rewards_are_what_v3_lacks(make_module: Make, answers: list[Answer]
 # ---------------------------------------------------------------------- a whole run
 
 
-def trained(module: PPOModule) -> dict[str, float]:
+def trained(module: RLModule, builder: InstructionBuilder) -> dict[str, float]:
     """Through Lightning, as a stage does it; the last iteration's metrics."""
     for name in ("optimizers", "manual_backward"):
         delattr(module, name)
     fit = pl.Trainer(
         accelerator="cpu", max_epochs=module.config.iterations, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, reload_dataloaders_every_n_epochs=1,
-        default_root_dir=module.rollouts.parent,
+        num_sanity_val_steps=0,
+        default_root_dir=module.rollouts.path.parent,
     )  # fmt: skip
-    fit.fit(module)
+    fit.fit(module, datamodule=RLData(builder, module.config, 64))
     return {name: float(value) for name, value in fit.callback_metrics.items()}
 
 
-def test_iterations_through_lightning_write_their_rollouts(make_module: Make) -> None:
+def test_iterations_through_lightning_write_their_rollouts(make_module: Make, builder: InstructionBuilder) -> None:
     module = make_module(iterations=3)
-    metrics = trained(module)
-    rows = [line for line in module.rollouts.read_text(encoding="utf-8").splitlines() if line]
+    metrics = trained(module, builder)
+    rows = [line for line in module.rollouts.path.read_text(encoding="utf-8").splitlines() if line]
     assert len(rows) == 3 * 6
     assert all(math.isfinite(value) for value in metrics.values())
     assert {"reward/total", "kl/reference", "value/explained_variance", "policy/entropy"} <= metrics.keys()
 
 
 @pytest.mark.slow
-def test_an_easy_reward_rises(make_module: Make) -> None:
+def test_an_easy_reward_rises(make_module: Make, builder: InstructionBuilder) -> None:
     """Every token with a small id earns one, on the spot: a policy that learns at all finds it."""
     module = make_module(
         iterations=40, prompts=4, samples_per_prompt=4, micro_batch_size=16,
@@ -262,9 +271,9 @@ def test_an_easy_reward_rises(make_module: Make) -> None:
     collected = module.collect
     means: list[float] = []
 
-    def collect(iteration: int) -> list[Answer]:
+    def collect(instructions: Sequence[Instruction]) -> list[Answer]:
         answers = []
-        for answer in collected(iteration):
+        for answer in collected(instructions):
             earned = tuple(float(token < 256) for token in answer.tokens)
             places = (*range(len(earned)), len(earned) - 1)
             answers.append(dataclasses.replace(answer, item_rewards=earned, reward_at=places))
@@ -273,5 +282,80 @@ def test_an_easy_reward_rises(make_module: Make) -> None:
         return answers
 
     module.collect = collect  # type: ignore[method-assign]
-    trained(module)
+    trained(module, builder)
     assert sum(means[-5:]) / 5 > sum(means[:5]) / 5 + 0.15, means
+
+
+# ---------------------------------------------------------------------- groups of parameters, autocast
+
+
+def test_groups_clipped_apart_do_not_scale_one_another(make_module: Make, answers: list[Answer]) -> None:
+    """With the critic's loss a thousand times as large, joint clipping leaves the actor hardly any gradient."""
+    norms = {}
+    for clip in ("joint", "apart"):
+        module = make_module(clip_groups=ClipGroups(clip), gradient_clip=0.05, value_coefficient=100.0)
+        module.learn(module.score(answers))
+        groups = module.optimizers().param_groups
+        norms[clip] = [
+            float(torch.stack([tensor.grad.norm() for tensor in group["params"]]).norm()) for group in groups
+        ]
+    assert norms["apart"] == pytest.approx([0.05, 0.05], rel=1e-3)
+    assert norms["joint"][1] == pytest.approx(0.05, rel=1e-3)
+    assert norms["joint"][0] < 0.005
+
+
+def test_the_critic_alone_learns_while_it_is_ahead(make_module: Make, answers: list[Answer]) -> None:
+    module = make_module(ppo_epochs=2)
+    before = {name: tensor.clone() for name, tensor in trainable_state(module).items()}
+    learnt = module.learn(module.score(answers), actor=False)
+    assert "loss/policy" not in learnt and learnt["policy/steps"] == 2
+    for name, tensor in trainable_state(module).items():
+        assert torch.equal(tensor, before[name]) == (f".{ACTOR}." in name), name
+    actor = next(group for group in module.optimizers().param_groups if group["name"] == ACTOR)
+    assert not any(tensor in module.optimizers().state for tensor in actor["params"])  # no moments of Adam either
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo", "item_grpo"])
+def test_without_a_critic_the_actor_learns_as_ever(make_module: Make, collect: Collect, algorithm: str) -> None:
+    module = make_module(algorithm=algorithm, ppo_epochs=2)
+    assert module.value_head is None
+    assert not [name for name, _ in module.named_parameters() if CRITIC in name]
+    experience = module.score(collect(module))
+    assert experience.advantages.any() and not experience.returns.any()
+    parts = module._accumulate(experience, torch.arange(6))
+    assert parts["policy/ratio"] == pytest.approx(1, abs=1e-5)
+    learnt = module.learn(experience)
+    assert learnt["policy/steps"] == 2 and "loss/value" not in learnt
+    assert all(parameter.grad.any() for name, parameter in module.named_parameters() if f".{ACTOR}." in name)
+
+
+def test_epochs_learn_with_the_weights_of_the_step_before(make_module: Make, answers: list[Answer]) -> None:
+    """Autocast keeps casted weights where its cache is on; a second epoch must not compute with those of the first."""
+    divergences = {}
+    for cache in (True, False):
+        module = make_module(ppo_epochs=3, learning_rate=0.01)
+        seen: list[dict[str, float]] = []
+        accumulate = module._accumulate
+
+        def remembered(*given: Any, accumulate: Any = accumulate, seen: list = seen) -> dict[str, float]:
+            seen.append(accumulate(*given))
+            return seen[-1]
+
+        module._accumulate = remembered  # type: ignore[method-assign]
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=cache):
+            module.learn(module.score(answers))
+        divergences[cache] = [parts["kl/policy"] for parts in seen]
+    assert divergences[True][1] > 0 and divergences[True][2] > divergences[True][1]
+    assert divergences[True] == pytest.approx(divergences[False])
+
+
+def test_scores_are_those_of_the_weights_at_the_time(make_module: Make, answers: list[Answer]) -> None:
+    module = make_module()
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=True):
+        before = module.score(answers).log_probs
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                if f".{ACTOR}." in name:
+                    parameter.mul_(3)
+        after = module.score(answers).log_probs
+    assert not torch.allclose(before, after, atol=1e-2)
