@@ -114,6 +114,7 @@ class InstructionsConfig:
     candidate_count: int = bounded(1)
     category_sampling: CategorySampling = MISSING
     proportions: list[int] = MISSING
+    blend_share: float = bounded(0, 1)
     search_negative_share: float = bounded(0, 1)
     chat_path: str | None = MISSING
     chat_ratio: float = bounded(0)
