@@ -38,7 +38,7 @@ def control_of(task: str) -> Control | None:
 
 def kind_of(control: Control) -> str:
     """Return the kind of a registered control, its name in the files of spec section 12."""
-    return next(kind for kind, known in CONTROLS.items() if known is control)
+    return _kinds_under(os.environ.get(PLUGINS, ""))[control.task]
 
 
 def families() -> dict[str, tuple[str, ...]]:
@@ -62,6 +62,12 @@ def stream_number(task: str) -> int:
     """Return the number of the random stream that samples of a task are drawn from."""
     control = control_of(task)
     return _OWN_STREAM[task] if control is None else control.stream_number
+
+
+@functools.cache
+def _kinds_under(plugins: str) -> dict[str, str]:
+    """Return the kinds by task; ``plugins`` as in :func:`_by_task_under`."""
+    return {control.task: kind for kind, control in CONTROLS.items()}
 
 
 def _by_task() -> dict[str, Control]:

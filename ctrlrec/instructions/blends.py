@@ -12,7 +12,6 @@ from ctrlrec.config.schema import CategorySampling, InstructionsConfig
 from ctrlrec.controls.blends import LEAST, MOST, UNSEEN, is_unseen
 from ctrlrec.controls.cells import best_list
 from ctrlrec.controls.instruction import Condition
-from ctrlrec.controls.registry import CONTROLS
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.instructions.drafts import Blending, Draft
 
@@ -87,8 +86,8 @@ def _draw_kinds(blending: Blending) -> list[str] | None:
         pair = UNSEEN[int(rng.integers(len(UNSEEN)))]
         return [pair[place] for place in rng.permutation(len(pair)).tolist()]
     count = blending.count or int(rng.integers(LEAST, MOST + 1))
-    kinds = [] if blending.own is None else [blending.own]
-    kinds += [blending.kinds[place] for place in rng.integers(len(blending.kinds), size=count - len(kinds)).tolist()]
+    kinds, choices = [] if blending.own is None else [blending.own], list(blending.controls)
+    kinds += [choices[place] for place in rng.integers(len(choices), size=count - len(kinds)).tolist()]
     return None if is_unseen(kinds) else [kinds[place] for place in rng.permutation(count).tolist()]
 
 
@@ -112,7 +111,7 @@ def _conditions(
     conditions = []
     own = blending.own  # the first condition of this kind has the percent that was drawn for it
     for kind in kinds:
-        control = CONTROLS[kind]
+        control = blending.controls[kind]
         category = next(unwanted if control.opposes else wanted, None)
         if category is None:
             return None

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from ctrlrec.config.schema import InstructionsConfig
+from ctrlrec.controls.base import Control
 from ctrlrec.controls.instruction import Example, Instruction, Messages
 from ctrlrec.controls.registry import (
     BLEND,
@@ -52,6 +53,10 @@ def _turn(tasks: Sequence[str], place: int, epoch: int) -> str:
     return tasks[(place + epoch) % len(tasks)]
 
 
+def _kinds(families: Collection[str]) -> dict[str, Control]:
+    return {kind_of(control): control for control in controls() if control.family in families}
+
+
 class InstructionBuilder(Completion):
     """Turns sequences and a teacher into instructions with labels."""
 
@@ -68,6 +73,7 @@ class InstructionBuilder(Completion):
         super().__init__(catalogue, sequences, ranker, config, limit)
         self.seed = seed
         self.families = (*PAPER_FAMILIES, *own_families)
+        self._blended = _kinds(self.families)
         self.dialogues, self.chat_report = chat.load_dialogues(config.chat_path)
         # A user with one training item has no window: a history of at least one item and a target.
         self.users = [user for user in range(len(sequences)) if len(sequences.train(user)) >= 2]
@@ -126,10 +132,7 @@ class InstructionBuilder(Completion):
         rng = generator(self.seed, epoch, user, task, blended=True)
         if rng.random() >= self.config.blend_share:
             return None
-        return Blending(rng, self._kinds(self.families), kind_of(control))
-
-    def _kinds(self, families: Collection[str]) -> tuple[str, ...]:
-        return tuple(kind_of(control) for control in controls() if control.family in families)
+        return Blending(rng, self._blended, kind_of(control))
 
     def _search(self, epoch: int, item: int) -> Example:
         """K random items of a category of ``item`` (or outside one it is not in), ``item`` among them (I3)."""
@@ -266,6 +269,6 @@ class InstructionBuilder(Completion):
         history, target = self.sequences.test(user)
         rng = generator(self.seed, _EVALUATION_EPOCH + 2 * count + unseen, user, BLEND)
         # The kinds of the paper alone, so that every row of a table is asked the same.
-        blending = Blending(rng, self._kinds(PAPER_FAMILIES), None, count, unseen)
+        blending = Blending(rng, _kinds(PAPER_FAMILIES), None, count, unseen)
         shown = tuple(history.tolist())
         return Draft(BLEND, user, shown, target, item_count, None, False, rng, True, True, suffix, blending)

@@ -1,9 +1,12 @@
 """What is known of an instruction before its category, its labels and its words are settled."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from ctrlrec.controls.base import Control
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,14 +15,14 @@ class Blending:
 
     Attributes:
         rng: the blend's own generator.
-        kinds: kinds of conditions to draw from.
-        own: a kind that is among them; None if all are drawn.
+        controls: what may be asked, by kind.
+        own: a kind that is asked in any case; None if all are drawn.
         count: number of conditions; None to draw it.
         unseen: whether the kinds are a pair that training never shows together.
     """
 
     rng: np.random.Generator
-    kinds: tuple[str, ...]
+    controls: Mapping[str, Control]
     own: str | None = None
     count: int | None = None
     unseen: bool = False
