@@ -14,7 +14,7 @@ from ctrlrec.config.files import choices_of
 from ctrlrec.config.schema import SHARING_OUT, Config, StageName, Trainable, known_keys, leaves
 from ctrlrec.errors import CtrlRecError
 
-TABLES = ("table2", "table3", "table4", "table5", "summary")  # those that have rows of variants
+TABLES = ("table2", "table3", "table4", "table5", "table8", "summary")  # those that have rows of variants
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "model.kind": ("llama_mini", "smollm2_wheel", "pretrained", "encoder_decoder"),
