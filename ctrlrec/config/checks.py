@@ -41,6 +41,7 @@ _REGISTRIES = {
     "evaluation.settings": "ctrlrec.evaluation.settings:settings",
     "cases.settings": "ctrlrec.evaluation.settings:settings",
     "variant.tasks": "ctrlrec.controls.registry:families",
+    "dataset.attributes": "ctrlrec.data.attributes:ATTRIBUTES",
 }
 
 

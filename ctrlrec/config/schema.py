@@ -64,6 +64,7 @@ class DatasetConfig:
     path: str | None = MISSING
     category: str | None = MISSING
     categories: CategoryKind = MISSING
+    attributes: list[str] = MISSING
     min_user_interactions: int = bounded(1)
     min_item_interactions: int = bounded(1)
     title_max_tokens: int = bounded(1)
