@@ -1,4 +1,4 @@
-"""What Tables 2 to 5 of the paper hold, their columns and printed numbers (``published.yaml``), and Table 8 of blends."""
+"""What Tables 2 to 5 of the paper and Table 8 of blends hold: columns, and printed numbers (``published.yaml``)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

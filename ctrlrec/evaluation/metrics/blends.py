@@ -15,7 +15,7 @@ BLENDS = tuple(name for name, setting in SETTINGS.items() if setting.conditions)
 def violations(answer: Answer) -> list[int]:
     """Return for each condition by how many items the answer misses what is allowed, 0 if it is met.
 
-    Items count as in TCP and CPA (spec section 7), so that an answer without items never meets an upper bound by silence.
+    Items count as in TCP and CPA (spec section 7), so that silence never meets an upper bound.
     """
     catalogue, item_count = answer.catalogue, answer.item_count
     items = [None if title is None else catalogue.title_index[title] for title in answer.scored]

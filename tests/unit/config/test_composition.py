@@ -74,7 +74,19 @@ def test_a_variant_changes_what_its_row_names_and_nothing_else(parent: str, chil
 
 def test_variants_are_read_in_the_order_of_the_paper() -> None:
     read = variants()
-    assert list(read) == ["sasrec", "api", "zero_shot", "instructrec", "palr", "v1", "v2", "v3", "full"]
+    assert list(read) == [
+        "sasrec",
+        "api",
+        "zero_shot",
+        "instructrec",
+        "palr",
+        "v1",
+        "v2",
+        "v3",
+        "full",
+        "v2_blend",
+        "full_blend",
+    ]
     assert {name for name, variant in read.items() if variant.table.own_backbone} == {"instructrec"}
     assert read["v2"].tasks == ["sequential", "category", "proportion", "search", "chat"]
     assert read["api"].table.unranked == ["table5"]  # the paper's Table 5: best excluding GPT-3.5

@@ -13,7 +13,7 @@ from test_recomputed import answer_of
 
 from ctrlrec.config.compose import validate
 from ctrlrec.data.catalogue import Catalogue
-from ctrlrec.evaluation import metrics as product_metrics
+from ctrlrec.evaluation import scoring as product_metrics
 from ctrlrec.evaluation.answering import predictions
 from ctrlrec.evaluation.matching import TitleMatcher
 from ctrlrec.evaluation.settings import questions
