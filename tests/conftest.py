@@ -143,8 +143,8 @@ def make_builder(
         values = {
             "item_count_max": 10, "candidate_share": 0.2, "candidate_count": 15,
             "category_sampling": CategorySampling.ground_truth,
-            "proportions": [10, 20, 30, 40, 50, 60, 70, 80, 90], "search_negative_share": 0.5, "chat_path": None,
-            "chat_ratio": 0.1, "validation_size": 8,
+            "proportions": [10, 20, 30, 40, 50, 60, 70, 80, 90], "blend_share": 0.0, "search_negative_share": 0.5,
+            "chat_path": None, "chat_ratio": 0.1, "validation_size": 8,
         }  # fmt: skip
         config = InstructionsConfig(**{**values, **changes})
         return InstructionBuilder(config=config, **parts)

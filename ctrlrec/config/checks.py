@@ -16,7 +16,7 @@ from ctrlrec.config.schema import Config, RLConfig, StageName, Trainable, known_
 from ctrlrec.config.words import sweep_advice
 from ctrlrec.errors import CtrlRecError
 
-TABLES = ("table2", "table3", "table4", "table5", "summary")  # those that have rows of variants
+TABLES = ("table2", "table3", "table4", "table5", "table8", "summary")  # those that have rows of variants
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "model.kind": ("llama_mini", "smollm2_wheel", "pretrained", "encoder_decoder"),
@@ -46,6 +46,7 @@ _REGISTRIES = {
     "evaluation.settings": "ctrlrec.evaluation.settings:settings",
     "cases.settings": "ctrlrec.evaluation.settings:settings",
     "variant.tasks": "ctrlrec.controls.registry:families",
+    "dataset.attributes": "ctrlrec.data.attributes:ATTRIBUTES",
 }
 
 

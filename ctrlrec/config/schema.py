@@ -77,6 +77,7 @@ class DatasetConfig:
     path: str | None = located()
     category: str | None = MISSING
     categories: CategoryKind = MISSING
+    attributes: list[str] = MISSING
     min_user_interactions: int = bounded(1)
     min_item_interactions: int = bounded(1)
     title_max_tokens: int = bounded(1)
@@ -127,6 +128,7 @@ class InstructionsConfig:
     candidate_count: int = bounded(1)
     category_sampling: CategorySampling = MISSING
     proportions: list[int] = MISSING
+    blend_share: float = bounded(0, 1)
     search_negative_share: float = bounded(0, 1)
     chat_path: str | None = located()
     chat_ratio: float = bounded(0)

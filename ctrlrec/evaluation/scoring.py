@@ -7,16 +7,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 
+from ctrlrec.controls.instruction import Condition
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.intervals import DIFFERENCE, Cell, summarise
 from ctrlrec.evaluation.metrics import Answer, Record, limits_of, metrics_of
 from ctrlrec.evaluation.metrics.base import FREE
-from ctrlrec.evaluation.settings import SETTINGS
+from ctrlrec.evaluation.settings import SETTINGS, question_of
 
 Metrics = dict[str, dict[str, dict[str, Cell]]]
 
@@ -120,9 +120,9 @@ def paired_differences(
         CtrlRecError: if the two were not asked the same, or as :func:`per_user`.
     """
     left, right = list(first), list(second)
-    asked = {(record["setting"], str(record["user"])): _question(record) for record in left}
+    asked = {(record["setting"], str(record["user"])): question_of(record) for record in left}
     for record in right:
-        if asked.get((record["setting"], str(record["user"])), _question(record)) != _question(record):
+        if asked.get((record["setting"], str(record["user"])), question_of(record)) != question_of(record):
             raise CtrlRecError(
                 f"predictions: user {record['user']} was not asked the same in setting {record['setting']}; "
                 "compare rows of one data set, teacher and evaluation"
@@ -165,10 +165,6 @@ def summarise_differences(
     return {setting: cells for setting, cells in settings.items() if cells}
 
 
-def _question(record: Record) -> tuple[Any, ...]:
-    return tuple(record[name] for name in ("target", "item_count", "category", "proportion"))
-
-
 def _check(record: Record, catalogue: Catalogue) -> None:
     """Refuse a record that cannot be scored."""
 
@@ -194,3 +190,11 @@ def _check(record: Record, catalogue: Catalogue) -> None:
         refuse(f"category {record['category']!r} is not in the catalogue")
     if control and control.takes_percent and type(record["proportion"]) is not int:
         refuse(f"proportion is {record['proportion']!r}; expected whole percents")
+    if SETTINGS[record["setting"]].conditions:
+        if missing := [name for name in ("constraints", "best", "best_rank") if not record.get(name)]:
+            refuse(f"nothing in {', '.join(missing)}, which a blend has")
+        if len(record.get("teacher_rank", ())) != len(record["items"]):
+            refuse("expected one teacher_rank, a number or null, per item")
+        for constraint in record["constraints"]:
+            if Condition.read(constraint).category not in catalogue.category_index:
+                refuse(f"category {constraint['category']!r} is not in the catalogue")

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ctrlrec.config.schema import CasesConfig
-from ctrlrec.controls.instruction import Instruction
+from ctrlrec.controls.instruction import Condition, Instruction
+from ctrlrec.controls.registry import BLEND
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.evaluation.settings import SETTINGS
+from ctrlrec.evaluation.settings import SETTINGS, question_of
 from ctrlrec.reporting.aggregate import Result
 from ctrlrec.reporting.rows import in_order
 from ctrlrec.rewards.judging import Judgement, legality, side_of
@@ -21,8 +22,6 @@ from ctrlrec.runtime.escaping import inert, markdown_text
 from ctrlrec.runtime.files import read_jsonl, write_text
 
 log = logging.getLogger(__name__)
-
-_QUESTION = ("target", "category", "item_count", "proportion")  # of a record: what is asked, whatever the words
 
 # What an item can be, in the order in which it is said, with the words and the colours of the page.
 _MARKS = {
@@ -104,7 +103,7 @@ def find_cases(results: Sequence[Result], config: CasesConfig) -> list[Case]:
             # A row with words of its own is shown beside the others under their question.
             own = [record for row, record in answered if row.config["variant"]["instructions"] == "paper"]
             asked = own[0] if own else answered[0][1]
-            alike = [(row, record) for row, record in answered if all(record[key] == asked[key] for key in _QUESTION)]
+            alike = [(row, record) for row, record in answered if question_of(record) == question_of(asked)]
             absent |= {row.name for row, _ in answered} - {row.name for row, _ in alike}
             answers = tuple(_judged(row, record, catalogues[row.name]) for row, record in alike)
             cases.append(Case(user, setting, asked["prompt"], asked["target"], asked["category"], answers))
@@ -129,6 +128,7 @@ def judgement_of(record: Mapping[str, Any], task: str, catalogue: Catalogue) -> 
         record["proportion"],
         candidates,
         (("user", record.get("prompt", "")),),
+        tuple(Condition.read(constraint) for constraint in record["constraints"]) if task == BLEND else (),
     )
     illegal = legality(items, history, record["item_count"], candidates)
     ranks = tuple(None if item is None else rank for item, rank in zip(items, record["teacher_rank"], strict=True))

@@ -19,6 +19,7 @@ _KINDS = {
     "proportion_at_most": "I2 ≤",
     "proportion_at_least": "I2 ≥",
     "proportion_about": "I2 ≈",
+    "blend": "I1 and I2 as blends",
     "search": "I3",
     "chat": "I4",
     "all": "ALL",
@@ -44,7 +45,8 @@ def table_1(report: Mapping[str, Any]) -> Grid:
 
 def table_7(dataset: str, counts: Mapping[str, Any]) -> Grid:
     """Return instructions of one epoch by kind (``counts.json``), beside the paper's."""
-    columns = {dataset: {**dict.fromkeys(_KINDS, 0), **counts["counts"], "all": counts["total"]}}
+    kinds = _KINDS if "blend" in counts["counts"] else {kind: name for kind, name in _KINDS.items() if kind != "blend"}
+    columns = {dataset: {**dict.fromkeys(kinds, 0), **counts["counts"], "all": counts["total"]}}
     columns |= {f"{name} (paper)": numbers for name, numbers in published_numbers("table7").items()}
     return Grid(
         caption="Instructions of one epoch: Table 7 of the paper.",
@@ -53,7 +55,7 @@ def table_7(dataset: str, counts: Mapping[str, Any]) -> Grid:
         heads=tuple(columns),
         rows=tuple(
             ((title,), tuple(Cell(str(numbers.get(kind, ""))) for numbers in columns.values()))
-            for kind, title in _KINDS.items()
+            for kind, title in kinds.items()
         ),
     )
 

@@ -1,4 +1,4 @@
-"""What the paper's Tables 2 to 5 hold: their columns, and the numbers printed there (``published.yaml``)."""
+"""What Tables 2 to 5 of the paper and Table 8 of blends hold: columns, and printed numbers (``published.yaml``)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,6 +47,8 @@ def _group(title: str, setting: str, *metrics: str) -> tuple[str, tuple[Column, 
     return title, tuple(Column(setting, metric) for metric in metrics)
 
 
+_OF_BLENDS = ("HR@10", "NDCG@10", "all_satisfied", "satisfied", "violation", "regret")
+
 TABLES: Mapping[int, Table] = {
     2: Table(
         "Sequential recommendation (I0)",
@@ -73,6 +75,14 @@ TABLES: Mapping[int, Table] = {
             _group("Formatting", "formatting", "CorrectCount", "RepeatItem@K", "NonExist@K", "InHistory@K"),
             _group("Precision", "formatting", "HR@K", "NDCG@K"),
             _group("Generalization", "general", "MMLU", "GSM8K"),
+        ),
+    ),
+    8: Table(
+        "Blended controls, in parentheses the same model's answer without them",
+        (
+            _group("2 conditions", "blend_2", *_OF_BLENDS),
+            _group("3 conditions", "blend_3", *_OF_BLENDS),
+            _group("2 never trained together", "blend_unseen", *_OF_BLENDS),
         ),
     ),
 }

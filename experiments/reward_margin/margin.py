@@ -77,7 +77,7 @@ def main() -> None:
     evaluation = config.evaluation
     found, rows = [], []
     for setting, (name, wanted) in SIDES.items():
-        asked = questions(setting, builder, evaluation, None)
+        asked = [example.instruction for example in questions(setting, builder, evaluation, None)]
         answers = [judged(builder, asked, wanted, repeats) for repeats in REPEATS]
         for reading in SCHEMES:
             cells = []

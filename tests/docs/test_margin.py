@@ -17,7 +17,7 @@ SCRIPT = runpy.run_path(str(ROOT / "experiments" / "reward_margin" / "margin.py"
 def test_one_item_is_exchanged_and_breaks_the_control(builder: InstructionBuilder, setting: str, wanted: bool) -> None:
     config = compose("evaluation.item_count=4")
     catalogue = builder.catalogue
-    questioned = questions(setting, builder, config.evaluation, None)
+    questioned = [example.instruction for example in questions(setting, builder, config.evaluation, None)]
     kept, obeying, breaking = SCRIPT["lists"](builder, questioned, wanted, repeats=1)
     assert kept
     for asked, right, wrong in zip(kept, obeying, breaking, strict=True):

@@ -65,6 +65,9 @@ def test_flan_t5_is_a_backbone_of_the_rows_without_rl() -> None:
         ("v2", "full", {"variant.rl", "variant.item_rewards"}),
         ("zero_shot", "v1", {"variant.tasks", "variant.prompt_suffix"}),
         ("zero_shot", "sasrec", {"variant.answers_with", "variant.prompt_suffix"}),
+        ("v2", "v2_blend", {"instructions.blend_share", "variant.differs"}),
+        ("full", "full_blend", {"instructions.blend_share", "variant.differs"}),
+        ("v2_blend", "full_blend", {"variant.rl", "variant.item_rewards"}),
         ("v1", "palr", {"variant.instructions"}),
         ("v1", "instructrec", {"variant.instructions", "variant.tasks", "variant.beam_search"}),
     ],
@@ -77,13 +80,31 @@ def test_a_variant_changes_what_its_row_names_and_nothing_else(parent: str, chil
 
 def test_variants_are_read_in_the_order_of_the_paper() -> None:
     read = variants()
-    assert list(read) == ["sasrec", "api", "zero_shot", "instructrec", "palr", "v1", "v2", "v3", "full"]
+    assert list(read) == [
+        "sasrec",
+        "api",
+        "zero_shot",
+        "instructrec",
+        "palr",
+        "v1",
+        "v2",
+        "v3",
+        "full",
+        "v2_blend",
+        "full_blend",
+    ]
     assert {name for name, variant in read.items() if variant.table.own_backbone} == {"instructrec"}
     assert read["v2"].tasks == ["sequential", "category", "proportion", "search", "chat"]
     assert read["api"].table.unranked == ["table5"]  # the paper's Table 5: best excluding GPT-3.5
-    assert read["sasrec"].table.hidden == ["table3", "table4", "table5"]
+    assert read["sasrec"].table.hidden == ["table3", "table4", "table5", "table8"]
     pairs = [(name, other) for name, variant in read.items() for other in variant.table.compared_with]
     assert pairs[:5] == [("v1", "palr"), ("v2", "v1"), ("v3", "v2"), ("full", "v2"), ("full", "v3")]
+
+
+def test_questions_of_blends_are_asked_beside_the_papers_and_nothing_else_changes() -> None:
+    assert differing((), ("evaluation=blend",)) == {"evaluation.settings"}
+    paper, blend = compose().evaluation.settings, compose("evaluation=blend").evaluation.settings
+    assert list(blend) == [*paper, "blend_2", "blend_3", "blend_unseen"]
 
 
 @pytest.mark.parametrize("reading", ["paper_literal", "released"])

@@ -526,8 +526,8 @@ def test_a_system_prompt_leads_and_counts(make_builder: Make, chat_format: ChatF
 
 def test_records_hold_titles_and_the_fields_of_the_contract(examples: list[Example], catalogue: Catalogue) -> None:
     fields = {
-        "task", "user", "history", "target", "item_count", "category", "proportion", "candidates", "prompt",
-        "response", "labels", "label_ranks",
+        "task", "user", "history", "target", "item_count", "category", "proportion", "constraints",
+        "candidates", "prompt", "response", "labels", "label_ranks",
     }  # fmt: skip
     for example in examples[:200]:
         record = example.record(catalogue)

@@ -129,7 +129,10 @@ def test_the_api_row_does_not_compete_in_table_5():
 
 
 def test_published_numbers_are_whole_and_stand_below():
+    assert paper.published_rows(8, "Movie") == []  # ours alone
     for number, table in paper.TABLES.items():
+        if number == 8:
+            continue
         width = sum(len(column.names) for column in table.columns)
         for dataset in ("Movie", "Steam"):
             rows = paper.published_rows(number, dataset)  # refuses a row of another width
