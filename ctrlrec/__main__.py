@@ -18,9 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ctrlrec.config.checks import nearest
+from ctrlrec.config.choices import nearest
 from ctrlrec.config.compose import validate
 from ctrlrec.config.files import choices_of, conf_directory
+from ctrlrec.config.options import option_keys
 from ctrlrec.config.schema import Config, known_keys
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.runtime import processes
@@ -39,7 +40,8 @@ def explain(error: Exception) -> str:
         options = sorted(choices_of(group))
         return f"{group}={choice}: no such choice; {nearest(choice, options)} ({', '.join(options)})"
     if found := re.search(r"Could not (?:override|append to config|delete)[^']*'([^'=]+)", text):
-        return f"unknown key '{found.group(1)}': {nearest(found.group(1), known_keys())}"
+        key = found.group(1)
+        return f"unknown key '{key}': {nearest(key, option_keys(key) or known_keys())}"
     cause = f": {str(error.__cause__).splitlines()[0]}" if error.__cause__ else ""
     return " ".join(text.split("\n")[:2]) + cause
 

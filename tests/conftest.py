@@ -15,7 +15,7 @@ from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.backbone import load_model, train_tokenizer
 from ctrlrec.lm.chat_format import ChatFormat
-from ctrlrec.teacher.models.sasrec import SASRec
+from ctrlrec.teacher.models.sasrec import SASRec, SASRecOptions
 from ctrlrec.teacher.ranker import Ranker
 
 torch.set_num_threads(1)  # the tests run side by side: threads of one would keep those of the other waiting
@@ -73,7 +73,7 @@ def ranker(catalogue: Catalogue) -> Ranker:
     """An untrained teacher in double precision: its order is arbitrary and fixed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        model = SASRec(items=len(catalogue), length=10, embedding=16, layers=1, heads=2, dropout=0.0)
+        model = SASRec(len(catalogue), 10, SASRecOptions(embedding=16, layers=1, heads=2, dropout=0.0))
     return Ranker(model.double())
 
 

@@ -1,6 +1,5 @@
 """Checks of values and of combinations of values, beyond their types."""
 
-import difflib
 import importlib
 import re
 from collections.abc import Iterable
@@ -9,8 +8,9 @@ from urllib.parse import urlsplit
 
 from omegaconf import ListConfig, OmegaConf
 
-from ctrlrec.config.choices import Choices
+from ctrlrec.config.choices import Choices, nearest
 from ctrlrec.config.files import choices_of
+from ctrlrec.config.options import check_bounds, check_options, option_keys
 from ctrlrec.config.schema import SHARING_OUT, Config, StageName, Trainable, known_keys, leaves
 from ctrlrec.errors import CtrlRecError
 
@@ -34,7 +34,10 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 # Choices that are the modules of a folder, looked up without importing them.
-_MODULES: dict[str, Choices[Any]] = {"dataset.source": Choices("data.sources", "SOURCE")}
+_MODULES: dict[str, Choices[Any]] = {
+    "dataset.source": Choices("data.sources", "SOURCE"),
+    "teacher.model": Choices("teacher.models", "TEACHER"),
+}
 # Choices that the rooms themselves know, imported when a configuration is checked.
 _REGISTRIES = {
     "reward.name": "ctrlrec.rewards.schemes:SCHEMES",
@@ -72,19 +75,6 @@ _HASH = re.compile("[0-9a-f]{40}")
 _VARIABLE = re.compile("[A-Z][A-Z0-9]{0,19}(?:_[A-Z0-9]{1,20})*")
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """A sentence part naming the valid choice that looks most like ``word``, or all of a few."""
-    names = list(choices)
-    tails = {name.rsplit(".", 1)[-1]: name for name in names}
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    close = close or [
-        tails[tail] for tail in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tails), n=1, cutoff=0.6)
-    ]
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return f"valid: {', '.join(names)}" if len(names) <= 12 else "see --cfg job for every key"
-
-
 def check(config: Config) -> None:
     """Refuse values that are out of range, unknown, secret, or impossible together.
 
@@ -94,19 +84,15 @@ def check(config: Config) -> None:
     node: Any = config
     _check_secrets(config)  # first: later messages repeat values
     for key, entry in leaves():
-        if "low" not in entry.metadata:
-            continue
-        value, low, high = OmegaConf.select(node, key), entry.metadata["low"], entry.metadata["high"]
-        if value is not None and (value < low or (high is not None and value > high)):
-            bounds = f"at least {low}" if high is None else f"between {low} and {high}"
-            raise CtrlRecError(f"{key}={value}: expected a number {bounds}")
+        check_bounds(key, OmegaConf.select(node, key), entry)
     known: dict[str, Iterable[str]] = {key: _registered(place) for key, place in _REGISTRIES.items()}
     for key, choices in {**_CHOICES, **_MODULES, **known, **_files(), "variant.differs": known_keys()}.items():
         value = OmegaConf.select(node, key)
         for one in value if isinstance(value, ListConfig) else [value]:
-            if one not in choices:
+            valid = option_keys(one) or choices if key == "variant.differs" else choices
+            if one not in valid:
                 said = f"{key} contains '{one}'" if isinstance(value, ListConfig) else f"{key}={one}"
-                raise CtrlRecError(f"{said}: {nearest(str(one), choices)}")
+                raise CtrlRecError(f"{said}: {nearest(str(one), valid)}")
     for key, (low, high) in _LIST_BOUNDS.items():
         values = list(OmegaConf.select(node, key))
         if not values:
@@ -121,6 +107,7 @@ def check(config: Config) -> None:
     if not settings or len(set(settings)) < len(settings):
         raise CtrlRecError(f"evaluation.settings={settings}: expected at least one setting, and each once")
     _check_pairs(config)
+    check_options(config)  # last: it imports what was chosen
 
 
 def _files() -> dict[str, Iterable[str]]:
@@ -210,8 +197,6 @@ def _check_pairs(config: Config) -> None:
         raise CtrlRecError("rl.item_count_min is larger than rl.item_count_max")
     if config.model.max_response_length >= config.model.max_length:
         raise CtrlRecError("model.max_response_length must leave room for a prompt: it is not below model.max_length")
-    if config.teacher.embedding % config.teacher.heads:
-        raise CtrlRecError("teacher.embedding must be divisible by teacher.heads")
     rollouts = config.rl.prompts * config.rl.samples_per_prompt
     if rollouts % config.rl.minibatches:
         raise CtrlRecError(

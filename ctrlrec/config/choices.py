@@ -5,12 +5,13 @@ A plug-in is a folder laid out like this package: ``PLUGIN/teacher/models/caser.
 ``PATH``. A YAML file only ever names a choice and never code, so that a shared configuration runs nothing of its own.
 """
 
+import difflib
 import functools
 import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,19 @@ PLUGINS = "CTRLREC_PLUGINS"
 _HOME = Path(__file__).parents[1]
 
 T = TypeVar("T")
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return a sentence part that names the valid choice most like ``word``, or all of a few."""
+    names = list(choices)
+    tails = {name.rsplit(".", 1)[-1]: name for name in names}
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    close = close or [
+        tails[tail] for tail in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tails), n=1, cutoff=0.6)
+    ]
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"valid: {', '.join(names)}" if len(names) <= 12 else "see --cfg job for every key"
 
 
 def plugin_folders() -> list[Path]:

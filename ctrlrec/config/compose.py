@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from ctrlrec.config.checks import check, nearest
+from ctrlrec.config.checks import check
+from ctrlrec.config.choices import nearest
 from ctrlrec.config.files import choices_of, composed
 from ctrlrec.config.schema import Config, VariantConfig, known_keys
 from ctrlrec.errors import CtrlRecError

@@ -91,13 +91,11 @@ class ModelConfig:
 
 @dataclass
 class TeacherConfig:
-    """SASRec and its training."""
+    """The sequential recommender that labels, and its training; ``options`` are settings of the model's own."""
 
     name: str = MISSING
-    embedding: int = bounded(1)
-    layers: int = bounded(1)
-    heads: int = bounded(1)
-    dropout: float = bounded(0, 0.99)
+    model: str = MISSING
+    options: dict[str, Any] = MISSING
     learning_rate: float = bounded(0)
     weight_decay: float = bounded(0)
     batch_size: int = bounded(1)

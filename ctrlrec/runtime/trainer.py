@@ -86,13 +86,16 @@ class _Ended(Callback):
         self.by = exception
 
 
-def train(fit: pl.Trainer, module: pl.LightningModule, checkpoints: Path) -> None:
-    """Train from the last checkpoint on, or from the start where there is none.
+def train(
+    fit: pl.Trainer, module: pl.LightningModule, checkpoints: Path, data: pl.LightningDataModule | None = None
+) -> None:
+    """Train from the last checkpoint on, or from the start if there is none.
 
     Args:
         fit: of :func:`trainer`.
         module: what to train.
         checkpoints: folder that may hold ``last.ckpt``.
+        data: what to train on; None for a module with loaders of its own.
 
     Raises:
         CtrlRecError: where the checkpoint cannot be read.
@@ -111,7 +114,7 @@ def train(fit: pl.Trainer, module: pl.LightningModule, checkpoints: Path) -> Non
     ended = _Ended()
     fit.callbacks.insert(0, ended)  # type: ignore[attr-defined]
     try:
-        fit.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+        fit.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     except BaseException as error:
         if isinstance(ended.by, KeyboardInterrupt):
             raise KeyboardInterrupt from None

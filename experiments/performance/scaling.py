@@ -46,7 +46,7 @@ from ctrlrec.pipeline import run as stages  # noqa: E402
 from ctrlrec.rewards.judging import judge  # noqa: E402
 from ctrlrec.rewards.schemes import SCHEMES  # noqa: E402
 from ctrlrec.runtime import files, provenance  # noqa: E402
-from ctrlrec.teacher.models.sasrec import SASRec  # noqa: E402
+from ctrlrec.teacher.models.sasrec import SASRec, SASRecOptions  # noqa: E402
 from ctrlrec.teacher.ranker import Ranker  # noqa: E402
 
 HISTORY, CATEGORIES = 10, 18
@@ -103,7 +103,7 @@ def catalogue_of(items: int) -> Catalogue:
 
 def teacher_of(items: int) -> Ranker:
     torch.manual_seed(0)
-    return Ranker(SASRec(items, HISTORY, 64, 2, 2, 0.0).double())
+    return Ranker(SASRec(items, HISTORY, SASRecOptions(embedding=64, layers=2, heads=2, dropout=0.0)).double())
 
 
 def builder_of(config: Config, catalogue: Catalogue, users: int, each: int = 30) -> InstructionBuilder:

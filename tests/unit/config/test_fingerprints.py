@@ -100,6 +100,8 @@ def test_what_cannot_change_a_result_changes_no_fingerprint(row, override: str) 
     [
         ("seed=1", {"teacher", "instructions", "sl", "rl", "evaluate"}),
         ("teacher.learning_rate=0.01", {"teacher", "instructions", "sl", "rl", "evaluate"}),
+        ("teacher.options.heads=1", {"teacher", "instructions", "sl", "rl", "evaluate"}),
+        ("teacher=gru4rec", {"teacher", "instructions", "sl", "rl", "evaluate"}),
         ("instructions.candidate_share=0.5", {"instructions", "sl", "rl", "evaluate"}),
         ("sl.learning_rate=0.01", {"sl", "rl", "evaluate"}),
         ("sl.batch_size=8", {"sl", "rl", "evaluate"}),
@@ -121,6 +123,10 @@ def test_what_cannot_change_a_result_changes_no_fingerprint(row, override: str) 
 )
 def test_what_changes_a_result_changes_its_stage_and_those_behind_it(row, override: str, stages: set[str]) -> None:
     assert changed(row(), row(override)) == stages
+
+
+def test_an_option_is_known_by_its_value_and_not_by_its_spelling(row) -> None:
+    assert not changed(row("teacher.options.dropout=0"), row("teacher.options.dropout=0.0"))
 
 
 def test_changed_data_under_the_same_path_changes_the_data_stage(row, tmp_path: Path) -> None:

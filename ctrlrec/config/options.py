@@ -1,0 +1,78 @@
+"""Settings that only one choice has, such as the heads of a teacher with attention.
+
+The choice's module declares them as a dataclass, so that the schema needs no line about them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import Field, asdict
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from ctrlrec.config.choices import Choices, nearest
+from ctrlrec.config.schema import Config, leaves
+from ctrlrec.errors import CtrlRecError
+
+T = TypeVar("T")
+
+# Sections with ``model`` and ``options``; a choice names the dataclass of its options as ``Options``.
+_SECTIONS: dict[str, Choices[Any]] = {"teacher": Choices("teacher.models", "TEACHER")}
+
+
+def check_bounds(key: str, value: Any, entry: Field) -> None:
+    """Refuse a number outside the bounds that its field declares.
+
+    Raises:
+        CtrlRecError: naming the key and the bounds.
+    """
+    low, high = entry.metadata.get("low"), entry.metadata.get("high")
+    if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
+        bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+        raise CtrlRecError(f"{key}={value}: expected a number {bounds}")
+
+
+def typed_options(schema: type[T], given: Mapping[str, Any], key: str) -> T:
+    """Return options as an instance of the dataclass that declares them.
+
+    Args:
+        schema: declares names, types and bounds, with :func:`ctrlrec.config.schema.bounded`.
+        given: values by name.
+        key: of the options, such as ``teacher.options``; messages begin with it.
+
+    Raises:
+        CtrlRecError: for an unknown name, a missing value, a wrong type or a number out of bounds.
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), given)
+        missing = OmegaConf.missing_keys(merged)
+    except ConfigKeyError as error:
+        said = nearest(str(error.full_key), (name for name, _ in leaves(schema)))
+        raise CtrlRecError(f"unknown key '{key}.{error.full_key}': {said}") from None
+    except (ValidationError, OmegaConfBaseException) as error:
+        raise CtrlRecError(f"{key}.{error.full_key}: {str(error).splitlines()[0]}") from None
+    if missing:
+        raise CtrlRecError(f"no value for {', '.join(f'{key}.{name}' for name in sorted(missing))}")
+    for name, entry in leaves(schema):
+        check_bounds(f"{key}.{name}", OmegaConf.select(merged, name), entry)
+    return OmegaConf.to_object(merged)  # type: ignore[return-value]
+
+
+def check_options(config: Config) -> None:
+    """Check the options of every chosen module and give them their types.
+
+    Raises:
+        CtrlRecError: see :func:`typed_options`.
+    """
+    for section, choices in _SECTIONS.items():
+        node = getattr(config, section)
+        node.options = asdict(typed_options(choices[node.model].Options, node.options, f"{section}.options"))
+
+
+def option_keys(word: str) -> list[str]:
+    """Return the dotted keys of the options that every choice of ``word``'s section has; none for other words."""
+    section = word.partition(".")[0]
+    if not word.startswith(f"{section}.options.") or section not in _SECTIONS:
+        return []
+    found = (leaves(choice.Options, f"{section}.options.") for choice in _SECTIONS[section].values())
+    return list(dict.fromkeys(key for keys in found for key, _ in keys))
