@@ -87,7 +87,7 @@ class TeacherModel(nn.Module, ABC):
         states = weight.new_empty(len(histories), weight.shape[1])
         for group in places.values():
             rows = torch.tensor([list(histories[place]) for place in group], device=weight.device)
-            states[torch.tensor(group, device=weight.device)] = self.newest(rows)
+            states[torch.tensor(group, device=weight.device)] = self.newest(rows).to(weight.dtype)
         return self.scores(states)
 
     @classmethod

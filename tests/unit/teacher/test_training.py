@@ -134,6 +134,14 @@ def test_same_seed_same_weights(settings, hardware, tmp_path, model):
     assert not same(weights, other)
 
 
+@pytest.mark.parametrize("model", OPTIONS)
+def test_trains_in_bfloat16(settings, hardware, tmp_path, model):
+    config = settings(model=model, max_epochs=1)
+    metrics, weights = train(config, replace(hardware, precision="bf16-mixed"), random_world(), tmp_path)
+    assert metrics["epochs"] == 1
+    assert all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in weights.values())
+
+
 class KilledError(Exception):
     pass
 
