@@ -170,7 +170,7 @@ def make_rl_config() -> Callable[..., RLConfig]:
             "critic_learning_rate": 1e-3, "warmup_iterations": 0, "decay_power": 1.0, "gradient_clip": 0.5,
             "temperature": 0.7, "ppo_epochs": 1, "minibatches": 1, "clip": 0.2, "value_clip": None,
             "value_coefficient": 0.1, "entropy_coefficient": 0.01, "kl_coefficient": 0.3, "kl_stop": None,
-            "gamma": 0.99, "gae_lambda": 1.0, "list_weight": 10.0, "whiten_rewards": True,
+            "gamma": 0.99, "gae_lambda": 1.0, "whiten_rewards": True,
         }  # fmt: skip
         return RLConfig(**{**values, **changes})
 

@@ -37,10 +37,11 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 _MODULES: dict[str, Choices[Any]] = {
     "dataset.source": Choices("data.sources", "SOURCE"),
     "teacher.model": Choices("teacher.models", "TEACHER"),
+    "reward.item": Choices("rewards.schemes", "SCHEME"),
+    "reward.list": Choices("rewards.schemes", "SCHEME"),
 }
 # Choices that the rooms themselves know, imported when a configuration is checked.
 _REGISTRIES = {
-    "reward.name": "ctrlrec.rewards.schemes:SCHEMES",
     "evaluation.settings": "ctrlrec.evaluation.settings:settings",
     "cases.settings": "ctrlrec.evaluation.settings:settings",
     "variant.tasks": "ctrlrec.controls.registry:families",
@@ -53,7 +54,7 @@ _LIST_BOUNDS: dict[str, tuple[int, int]] = {
 }
 
 
-_FOLDERS = ("dataset.name", "model.name", "teacher.name", "variant.name", "budget.name")
+_FOLDERS = ("dataset.name", "model.name", "teacher.name", "reward.name", "variant.name", "budget.name")
 
 
 # Keys as the services in use issue them, and credentials inside an address.

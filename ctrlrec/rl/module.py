@@ -23,7 +23,7 @@ from ctrlrec.lm.adapters import ACTOR, CRITIC, load_trainable_state, trainable_s
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.kernels import entropy_from_logits, selective_log_softmax
 from ctrlrec.lm.scoring import hidden_states, logits, pad
-from ctrlrec.rewards.schemes import RewardScheme
+from ctrlrec.rewards.reward import Reward
 from ctrlrec.rl import losses as ppo
 from ctrlrec.rl.rollout import Answer, placed_rewards, sample_answers, summary
 from ctrlrec.runtime import processes
@@ -76,9 +76,8 @@ class PPOModule(pl.LightningModule):
         model: PeftModel,
         chat_format: ChatFormat,
         builder: InstructionBuilder,
-        scheme: RewardScheme,
+        reward: Reward,
         config: RLConfig,
-        item_rewards: bool,
         max_new_tokens: int,
         engine: str,
         directory: Path,
@@ -87,7 +86,7 @@ class PPOModule(pl.LightningModule):
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold the trainable tensors alone; on_load_checkpoint compares names
         self.model, self.chat_format, self.builder = model, chat_format, builder
-        self.scheme, self.config, self.item_rewards = scheme, config, item_rewards
+        self.reward, self.config = reward, config
         self.max_new_tokens, self.engine = max_new_tokens, engine
         self.rollouts = directory / "rollouts.jsonl"
         width = int(model.get_base_model().config.hidden_size)  # type: ignore[union-attr,arg-type]
@@ -163,7 +162,7 @@ class PPOModule(pl.LightningModule):
                     row = answer.record(iteration, sample % self.config.samples_per_prompt, self.builder.catalogue)
                     file.write(json_line(row))
         tokens = float(experience.mask.sum())
-        metrics = summary(answers, self.config.list_weight) | learnt
+        metrics = summary(answers, self.reward) | learnt
         metrics["answer/unended"] = unended / len(answers)
         metrics |= {f"seconds/{phase}": seconds for phase, seconds in self._seconds.items()}
         metrics["tokens_per_second/rollout"] = tokens / max(self._seconds["rollout"], 1e-9)
@@ -202,7 +201,7 @@ class PPOModule(pl.LightningModule):
                     samples,
                     self.builder.catalogue,
                     self.builder.ranker,
-                    self.scheme,
+                    self.reward,
                     self.max_new_tokens,
                     self.config.temperature,
                     self.engine,
@@ -249,7 +248,7 @@ class PPOModule(pl.LightningModule):
                 experience.reference[rows] = self._log_probs(experience, rows, None)[0]
                 experience.values[rows] = self._values(experience, rows)
             processes.add_up(experience.log_probs, experience.reference, experience.values)
-            placed = placed_rewards(answers, self.item_rewards, settings.list_weight).to(self.device)
+            placed = placed_rewards(answers, self.reward).to(self.device)
             scored = {"reward": placed, "value": experience.values, "log-probability": experience.log_probs}
             for what, numbers in scored.items():
                 bad = not bool(torch.isfinite(numbers).all())

@@ -15,7 +15,7 @@ from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.parsing import last_tokens, written_items
 from ctrlrec.rewards.credit import place
 from ctrlrec.rewards.judging import Judgement, judge
-from ctrlrec.rewards.schemes import RewardScheme
+from ctrlrec.rewards.reward import Reward
 from ctrlrec.teacher.ranker import Ranker
 
 
@@ -30,7 +30,7 @@ class Answer:
         text: their decoding.
         titles: items as written.
         judgement: the verdict on each.
-        item_rewards: R_item of each, whether or not the variant places them.
+        item_rewards: R_item of each before its weight.
         list_reward: R_list before its weight.
         reward_at: generated-token index of each item reward, then of the list reward.
     """
@@ -74,7 +74,7 @@ def sample_answers(
     samples: int,
     catalogue: Catalogue,
     ranker: Ranker,
-    scheme: RewardScheme,
+    reward: Reward,
     max_new_tokens: int,
     temperature: float,
     engine: str,
@@ -89,7 +89,7 @@ def sample_answers(
         samples: answers to each.
         catalogue: titles and categories.
         ranker: the teacher.
-        scheme: the reading of the reward.
+        reward: what answers earn.
         max_new_tokens: longest answer.
         temperature: of sampling.
         engine: ``generation.engine``.
@@ -112,27 +112,27 @@ def sample_answers(
                 text,
                 tuple(item.title for item in items),
                 judgement,
-                tuple(scheme.item(judgement)),
-                scheme.list(judgement),
+                tuple(reward.item(judgement)),
+                reward.list(judgement),
                 (*ends, len(tokens) - 1),
             )
         )
     return answers
 
 
-def placed_rewards(answers: Sequence[Answer], item_rewards: bool, list_weight: float) -> torch.Tensor:
-    """(B, T) rewards on tokens; without ``item_rewards`` (variant v3) the list reward alone."""
+def placed_rewards(answers: Sequence[Answer], reward: Reward) -> torch.Tensor:
+    """Return the weighted rewards on tokens, (B, T)."""
+    credits = [reward.credit(answer.item_rewards, answer.list_reward, answer.judgement) for answer in answers]
     return place(
-        [answer.item_rewards if item_rewards else () for answer in answers],
-        [answer.list_reward for answer in answers],
+        [at_items for at_items, _ in credits],
+        [at_end for _, at_end in credits],
         [answer.reward_at for answer in answers],
         max(len(answer.tokens) for answer in answers),
-        list_weight,
     )
 
 
-def summary(answers: Sequence[Answer], list_weight: float) -> dict[str, float]:
-    """Means to log for one iteration: reward and its parts, overall and per task, and shares of illegal items."""
+def summary(answers: Sequence[Answer], reward: Reward) -> dict[str, float]:
+    """Return the means to log for one iteration: rewards, overall and per task, and shares of illegal items."""
     groups: dict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
         groups[""].append(answer)
@@ -143,7 +143,7 @@ def summary(answers: Sequence[Answer], list_weight: float) -> dict[str, float]:
         lists = [answer.list_reward for answer in members]
         means[f"reward/item{name}"] = sum(items) / len(members)
         means[f"reward/list{name}"] = sum(lists) / len(members)
-        means[f"reward/total{name}"] = means[f"reward/item{name}"] + list_weight * means[f"reward/list{name}"]
+        means[f"reward/total{name}"] = reward.total([means[f"reward/item{name}"]], means[f"reward/list{name}"])
     kinds = Counter(reason for answer in answers for reason in answer.judgement.illegal)
     written = max(1, sum(kinds.values()))
     for reason in ("nonexistent", "repeat", "history", "excess"):

@@ -15,7 +15,7 @@ from ctrlrec.lm.adapters import sample_weights, save_adapters, with_actor_and_cr
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.layers import checkpoint_activations
 from ctrlrec.lm.scoring import check_head
-from ctrlrec.rewards.schemes import SCHEMES
+from ctrlrec.rewards.reward import Reward
 from ctrlrec.rl.module import PPOModule
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.files import read_jsonl
@@ -52,9 +52,8 @@ def align(
             adapted,
             chat_format,
             builder,
-            SCHEMES[config.reward.name],
+            Reward(config.reward),
             config.rl,
-            config.variant.item_rewards,
             config.model.max_response_length,
             sampling_engine(config),
             directory,

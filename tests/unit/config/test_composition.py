@@ -55,9 +55,9 @@ def test_flan_t5_is_a_backbone_of_the_rows_without_rl() -> None:
     ("parent", "child", "keys"),
     [
         ("v1", "v2", {"variant.tasks"}),
-        ("v2", "v3", {"variant.rl"}),
-        ("v3", "full", {"variant.item_rewards"}),
-        ("v2", "full", {"variant.rl", "variant.item_rewards"}),
+        ("v2", "v3", {"variant.rl", "variant.differs", "reward.item_weight"}),
+        ("v3", "full", {"variant.differs", "reward.item_weight"}),
+        ("v2", "full", {"variant.rl"}),
         ("zero_shot", "v1", {"variant.tasks", "variant.prompt_suffix"}),
         ("zero_shot", "sasrec", {"variant.answers_with", "variant.prompt_suffix"}),
         ("v1", "palr", {"variant.instructions"}),
@@ -83,7 +83,14 @@ def test_variants_are_read_in_the_order_of_the_paper() -> None:
 
 @pytest.mark.parametrize("reading", ["paper_literal", "released"])
 def test_a_reading_of_the_reward_changes_nothing_else(reading: str) -> None:
-    assert differing(("reward=paper",), (f"reward={reading}",)) == {"reward.name"}
+    assert differing(("reward=paper",), (f"reward={reading}",)) == {"reward.name", "reward.item", "reward.list"}
+
+
+def test_v3_is_full_without_item_rewards_whatever_the_reading() -> None:
+    for reading in ("paper", "released"):
+        full = (f"reward={reading}", "variant=full", "reward.item_weight=0")
+        named = {"variant.name", "variant.description", "variant.differs"}
+        assert differing((f"reward={reading}", "variant=v3"), full) == named
 
 
 @pytest.mark.parametrize("budget", ["demo", "small"])
@@ -185,7 +192,10 @@ def test_the_papers_numbers_are_the_defaults_of_the_paper_budget() -> None:
         "rl.prompts": 8,
         "rl.warmup_iterations": 50,
         "rl.gradient_clip": 0.5,
-        "rl.list_weight": 10.0,
+        "reward.item_weight": 1.0,
+        "reward.list_weight": 10.0,
+        "reward.preference_share": 0.5,
+        "reward.additive_at_items": False,
         "rl.item_count_min": 5,
         "rl.item_count_max": 10,
         "instructions.item_count_max": 10,

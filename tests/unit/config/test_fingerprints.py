@@ -109,6 +109,8 @@ def test_what_cannot_change_a_result_changes_no_fingerprint(row, override: str) 
         ("rl.learning_rate=0.01", {"rl", "evaluate"}),
         ("reward=released", {"rl", "evaluate"}),
         ("variant=v3", {"rl", "evaluate"}),
+        ("reward.list_weight=5", {"rl", "evaluate"}),
+        ("reward.additive_at_items=true", {"rl", "evaluate"}),
         ("evaluation.users=7", {"evaluate"}),
         ("evaluation.match_max_edits=0", {"evaluate"}),
         ("generation.max_new_tokens=9", {"evaluate"}),
