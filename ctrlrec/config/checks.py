@@ -87,7 +87,7 @@ def check(config: Config) -> None:
     for key, entry in leaves():
         check_bounds(key, OmegaConf.select(node, key), entry)
     known: dict[str, Iterable[str]] = {key: _registered(place) for key, place in _REGISTRIES.items()}
-    for key, choices in {**_CHOICES, **_MODULES, **known, **_files(), "variant.differs": known_keys()}.items():
+    for key, choices in {**_CHOICES, **_MODULES, **known, **_rows(config), "variant.differs": known_keys()}.items():
         value = OmegaConf.select(node, key)
         for one in value if isinstance(value, ListConfig) else [value]:
             valid = option_keys(one) or choices if key == "variant.differs" else choices
@@ -111,9 +111,9 @@ def check(config: Config) -> None:
     check_options(config)  # last: it imports what was chosen
 
 
-def _files() -> dict[str, Iterable[str]]:
-    """Return the choices that are files of a group."""
-    return {"variant.table.compared_with": choices_of("variant")}
+def _rows(config: Config) -> dict[str, Iterable[str]]:
+    """Return the names of rows: the variants' files, and the teacher for the row of the teacher alone."""
+    return {"variant.table.compared_with": [*choices_of("variant"), config.teacher.name]}
 
 
 def _registered(place: str) -> Iterable[str]:

@@ -71,7 +71,9 @@ def variants() -> dict[str, VariantConfig]:
 
 def _variant(name: str, path: Path) -> VariantConfig:
     try:
-        node = OmegaConf.merge(OmegaConf.structured(VariantConfig), composed(f"variant/{name}").variant)
+        whole = composed(f"variant/{name}", "+teacher=sasrec")  # whose name is that of the row of the teacher alone
+        OmegaConf.resolve(whole)
+        node = OmegaConf.merge(OmegaConf.structured(VariantConfig), whole.variant)
         return OmegaConf.to_object(node)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise CtrlRecError(f"{path}: variant.{error.full_key}: {str(error).splitlines()[0]}") from None

@@ -49,5 +49,3 @@ def _side_scores(side: Side, judgement: Judgement) -> list[float]:
         count_out += not inside
         values.append(control.item_score(inside, count_in, count_out, judgement.instruction.item_count, percent))
     return values
-
-
