@@ -242,3 +242,51 @@ def test_a_checkpoint_holds_the_settings(settings, hardware, tmp_path):
     train(settings(), hardware, random_world(), tmp_path)
     saved = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["hyper_parameters"]
     assert saved["seed"] == 0 and saved["teacher"]["model"] == "sasrec" and saved["teacher"]["options"]["heads"] == 2
+
+
+PLUGIN = '''
+from dataclasses import dataclass
+
+from torch import nn
+
+from ctrlrec.config.schema import bounded
+from ctrlrec.teacher.models.base import TeacherModel, initialise
+
+
+@dataclass
+class LastItemOptions:
+    embedding: int = bounded(1)
+    scale: float = bounded(0, 10)
+
+
+class LastItem(TeacherModel):
+    """Knows the newest item alone."""
+
+    Options = LastItemOptions
+
+    def __init__(self, items, length, options):
+        super().__init__(items, length, options)
+        self.projection = nn.Linear(options.embedding, options.embedding)
+        initialise(self)
+
+    def forward(self, histories):
+        return self.options.scale * self.projection(self.item_embedding(histories))
+
+
+TEACHER = LastItem
+'''
+
+
+def test_a_teacher_of_a_plug_in_is_trained_and_ranks(settings, hardware, tmp_path, monkeypatch):
+    folder = tmp_path / "plugin" / "teacher" / "models"
+    folder.mkdir(parents=True)
+    (folder / "last_item.py").write_text(PLUGIN)
+    monkeypatch.setenv("CTRLREC_PLUGINS", str(tmp_path / "plugin"))
+    config = settings(max_epochs=30, learning_rate=0.03)
+    config.model, config.options = "last_item", {"embedding": 16, "scale": 2.0}
+    metrics, _ = train(config, hardware, cyclic_world(), tmp_path / "made", n_items=40)
+    assert metrics["test"]["HR@5"] > 0.98
+    assert Ranker.load(tmp_path / "made").top_k([[7, 8], [38, 39]], 1) == [[9], [0]]
+    config.options["scale"] = 11
+    with pytest.raises(CtrlRecError, match=r"teacher\.options\.scale=11\.0: expected a number between 0 and 10"):
+        train(config, hardware, cyclic_world(), tmp_path / "refused", n_items=40)
