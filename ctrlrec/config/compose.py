@@ -71,7 +71,8 @@ def variants() -> dict[str, VariantConfig]:
 
 def _variant(name: str, path: Path) -> VariantConfig:
     try:
-        whole = composed(f"variant/{name}", "+teacher=sasrec")  # whose name is that of the row of the teacher alone
+        teacher = {"teacher": {"name": "sasrec"}}  # the paper's, by which the row of the teacher alone is called
+        whole = OmegaConf.merge(teacher, composed(f"variant/{name}"))
         OmegaConf.resolve(whole)
         node = OmegaConf.merge(OmegaConf.structured(VariantConfig), whole.variant)
         return OmegaConf.to_object(node)  # type: ignore[return-value]

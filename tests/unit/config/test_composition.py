@@ -89,8 +89,9 @@ def test_a_reading_of_the_reward_changes_nothing_else(reading: str) -> None:
 def test_v3_is_full_without_item_rewards_whatever_the_reading() -> None:
     for reading in ("paper", "released"):
         full = (f"reward={reading}", "variant=full", "reward.item_weight=0")
+        changed = differing((f"reward={reading}", "variant=v3"), full)
         named = {"variant.name", "variant.description", "variant.differs"}
-        assert differing((f"reward={reading}", "variant=v3"), full) == named
+        assert {key for key in changed if not key.startswith("variant.table.")} == named
 
 
 @pytest.mark.parametrize("budget", ["demo", "small"])
