@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ctrlrec.config.choices import nearest
 from ctrlrec.config.compose import validate
 from ctrlrec.config.files import choices_of, conf_directory
+from ctrlrec.config.options import option_keys
 from ctrlrec.config.schema import Config, known_keys
 from ctrlrec.config.selection import check_selection
 from ctrlrec.config.words import explain_several, literal, sweep_advice
@@ -48,9 +49,10 @@ def explain(error: Exception) -> str:
         advice = sweep_advice(group, choice) or f"; {nearest(choice, options)} ({', '.join(options)})"
         return f"{group}={choice}: no such choice{advice}"
     if found := re.search(r"Could not (?:override|append to config|delete)[^']*'([^'=]+)", text):
-        if found[1] in known_keys():
-            return f"{found[1]} has a value already: leave the + away"
-        return f"unknown key '{found.group(1)}': {nearest(found.group(1), known_keys())}"
+        key = found[1]
+        if key in known_keys():
+            return f"{key} has a value already: leave the + away"
+        return f"unknown key '{key}': {nearest(key, option_keys(key) or known_keys())}"
     if found := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
         return explain_several(found[1])
     if isinstance(error, OverrideParseException):

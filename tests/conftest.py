@@ -24,7 +24,7 @@ from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.backbone import load_model, train_tokenizer
 from ctrlrec.lm.chat_format import ChatFormat
-from ctrlrec.teacher.models.sasrec import SASRec
+from ctrlrec.teacher.models.sasrec import SASRec, SASRecOptions
 from ctrlrec.teacher.ranker import Ranker
 
 torch.set_num_threads(1)  # the tests run side by side: threads of one would keep those of the other waiting
@@ -82,7 +82,7 @@ def ranker(catalogue: Catalogue) -> Ranker:
     """An untrained teacher in double precision: its order is arbitrary and fixed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        model = SASRec(items=len(catalogue), length=10, embedding=16, layers=1, heads=2, dropout=0.0)
+        model = SASRec(len(catalogue), 10, SASRecOptions(embedding=16, layers=1, heads=2, dropout=0.0))
     return Ranker(model.double())
 
 
@@ -182,7 +182,7 @@ def make_rl_config() -> Callable[..., RLConfig]:
             "critic_learning_rate": 1e-3, "warmup_iterations": 0, "decay_power": 1.0, "gradient_clip": 0.5,
             "temperature": 0.7, "ppo_epochs": 1, "minibatches": 1, "clip": 0.2, "value_clip": None,
             "value_coefficient": 0.1, "entropy_coefficient": 0.01, "kl_coefficient": 0.3, "kl_stop": None,
-            "gamma": 0.99, "gae_lambda": 1.0, "list_weight": 10.0, "whiten_rewards": True, "decay_floor": 0.0,
+            "gamma": 0.99, "gae_lambda": 1.0, "whiten_rewards": True, "decay_floor": 0.0,
             "critic_decay": True, "critic_ahead": 0, "clip_groups": ClipGroups.joint, "temperature_end": None,
             "greedy_row": False, "validate_every": None,
         }  # fmt: skip

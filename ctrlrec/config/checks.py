@@ -38,11 +38,13 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 # Choices that are the modules of a folder, looked up without importing them.
 MODULES: dict[str, Choices[Any]] = {
     "dataset.source": Choices("data.sources", "SOURCE"),
+    "teacher.model": Choices("teacher.models", "TEACHER"),
+    "reward.item": Choices("rewards.schemes", "SCHEME"),
+    "reward.list": Choices("rewards.schemes", "SCHEME"),
     "rl.algorithm.name": Choices("rl.algorithms", "ALGORITHM"),
 }
 # Choices that the rooms themselves know, imported when a configuration is checked.
 _REGISTRIES = {
-    "reward.name": "ctrlrec.rewards.schemes:SCHEMES",
     "evaluation.settings": "ctrlrec.evaluation.settings:settings",
     "cases.settings": "ctrlrec.evaluation.settings:settings",
     "variant.tasks": "ctrlrec.controls.registry:families",
@@ -60,7 +62,7 @@ _LIST_BOUNDS: dict[str, tuple[int, int]] = {
 }
 
 
-_FOLDERS = ("dataset.name", "model.name", "teacher.name", "variant.name", "budget.name")
+_FOLDERS = ("dataset.name", "model.name", "teacher.name", "reward.name", "variant.name", "budget.name")
 
 
 # Keys as the services in use issue them, and credentials inside an address.
@@ -89,12 +91,13 @@ def check(config: Config) -> None:
     _check_secrets(config)  # first: later messages repeat values
     for key, entry in leaves():
         check_bounds(key, OmegaConf.select(node, key), entry)
-    for key, choices in _known().items():
+    for key, choices in _known(config).items():
         value = OmegaConf.select(node, key)
         for one in value if isinstance(value, ListConfig) else [value]:
-            if one not in choices and not (key == "variant.differs" and one in option_keys(one)):
+            valid = option_keys(one) or choices if key == "variant.differs" else choices
+            if one not in valid:
                 said = f"{key} contains '{one}'" if isinstance(value, ListConfig) else f"{key}={one}"
-                raise CtrlRecError(f"{said}: {nearest(str(one), choices)}{sweep_advice(key, one)}")
+                raise CtrlRecError(f"{said}: {nearest(str(one), valid)}{sweep_advice(key, one)}")
     for key, (low, high) in _LIST_BOUNDS.items():
         values = list(OmegaConf.select(node, key))
         if not values:
@@ -117,11 +120,12 @@ def check(config: Config) -> None:
     MODULES["rl.algorithm.name"][config.rl.algorithm.name].check(config.rl)
 
 
-def _known() -> dict[str, Iterable[str]]:
+def _known(config: Config) -> dict[str, Iterable[str]]:
     """Return the valid values of every key that names a choice or other keys."""
     registered = {key: _registered(place) for key, place in _REGISTRIES.items()}
-    files = {"variant.table.compared_with": choices_of("variant")}
-    return {**_CHOICES, **MODULES, **registered, **files, **dict.fromkeys(_KEY_LISTS, known_keys())}
+    # Rows are called by their variants, the teacher's by the teacher.
+    rows = {"variant.table.compared_with": [*choices_of("variant"), config.teacher.name]}
+    return {**_CHOICES, **MODULES, **registered, **rows, **dict.fromkeys(_KEY_LISTS, known_keys())}
 
 
 def _registered(place: str) -> Iterable[str]:
@@ -201,8 +205,6 @@ def _check_pairs(config: Config) -> None:
         )
     if config.model.max_response_length >= config.model.max_length:
         raise CtrlRecError("model.max_response_length must leave room for a prompt: it is not below model.max_length")
-    if config.teacher.embedding % config.teacher.heads:
-        raise CtrlRecError("teacher.embedding must be divisible by teacher.heads")
     mini = config.model.kind == "llama_mini"
     for key in ("hidden_size", "layers", "heads", "vocabulary"):
         value = getattr(config.model, key)

@@ -23,6 +23,19 @@ _HOME = Path(__file__).parents[1]
 T = TypeVar("T")
 
 
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return a sentence part that names the valid choice most like ``word``, or all of a few."""
+    names = list(choices)
+    tails = {name.rsplit(".", 1)[-1]: name for name in names}
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    close = close or [
+        tails[tail] for tail in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tails), n=1, cutoff=0.6)
+    ]
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"valid: {', '.join(names)}" if len(names) <= 12 else "see --cfg job for every key"
+
+
 def plugin_folders() -> list[Path]:
     """Return the folders of ``CTRLREC_PLUGINS``.
 
@@ -48,19 +61,6 @@ def _files(package: str, plugins: str) -> dict[str, Path]:
                 raise CtrlRecError(f"{path}: {found[path.stem]} has the same name; rename one of them")
             found[path.stem] = path
     return found
-
-
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """Return a sentence part naming the valid choice that looks most like ``word``, or all of a few."""
-    names = list(choices)
-    tails = {name.rsplit(".", 1)[-1]: name for name in names}
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    close = close or [
-        tails[tail] for tail in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tails), n=1, cutoff=0.6)
-    ]
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return f"valid: {', '.join(names)}" if len(names) <= 12 else "see --cfg job for every key"
 
 
 class Choices(Mapping[str, T]):

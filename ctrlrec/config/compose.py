@@ -107,7 +107,10 @@ def variants() -> dict[str, VariantConfig]:
 
 def _variant(name: str, path: Path) -> VariantConfig:
     try:
-        node = OmegaConf.merge(OmegaConf.structured(VariantConfig), composed(f"variant/{name}").variant)
+        teacher = {"teacher": {"name": "sasrec"}}  # the paper's, by which the row of the teacher alone is called
+        whole = OmegaConf.merge(teacher, composed(f"variant/{name}"))
+        OmegaConf.resolve(whole)
+        node = OmegaConf.merge(OmegaConf.structured(VariantConfig), whole.variant)
         return OmegaConf.to_object(node)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise CtrlRecError(f"{path}: variant.{error.full_key}: {str(error).splitlines()[0]}") from None

@@ -17,7 +17,10 @@ from ctrlrec.errors import CtrlRecError
 T = TypeVar("T")
 
 # Keys that choose a module; ``options`` stands beside them. The choice names their dataclass as ``Options``.
-_CHOSEN: dict[str, Choices[Any]] = {"rl.algorithm.name": Choices("rl.algorithms", "ALGORITHM")}
+_CHOSEN: dict[str, Choices[Any]] = {
+    "teacher.model": Choices("teacher.models", "TEACHER"),
+    "rl.algorithm.name": Choices("rl.algorithms", "ALGORITHM"),
+}
 
 
 def check_bounds(key: str, value: Any, entry: Field) -> None:

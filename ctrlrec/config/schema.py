@@ -105,13 +105,11 @@ class ModelConfig:
 
 @dataclass
 class TeacherConfig:
-    """SASRec and its training."""
+    """The sequential recommender that labels, and its training; ``options`` are settings of the model's own."""
 
     name: str = MISSING
-    embedding: int = bounded(1)
-    layers: int = bounded(1)
-    heads: int = bounded(1)
-    dropout: float = bounded(0, 0.99)
+    model: str = MISSING
+    options: dict[str, Any] = MISSING
     learning_rate: float = bounded(0)
     weight_decay: float = bounded(0)
     batch_size: int = bounded(1)
@@ -206,15 +204,23 @@ class RLConfig:
     kl_stop: float | None = bounded(0)
     gamma: float = bounded(0, 1)
     gae_lambda: float = bounded(0, 1)
-    list_weight: float = bounded(0)
     whiten_rewards: bool = MISSING
 
 
 @dataclass
 class RewardConfig:
-    """Which reading of Equations 1-5 scores an answer (spec section 5)."""
+    """Which readings of Equations 1-5 score an answer, and how they are weighted (spec sections 5 and 13).
+
+    ``item`` and ``list`` name modules of ``rewards/schemes``.
+    """
 
     name: str = MISSING
+    item: str = MISSING
+    list: str = MISSING
+    item_weight: float = bounded(0)
+    list_weight: float = bounded(0)
+    preference_share: float = bounded(0, 1)
+    additive_at_items: bool = MISSING
 
 
 @dataclass
@@ -238,7 +244,7 @@ class RowConfig:
 
 @dataclass
 class VariantConfig:
-    """What a table row is: which instructions SL sees, whether RL follows with which rewards, who answers and how."""
+    """What a table row is: which instructions SL sees, whether RL follows, who answers and how."""
 
     name: str = MISSING
     description: str = MISSING
@@ -247,7 +253,6 @@ class VariantConfig:
     instructions: str = MISSING
     tasks: list[str] = MISSING
     rl: bool = MISSING
-    item_rewards: bool = MISSING
     prompt_suffix: str | None = MISSING
     beam_search: bool = MISSING
     differs: list[str] = MISSING

@@ -27,7 +27,7 @@ def _label(config: Config) -> str:
     """Return data set, backbone, algorithm unless it is the paper's, reading of the reward and what is rewarded."""
     algorithm = config.rl.algorithm.name
     named = [] if algorithm == "ppo" else [algorithm]
-    rewarded = "item-list" if config.variant.item_rewards else "list"
+    rewarded = "item-list" if config.reward.item_weight else "list"
     return "-".join((config.dataset.name, config.model.name, *named, config.reward.name, rewarded))
 
 
@@ -37,7 +37,6 @@ STAGE = Stage(
     lambda c: {
         "rl": without(c.rl, "micro_batch_size"),
         "reward": plain(c.reward),
-        "item_rewards": c.variant.item_rewards,
         "engine": sampling_engine(c),
         "model": model_settings(c),
         "seed": c.seed,

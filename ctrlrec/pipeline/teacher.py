@@ -14,7 +14,7 @@ from ctrlrec.runtime.hardware import check_accelerator
 
 
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
-    """SASRec and its accuracy on validation and test."""
+    """Train the teacher and write its accuracy on validation and test."""
     from ctrlrec.runtime.hardware import prepare_hardware
     from ctrlrec.runtime.loggers import loggers
     from ctrlrec.teacher.train import train_teacher

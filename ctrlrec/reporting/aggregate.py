@@ -105,7 +105,14 @@ def _exams(config: Mapping[str, Any]) -> tuple[Any, ...] | None:
 
 
 def _deciding(config: Mapping[str, Any], section: str) -> dict[str, Any]:
-    return {key: value for key, value in config.get(section, {}).items() if key not in _SPEED_ONLY}
+    """Return the settings of a section that decide numbers, those of an inner section by dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in config.get(section, {}).items():
+        if isinstance(value, Mapping):
+            found |= {f"{key}.{inner}": of_inner for inner, of_inner in value.items()}
+        elif key not in _SPEED_ONLY:
+            found[key] = value
+    return found
 
 
 def read_results(directories: Iterable[Path]) -> list[Result]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctrlrec.config.schema import CasesConfig
+from ctrlrec.config.schema import CasesConfig, RewardConfig
 from ctrlrec.controls.instruction import Condition, Instruction
 from ctrlrec.controls.registry import BLEND
 from ctrlrec.data.catalogue import Catalogue
@@ -17,7 +17,7 @@ from ctrlrec.evaluation.settings import SETTINGS, question_of
 from ctrlrec.reporting.aggregate import Result
 from ctrlrec.reporting.rows import in_order
 from ctrlrec.rewards.judging import Judgement, legality, side_of
-from ctrlrec.rewards.schemes import SCHEMES
+from ctrlrec.rewards.reward import Reward
 from ctrlrec.runtime.escaping import inert, markdown_text
 from ctrlrec.runtime.files import read_jsonl, write_text
 
@@ -143,15 +143,15 @@ def _inside(judgement: Judgement) -> list[bool]:
 
 def _judged(row: Result, record: Mapping[str, Any], catalogue: Catalogue) -> ShownAnswer:
     judgement = judgement_of(record, SETTINGS[record["setting"]].task, catalogue)
-    scheme = SCHEMES[row.config["reward"]["name"]]
+    reward = Reward(RewardConfig(**row.config["reward"]))
     target = judgement.instruction.target
     shown = []
     for title, item, inside, reason, earned in zip(
-        record["titles"], judgement.items, _inside(judgement), judgement.illegal, scheme.item(judgement), strict=True
+        record["titles"], judgement.items, _inside(judgement), judgement.illegal, reward.item(judgement), strict=True
     ):
         marks = (item == target and "target", inside and "inside", reason)
         shown.append(ShownItem(title, tuple(mark for mark in marks if mark), earned))
-    return ShownAnswer(row.name, tuple(shown), scheme.list(judgement))
+    return ShownAnswer(row.name, tuple(shown), reward.list(judgement))
 
 
 def _decisive(marks: Sequence[str]) -> str:

@@ -1,1 +1,1 @@
-"""Rule rewards, one small function per equation of the paper."""
+"""Rule rewards: one small function per equation of the paper, and where rewards go."""

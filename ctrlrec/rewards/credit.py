@@ -1,4 +1,4 @@
-"""Where rewards go: each item's on its line's last token, the list's on the last token of the answer."""
+"""Where rewards go: an item's on the last token of its line, the rest on the last token of the answer."""
 
 from collections.abc import Sequence
 
@@ -6,27 +6,22 @@ import torch
 
 
 def place(
-    item_rewards: Sequence[Sequence[float]],
-    list_rewards: Sequence[float],
-    reward_at: Sequence[Sequence[int]],
-    length: int,
-    list_weight: float,
+    at_items: Sequence[Sequence[float]], at_end: Sequence[float], reward_at: Sequence[Sequence[int]], length: int
 ) -> torch.Tensor:
-    """Per-token rewards of a batch (Section 2.3).
+    """Return the per-token rewards of a batch (Section 2.3).
 
     Args:
-        item_rewards: B lists of R_item; empty lists for a variant without item rewards.
-        list_rewards: B values of R_list, before their weight.
-        reward_at: B lists of generated-token indices: one per item reward, then that of the list reward.
+        at_items: B lists of what each item earns, weighted.
+        at_end: B values of what the end of each answer earns, weighted.
+        reward_at: B lists of generated-token indices: one per item, then that of the end.
         length: T, tokens of the longest answer.
-        list_weight: factor on R_list (10 in the paper).
 
     Returns:
         (B, T) float tensor; rewards that fall on one token add up.
     """
-    rewards = torch.zeros(len(list_rewards), length)
-    for row, (items, whole, places) in enumerate(zip(item_rewards, list_rewards, reward_at, strict=True)):
-        for value, position in zip(items, places[:-1] if items else (), strict=True):
+    rewards = torch.zeros(len(at_end), length)
+    for row, (items, end, places) in enumerate(zip(at_items, at_end, reward_at, strict=True)):
+        for value, position in zip(items, places[:-1], strict=True):
             rewards[row, position] += value
-        rewards[row, places[-1]] += list_weight * whole
+        rewards[row, places[-1]] += end
     return rewards

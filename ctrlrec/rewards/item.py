@@ -1,4 +1,4 @@
-"""Item-level reward: Equations 1 and 2, Algorithm 1."""
+"""Scores of items: Equation 1 and Algorithm 1."""
 
 import math
 
@@ -7,7 +7,7 @@ from ctrlrec.rewards.judging import Judgement, Side
 
 
 def scores(judgement: Judgement) -> list[float]:
-    """Preference score of each item (Eq. 1): -1 illegal, 1 the target, else 1 / log2(rank + 3)."""
+    """Return the preference score of each item (Eq. 1): -1 illegal, 1 the target, else 1 / log2(rank + 3)."""
     values = []
     for item, illegal, rank in zip(judgement.items, judgement.illegal, judgement.ranks, strict=True):
         if illegal is not None:
@@ -49,14 +49,3 @@ def _side_scores(side: Side, judgement: Judgement) -> list[float]:
         count_out += not inside
         values.append(control.item_score(inside, count_in, count_out, judgement.instruction.item_count, percent))
     return values
-
-
-def item_rewards(judgement: Judgement) -> list[float]:
-    """R_item of each item (Eq. 2): half preference, half control."""
-    pairs = zip(scores(judgement), control_scores(judgement), strict=True)
-    return [0.5 * score + 0.5 * control for score, control in pairs]
-
-
-def item_rewards_released(judgement: Judgement) -> list[float]:
-    """As in the authors' code: I0 takes the preference score alone, the others Eq. 2."""
-    return scores(judgement) if judgement.instruction.task == SEQUENTIAL else item_rewards(judgement)

@@ -20,7 +20,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import ACTOR, CRITIC, load_trainable_state, trainable_state, using
 from ctrlrec.lm.chat_format import ChatFormat
-from ctrlrec.rewards.schemes import RewardScheme
+from ctrlrec.rewards.reward import Reward
 from ctrlrec.rl import losses, schedule
 from ctrlrec.rl.algorithms import ALGORITHMS
 from ctrlrec.rl.data import Prompts
@@ -44,20 +44,19 @@ class RLModule(ForwardPasses):
         model: PeftModel,
         chat_format: ChatFormat,
         builder: InstructionBuilder,
-        scheme: RewardScheme,
+        reward: Reward,
         config: RLConfig,
-        item_rewards: bool,
         max_new_tokens: int,
         engine: str,
         directory: Path,
     ):
         super().__init__()
-        self.save_hyperparameters({"rl": plain(config), "item_rewards": item_rewards}, logger=False)
+        self.save_hyperparameters({"rl": plain(config)}, logger=False)
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold the trainable tensors alone; on_load_checkpoint compares names
         self.model, self.chat_format, self.seed = model, chat_format, builder.seed
-        self.config, self.item_rewards = config, item_rewards
-        self.sampler = Sampler(chat_format, builder.catalogue, builder.ranker, scheme, max_new_tokens, engine)
+        self.config, self.reward = config, reward
+        self.sampler = Sampler(chat_format, builder.catalogue, builder.ranker, reward, max_new_tokens, engine)
         self.rollouts = Rollouts(directory / "rollouts.jsonl", builder.catalogue)
         self.algorithm = ALGORITHMS[config.algorithm.name](config)
         self.value_head = value_head(model) if self.algorithm.critic else None
@@ -118,7 +117,7 @@ class RLModule(ForwardPasses):
         if processes.rank() == 0:
             self.rollouts.add(iteration, answers, self.answers_per_prompt)
         tokens = float(experience.mask.sum())
-        metrics = summary(answers, self.config.list_weight) | learnt
+        metrics = summary(answers, self.reward) | learnt
         metrics["answer/unended"] = unended / len(answers)
         metrics |= {f"seconds/{phase}": seconds for phase, seconds in self._seconds.items()}
         metrics["tokens_per_second/rollout"] = tokens / max(self._seconds["rollout"], 1e-9)
@@ -133,7 +132,7 @@ class RLModule(ForwardPasses):
             prompts = self.chat_format.prompts([instruction.messages for instruction in batch])
             with using(self.model, ACTOR):
                 answers = self.sampler(self.model, batch, prompts, None)
-            self._measured += [measured(answer, self.item_rewards, self.config.list_weight) for answer in answers]
+            self._measured += [measured(answer, self.reward) for answer in answers]
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over all processes; their reward selects the checkpoint."""
@@ -193,7 +192,7 @@ class RLModule(ForwardPasses):
             # Autocast keeps copies of weights that were cast: they must not outlive the weights they were made of.
             torch.clear_autocast_cache()
             processes.add_up(experience.log_probs, experience.reference, experience.values)
-            placed = placed_rewards(answers, self.item_rewards, settings.list_weight).to(self.device)
+            placed = placed_rewards(answers, self.reward).to(self.device)
             scored = {"reward": placed, "value": experience.values, "log-probability": experience.log_probs}
             for what, numbers in scored.items():
                 bad = not bool(torch.isfinite(numbers).all())

@@ -18,7 +18,7 @@ from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.parsing import last_tokens, written_items
 from ctrlrec.rewards.credit import place
 from ctrlrec.rewards.judging import Judgement, judge
-from ctrlrec.rewards.schemes import RewardScheme
+from ctrlrec.rewards.reward import Reward
 from ctrlrec.runtime.files import json_line, write_jsonl
 from ctrlrec.teacher.ranker import Ranker
 
@@ -34,7 +34,7 @@ class Answer:
         text: their decoding.
         titles: items as written.
         judgement: the verdict on each.
-        item_rewards: R_item of each, whether or not the variant places them.
+        item_rewards: R_item of each before its weight.
         list_reward: R_list before its weight.
         reward_at: generated-token index of each item reward, then of the list reward.
         greedy: whether it was decoded greedily and not sampled.
@@ -80,7 +80,7 @@ class Sampler:
         chat_format: of the model.
         catalogue: titles and categories.
         ranker: the teacher.
-        scheme: the reading of the reward.
+        reward: what answers earn.
         max_new_tokens: longest answer.
         engine: ``generation.engine``.
     """
@@ -90,11 +90,11 @@ class Sampler:
         chat_format: ChatFormat,
         catalogue: Catalogue,
         ranker: Ranker,
-        scheme: RewardScheme,
+        reward: Reward,
         max_new_tokens: int,
         engine: str,
     ):
-        self.chat_format, self.catalogue, self.ranker, self.scheme = chat_format, catalogue, ranker, scheme
+        self.chat_format, self.catalogue, self.ranker, self.reward = chat_format, catalogue, ranker, reward
         self.max_new_tokens, self.engine = max_new_tokens, engine
 
     def __call__(
@@ -155,8 +155,8 @@ class Sampler:
                     text,
                     tuple(item.title for item in items),
                     judgement,
-                    tuple(self.scheme.item(judgement)),
-                    self.scheme.list(judgement),
+                    tuple(self.reward.item(judgement)),
+                    self.reward.list(judgement),
                     (*ends, len(tokens) - 1),
                     greedy,
                 )
@@ -190,18 +190,18 @@ class Rollouts:
             write_jsonl(self.path, [row for row in rows if row["iteration"] < iterations])
 
 
-def placed_rewards(answers: Sequence[Answer], item_rewards: bool, list_weight: float) -> torch.Tensor:
-    """(B, T) rewards on tokens; without ``item_rewards`` (variant v3) the list reward alone."""
+def placed_rewards(answers: Sequence[Answer], reward: Reward) -> torch.Tensor:
+    """Return the weighted rewards on tokens, (B, T)."""
+    credits = [reward.credit(answer.item_rewards, answer.list_reward, answer.judgement) for answer in answers]
     return place(
-        [answer.item_rewards if item_rewards else () for answer in answers],
-        [answer.list_reward for answer in answers],
+        [at_items for at_items, _ in credits],
+        [at_end for _, at_end in credits],
         [answer.reward_at for answer in answers],
         max(len(answer.tokens) for answer in answers),
-        list_weight,
     )
 
 
-def summary(answers: Sequence[Answer], list_weight: float) -> dict[str, float]:
+def summary(answers: Sequence[Answer], reward: Reward) -> dict[str, float]:
     """Return means to log for one iteration: rewards, overall and per task, and shares of illegal items.
 
     They are those of the sampled answers; greedy ones are summed up beside them, as ``greedy/``.
@@ -218,7 +218,7 @@ def summary(answers: Sequence[Answer], list_weight: float) -> dict[str, float]:
         lists = [answer.list_reward for answer in members]
         means[f"reward/item{name}"] = sum(items) / len(members)
         means[f"reward/list{name}"] = sum(lists) / len(members)
-        means[f"reward/total{name}"] = means[f"reward/item{name}"] + list_weight * means[f"reward/list{name}"]
+        means[f"reward/total{name}"] = reward.total([means[f"reward/item{name}"]], means[f"reward/list{name}"])
     kinds = Counter(reason for answer in answers for reason in answer.judgement.illegal)
     written = max(1, sum(kinds.values()))
     for reason in ("nonexistent", "repeat", "history", "excess"):
@@ -230,6 +230,6 @@ def summary(answers: Sequence[Answer], list_weight: float) -> dict[str, float]:
         len(answer.titles) == answer.judgement.instruction.item_count for answer in answers
     ) / len(answers)
     if greedy:
-        likeliest = summary([replace(answer, greedy=False) for answer in greedy], list_weight)
+        likeliest = summary([replace(answer, greedy=False) for answer in greedy], reward)
         means |= {f"greedy/{name.partition('/')[2]}": likeliest[name] for name in ("reward/total", "illegal/repeat")}
     return means

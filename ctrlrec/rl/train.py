@@ -15,7 +15,7 @@ from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapt
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.layers import checkpoint_activations
 from ctrlrec.lm.scoring import check_head
-from ctrlrec.rewards.schemes import SCHEMES
+from ctrlrec.rewards.reward import Reward
 from ctrlrec.rl.algorithms import ALGORITHMS
 from ctrlrec.rl.data import RLData
 from ctrlrec.rl.module import RLModule
@@ -59,9 +59,8 @@ def align(
             adapted,
             chat_format,
             builder,
-            SCHEMES[config.reward.name],
+            Reward(config.reward),
             config.rl,
-            config.variant.item_rewards,
             config.model.max_response_length,
             sampling_engine(config),
             directory,

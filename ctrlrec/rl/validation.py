@@ -7,18 +7,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from ctrlrec.controls.base import Control
+from ctrlrec.rewards.reward import Reward
 from ctrlrec.rl.rollout import Answer
 
 Measured = tuple[str, dict[str, float]]  # kind of question, and what its answer scored by name
 
 
-def measured(answer: Answer, item_rewards: bool, list_weight: float) -> Measured:
+def measured(answer: Answer, reward: Reward) -> Measured:
     """Return what one answer scores; shares are of the k items asked for.
 
     Args:
         answer: to a question about a validation item.
-        item_rewards: whether item rewards are part of the reward.
-        list_weight: of the list reward.
+        reward: what answers earn.
 
     Returns:
         The kind of question, and reward, repeat, nonexist, hr and the measures of the controls asked for.
@@ -27,7 +27,7 @@ def measured(answer: Answer, item_rewards: bool, list_weight: float) -> Measured
     count = asked.item_count
     items, illegal = judged.items[:count], judged.illegal[:count]
     scores = {
-        "reward": list_weight * answer.list_reward + (sum(answer.item_rewards) if item_rewards else 0.0),
+        "reward": reward.total(answer.item_rewards, answer.list_reward),
         "repeat": illegal.count("repeat") / count,
         "nonexist": illegal.count("nonexistent") / count,
         "hr": float(asked.target in items),

@@ -1,1 +1,1 @@
-"""The teacher: SASRec, its training, and ranks of items given a history."""
+"""The teacher: sequential recommenders, their training, and ranks of items given a history."""

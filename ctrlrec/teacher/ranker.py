@@ -1,6 +1,5 @@
 """The frozen teacher as a ranker, in process and in batches."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import numpy as np
 import torch
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.teacher.models.sasrec import SASRec
+from ctrlrec.teacher.models import load_teacher
+from ctrlrec.teacher.models.base import TeacherModel
 
 _SCORES = 2**25  # held at once: a quarter of a gigabyte in double precision
 
@@ -75,22 +75,23 @@ class Ranker:
             caller.
     """
 
-    def __init__(self, model: SASRec, device: torch.device | str = "cpu"):
+    def __init__(self, model: TeacherModel, device: torch.device | str = "cpu"):
         self.model, self.device = model.to(device).eval(), torch.device(device)
-        self.at_once = max(1, min(1024, _SCORES // model.padding))
+        self.at_once = max(1, min(1024, _SCORES // model.items))
 
     @classmethod
     def load(cls, directory: Path, device: torch.device | str = "cpu") -> "Ranker":
-        """The teacher that its stage left, in double precision: no rank depends on what else is in a batch.
+        """Return the ranker of the teacher that its stage left, in double precision.
+
+        In double precision no rank depends on what else is in a batch.
 
         Raises:
-            CtrlRecError: where the directory holds no usable teacher.
+            CtrlRecError: if the directory holds no usable teacher.
         """
-        return cls(SASRec.load(directory).double(), device)
+        return cls(load_teacher(directory).double(), device)
 
-    @torch.no_grad()
     def scores(self, histories: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Scores (B, n_items); items of the history are minus infinity.
+        """Return the scores (B, n_items) after each history; items of the history are minus infinity.
 
         Args:
             histories: B lists of item indices, oldest first; the newest ``length`` items are read and excluded.
@@ -98,25 +99,13 @@ class Ranker:
         Raises:
             CtrlRecError: for an empty history, which says nothing to rank by.
         """
-        rows = [list(history[-self.model.sizes["length"] :]) for history in histories]
+        rows = [list(history[-self.model.length :]) for history in histories]
         if not all(rows):
             raise CtrlRecError("the teacher was asked to rank after an empty history; expected at least one item")
-        places: dict[int, list[int]] = defaultdict(list)
-        for place, row in enumerate(rows):
-            places[len(row)].append(place)
-        # Histories of one length at a time: half of all positions would be padding.
-        device = self.device
-        groups = [
-            (torch.tensor(found, device=device), torch.tensor([rows[place] for place in found], device=device))
-            for found in places.values()
-        ]
-        weight = self.model.item_embedding.weight
-        states = weight.new_empty(len(rows), weight.shape[1])
-        for found, group in groups:
-            states[found] = self.model.newest(group)
-        scores = self.model.scores(states)
-        for found, group in groups:
-            scores[found[:, None], group] = -torch.inf
+        scores = self.model.scores_after(rows)
+        places = torch.tensor([place for place, row in enumerate(rows) for _ in row], device=scores.device).long()
+        items = torch.tensor([item for row in rows for item in row], device=scores.device).long()
+        scores[places, items] = -torch.inf
         return scores
 
     def top_k(

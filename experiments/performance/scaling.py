@@ -44,9 +44,9 @@ from ctrlrec.lm.chat_format import PromptLimit  # noqa: E402
 from ctrlrec.lm.parsing import last_tokens, written_items  # noqa: E402
 from ctrlrec.pipeline import run as stages  # noqa: E402
 from ctrlrec.rewards.judging import judge  # noqa: E402
-from ctrlrec.rewards.schemes import SCHEMES  # noqa: E402
+from ctrlrec.rewards.reward import Reward  # noqa: E402
 from ctrlrec.runtime import files, provenance  # noqa: E402
-from ctrlrec.teacher.models.sasrec import SASRec  # noqa: E402
+from ctrlrec.teacher.models.sasrec import SASRec, SASRecOptions  # noqa: E402
 from ctrlrec.teacher.ranker import Ranker  # noqa: E402
 
 HISTORY, CATEGORIES = 10, 18
@@ -103,7 +103,7 @@ def catalogue_of(items: int) -> Catalogue:
 
 def teacher_of(items: int) -> Ranker:
     torch.manual_seed(0)
-    return Ranker(SASRec(items, HISTORY, 64, 2, 2, 0.0).double())
+    return Ranker(SASRec(items, HISTORY, SASRecOptions(embedding=64, layers=2, heads=2, dropout=0.0)).double())
 
 
 def builder_of(config: Config, catalogue: Catalogue, users: int, each: int = 30) -> InstructionBuilder:
@@ -148,7 +148,7 @@ def users_works(config: Config, catalogue: Catalogue, users: int) -> dict[str, C
 def list_works(
     tokenizer: PreTrainedTokenizerBase, catalogue: Catalogue, ranker: Ranker, count: int
 ) -> dict[str, Callable[[], object]]:
-    random, scheme = np.random.default_rng(3), SCHEMES["paper"]
+    random, paper = np.random.default_rng(3), Reward(world.compose(HERE, "reward=paper").reward)
     rows = random.integers(len(catalogue), size=(64, count)).tolist()
     histories = [tuple(row) for row in random.integers(len(catalogue), size=(64, HISTORY)).tolist()]
     asked = [
@@ -161,7 +161,7 @@ def list_works(
 
     def reward() -> None:
         for judgement in judge(asked, titles, catalogue, ranker):
-            scheme.item(judgement), scheme.list(judgement)
+            paper.item(judgement), paper.list(judgement)
 
     return {
         "64 answers are rewarded": reward,

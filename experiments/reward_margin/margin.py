@@ -2,7 +2,7 @@
 
 For each test question of I1+ and I1- it takes the teacher's best list that obeys, lets the last r items repeat the
 first ones, as answers after SL do, and exchanges the last new item for the teacher's best one on the wrong side of the
-category. The gain is that of the whole reward: item rewards and ``rl.list_weight`` times the list reward.
+category. The gain is that of the whole reward: item rewards and list reward with their weights.
 """
 
 import json
@@ -22,11 +22,12 @@ from ctrlrec.pipeline import run as stages
 from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.reporting.render import Cell, Grid, markdown
 from ctrlrec.rewards.judging import Judgement, judge
-from ctrlrec.rewards.schemes import SCHEMES
+from ctrlrec.rewards.reward import Reward
 from ctrlrec.runtime import files, provenance
 
 HERE = Path(__file__).parent
 REPEATS = range(5)
+READINGS = ("paper", "paper_literal", "released")
 SIDES = {"category_positive": ("I1+", True), "category_negative": ("I1-", False)}
 
 
@@ -59,11 +60,10 @@ def judged(
     return judge(kept, obeying, catalogue, ranker), judge(kept, breaking, catalogue, ranker)
 
 
-def gains(answers: tuple[list[Judgement], list[Judgement]], reading: str, weight: float) -> np.ndarray:
-    """What each question's exchange changes in the reward, float (n,)."""
-    scheme = SCHEMES[reading]
+def gains(answers: tuple[list[Judgement], list[Judgement]], reward: Reward) -> np.ndarray:
+    """Return what each question's exchange changes in the reward, float (n,)."""
     obeying, breaking = (
-        np.array([sum(scheme.item(found)) + weight * scheme.list(found) for found in judgements])
+        np.array([reward.total(reward.item(found), reward.list(found)) for found in judgements])
         for judgements in answers
     )
     return breaking - obeying
@@ -79,10 +79,11 @@ def main() -> None:
     for setting, (name, wanted) in SIDES.items():
         asked = [example.instruction for example in questions(setting, builder, evaluation, None)]
         answers = [judged(builder, asked, wanted, repeats) for repeats in REPEATS]
-        for reading in SCHEMES:
+        for reading in READINGS:
+            reward = Reward(compose(*overrides, f"reward={reading}").reward)
             cells = []
             for repeats in REPEATS:
-                gain = gains(answers[repeats], reading, config.rl.list_weight)
+                gain = gains(answers[repeats], reward)
                 columns = {"gain": gain, "share": (gain > 0).astype(float)}
                 numbers = summarise(columns, evaluation.bootstrap_resamples, evaluation.confidence, config.seed)
                 found.append({"setting": setting, "reward": reading, "repeats": repeats, **numbers})

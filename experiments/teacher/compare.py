@@ -39,12 +39,7 @@ def settings(name: str) -> Config:
 
 def ranks(ranker: Ranker, sequences: Sequences, split: str) -> dict[str, list[int]]:
     histories, targets = zip(*(getattr(sequences, split)(user) for user in range(len(sequences))), strict=True)
-    excluding = ranker.scores(histories)
-    rows = torch.tensor(np.array([np.pad(h, (0, sequences.history_length - len(h)), constant_values=len(excluding[0]))
-                                  for h in histories])).long()  # fmt: skip
-    newest = torch.tensor([len(h) - 1 for h in histories])
-    with torch.no_grad():
-        everything = ranker.model.scores(ranker.model(rows)[torch.arange(len(rows)), newest])
+    excluding, everything = ranker.scores(histories), ranker.model.scores_after(histories)
     wanted = [[int(target)] for target in targets]
     return {
         "history": [rank for (rank,) in ranks_of(excluding, wanted)],
@@ -126,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="directory of a finished data stage")
     parser.add_argument("--recbole", type=Path, nargs="+", required=True, help="results of recbole_sasrec.py")
-    parser.add_argument("--teachers", nargs="+", default=["sasrec", "released"], help="choices of conf/teacher")
+    parser.add_argument("--teachers", nargs="+", default=["sasrec", "sasrec_released"], help="choices of conf/teacher")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")

@@ -8,6 +8,7 @@ import pytest
 from ctrlrec.config.compose import compose
 from ctrlrec.evaluation.settings import questions
 from ctrlrec.instructions.builder import InstructionBuilder
+from ctrlrec.rewards.reward import Reward
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "experiments" / "reward_margin" / "margin.py"))
@@ -26,5 +27,5 @@ def test_one_item_is_exchanged_and_breaks_the_control(builder: InstructionBuilde
         (place,) = [place for place in range(4) if right[place] != wrong[place]]
         assert place == 2 and (asked.category in catalogue.categories[catalogue.title_index[wrong[2]]]) is not wanted
         assert catalogue.titles[asked.target] not in (*right, *wrong)
-    without = SCRIPT["gains"](SCRIPT["judged"](builder, questioned, wanted, 0), "paper", config.rl.list_weight)
+    without = SCRIPT["gains"](SCRIPT["judged"](builder, questioned, wanted, 0), Reward(config.reward))
     assert len(without) and (without < 0).all()

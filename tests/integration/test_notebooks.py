@@ -42,7 +42,7 @@ def test_rewards_without_those_of_items(
     runs = copy_of("data", "rl")
     stage = tiny_run.only(runs / "rl")
     made = json.loads((stage / "provenance.json").read_text(encoding="utf-8"))
-    made["config"]["variant"]["item_rewards"], made["config"]["rl"]["list_weight"] = False, 3.0
+    made["config"]["reward"] |= {"item_weight": 0.0, "list_weight": 3.0}
     (stage / "provenance.json").write_text(json.dumps(made), encoding="utf-8")
     rows = tiny_run.read_lines(stage / "rollouts.jsonl")
     for row in rows:

@@ -61,7 +61,7 @@ def test_two_processes_make_what_one_makes(records: Path, tmp_path: Path) -> Non
             assert len(list((result / "logs").glob("attempt_*"))) == 1  # one process writes
             assert not json.loads((result / "provenance.json").read_text())["earlier_attempts"]
     one, two = made
-    for stage, pattern in (("teacher", "sasrec.safetensors"), ("sl", "model.safetensors")):
+    for stage, pattern in (("teacher", "teacher.safetensors"), ("sl", "model.safetensors")):
         assert one[stage].name == two[stage].name
         (weights,) = one[stage].rglob(pattern)
         expected, found = load_file(weights), load_file(two[stage] / weights.relative_to(one[stage]))

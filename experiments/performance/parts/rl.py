@@ -99,14 +99,14 @@ def plain(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
 
 
 def sampled(config: Any, builder: Any, chat_format: Any, model: Any, iteration: int) -> list[tuple[Any, ...]]:
-    """Two answers to each prompt by two calls, judged one at a time: (prompt, tokens, rewards, places)."""
+    """Two answers to each prompt by two calls, judged one at a time: (prompt, tokens, earned, places)."""
     from ctrlrec.generation.generate import by_transformers
     from ctrlrec.lm.adapters import ACTOR, using
     from ctrlrec.lm.parsing import last_tokens, written_items
     from ctrlrec.rewards.judging import judge
-    from ctrlrec.rewards.schemes import SCHEMES
+    from ctrlrec.rewards.reward import Reward
 
-    scheme, settings = SCHEMES[config.reward.name], config.rl
+    reward, settings = Reward(config.reward), config.rl
     asked = builder.rollout_prompts(iteration, settings.prompts, (settings.item_count_min, settings.item_count_max))
     prompts = chat_format.prompts([instruction.messages for instruction in asked])
     limit = {"max_new_tokens": config.model.max_response_length}
@@ -120,8 +120,8 @@ def sampled(config: Any, builder: Any, chat_format: Any, model: Any, iteration: 
         written = written_items(text)
         (judgement,) = judge([instruction], [[item.title for item in written]], builder.catalogue, builder.ranker)
         places = last_tokens(chat_format.tokenizer, tokens, text, [item.end for item in written])
-        rewards = (scheme.item(judgement), scheme.list(judgement))
-        answers.append((prompt, tokens, rewards, (*places, len(tokens) - 1)))
+        earned = reward.credit(reward.item(judgement), reward.list(judgement), judgement)
+        answers.append((prompt, tokens, earned, (*places, len(tokens) - 1)))
     return answers
 
 
@@ -159,10 +159,9 @@ def scored(config: Any, chat_format: Any, model: Any, head: Any, answers: list[t
         values = forward(model, head, CRITIC, ids, mask)[1][:, :-1] * acting
         placed = place(
             [items for _, _, (items, _), _ in answers],
-            [whole for _, _, (_, whole), _ in answers],
+            [end for _, _, (_, end), _ in answers],
             [[len(prompt) - 1 + at for at in places] for prompt, _, _, places in answers],
             acting.shape[1],
-            settings.list_weight,
         )
         rewards = ppo.penalised_rewards(placed, actor, reference, acting, settings.kl_coefficient)
         rewards = ppo.whiten(rewards, acting, shift_mean=False)

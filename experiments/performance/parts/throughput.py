@@ -30,12 +30,12 @@ def measured(scratch: Path, sizes: world.Sizes, size: int) -> dict[str, Any]:
     from ctrlrec.lm.parsing import written_items
     from ctrlrec.pipeline.loading import load_builder
     from ctrlrec.rewards.judging import judge
-    from ctrlrec.rewards.schemes import SCHEMES
+    from ctrlrec.rewards.reward import Reward
 
     config = configured(scratch)
     builder, _ = load_builder(config, world.directories(config))
     builder.ranker.at_once = size
-    scheme, families = SCHEMES[config.reward.name], ("sequential", "category", "proportion", "search")
+    reward, families = Reward(config.reward), ("sequential", "category", "proportion", "search")
     builder.rollout_prompts(0, 4, (5, 10))  # what is done once
 
     started = time.perf_counter()
@@ -56,7 +56,7 @@ def measured(scratch: Path, sizes: world.Sizes, size: int) -> dict[str, Any]:
         instructions = [example.instruction for example in asked[begin : begin + size]]
         titles = [[item.title for item in items] for items in written]
         for judgement in judge(instructions, titles, builder.catalogue, builder.ranker):
-            scheme.item(judgement), scheme.list(judgement)
+            reward.item(judgement), reward.list(judgement)
     answer_seconds = time.perf_counter() - started
     return {
         "instructions_per_second": len(examples) / epoch_seconds,

@@ -11,6 +11,7 @@ from ctrlrec.config.files import conf_directory
 from ctrlrec.config.options import option_keys
 from ctrlrec.config.schema import Config, known_keys
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.teacher.models.sasrec import SASRecOptions
 
 CONF = conf_directory()
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -37,7 +38,7 @@ def test_every_choice_composes_and_validates(group: str, choice: str) -> None:
         return
     config = compose(f"{PARTS.get(group, group)}={choice}", *needed)
     section = OmegaConf.select(config, group.replace("/", "."))  # type: ignore[arg-type]
-    if hasattr(section, "name") and group not in ("teacher", *PARTS):  # two sizes of one teacher share its name
+    if hasattr(section, "name") and group not in PARTS:
         assert section.name == choice
 
 
@@ -60,14 +61,14 @@ def test_flan_t5_is_a_backbone_of_the_rows_without_rl() -> None:
     ("parent", "child", "keys"),
     [
         ("v1", "v2", {"variant.tasks"}),
-        ("v2", "v3", {"variant.rl"}),
-        ("v3", "full", {"variant.item_rewards"}),
-        ("v2", "full", {"variant.rl", "variant.item_rewards"}),
+        ("v2", "v3", {"variant.rl", "variant.differs", "reward.item_weight"}),
+        ("v3", "full", {"variant.differs", "reward.item_weight"}),
+        ("v2", "full", {"variant.rl"}),
         ("zero_shot", "v1", {"variant.tasks", "variant.prompt_suffix"}),
         ("zero_shot", "sasrec", {"variant.answers_with", "variant.prompt_suffix"}),
         ("v2", "v2_blend", {"instructions.blend_share", "variant.differs"}),
         ("full", "full_blend", {"instructions.blend_share", "variant.differs"}),
-        ("v2_blend", "full_blend", {"variant.rl", "variant.item_rewards"}),
+        ("v2_blend", "full_blend", {"variant.rl"}),
         ("v1", "palr", {"variant.instructions"}),
         ("v1", "instructrec", {"variant.instructions", "variant.tasks", "variant.beam_search"}),
     ],
@@ -109,7 +110,15 @@ def test_questions_of_blends_are_asked_beside_the_papers_and_nothing_else_change
 
 @pytest.mark.parametrize("reading", ["paper_literal", "released"])
 def test_a_reading_of_the_reward_changes_nothing_else(reading: str) -> None:
-    assert differing(("reward=paper",), (f"reward={reading}",)) == {"reward.name"}
+    assert differing(("reward=paper",), (f"reward={reading}",)) == {"reward.name", "reward.item", "reward.list"}
+
+
+def test_v3_is_full_without_item_rewards_whatever_the_reading() -> None:
+    for reading in ("paper", "released"):
+        full = (f"reward={reading}", "variant=full", "reward.item_weight=0")
+        changed = differing((f"reward={reading}", "variant=v3"), full)
+        named = {"variant.name", "variant.description", "variant.differs"}
+        assert {key for key in changed if not key.startswith("variant.table.")} == named
 
 
 @pytest.mark.parametrize("budget", ["demo", "small"])
@@ -172,8 +181,10 @@ def test_the_defaults_cover_the_whole_schema_and_nothing_besides() -> None:
     keys = known_keys()
     leaves = {key for key in keys if not any(other.startswith(key + ".") for other in keys)}
     own = {key for key in defaults if key in option_keys(key)}  # declared by the chosen modules
-    assert own == {"rl.algorithm.options.whiten_advantages"}
-    free = {"rl.algorithm.options", "trainer.callbacks", "trainer.extra"}  # dictionaries whose keys are no schema's
+    teacher = {f"teacher.options.{field.name}" for field in dataclasses.fields(SASRecOptions)}
+    assert own == {"rl.algorithm.options.whiten_advantages", *teacher}
+    # Dictionaries whose keys are no schema's.
+    free = {"teacher.options", "rl.algorithm.options", "trainer.callbacks", "trainer.extra"}
     assert defaults - own == leaves - free
 
 
@@ -226,7 +237,10 @@ def test_the_papers_numbers_are_the_defaults_of_the_paper_budget() -> None:
         "rl.prompts": 8,
         "rl.warmup_iterations": 50,
         "rl.gradient_clip": 0.5,
-        "rl.list_weight": 10.0,
+        "reward.item_weight": 1.0,
+        "reward.list_weight": 10.0,
+        "reward.preference_share": 0.5,
+        "reward.additive_at_items": False,
         "rl.item_count_min": 6,
         "rl.iterations": 3000,
         "rl.schedule_iterations": 9900,

@@ -100,6 +100,8 @@ def test_what_cannot_change_a_result_changes_no_fingerprint(row, override: str) 
     [
         ("seed=1", {"teacher", "instructions", "sl", "rl", "evaluate"}),
         ("teacher.learning_rate=0.01", {"teacher", "instructions", "sl", "rl", "evaluate"}),
+        ("teacher.options.heads=1", {"teacher", "instructions", "sl", "rl", "evaluate"}),
+        ("teacher=gru4rec", {"teacher", "instructions", "sl", "rl", "evaluate"}),
         ("instructions.candidate_share=0.5", {"instructions", "sl", "rl", "evaluate"}),
         ("sl.learning_rate=0.01", {"sl", "rl", "evaluate"}),
         ("sl.batch_size=8", {"sl", "rl", "evaluate"}),
@@ -112,6 +114,8 @@ def test_what_cannot_change_a_result_changes_no_fingerprint(row, override: str) 
         ("+trainer.extra.detect_anomaly=true", {"teacher", "instructions", "sl", "rl", "evaluate"}),
         ("+trainer.callbacks.learning_rate_monitor={}", {"teacher", "instructions", "sl", "rl", "evaluate"}),
         ("variant=v3", {"rl", "evaluate"}),
+        ("reward.list_weight=5", {"rl", "evaluate"}),
+        ("reward.additive_at_items=true", {"rl", "evaluate"}),
         ("evaluation.users=7", {"evaluate"}),
         ("evaluation.match_max_edits=0", {"evaluate"}),
         ("generation.max_new_tokens=9", {"evaluate"}),
@@ -169,6 +173,10 @@ def test_local_files_are_known_by_their_content_however_their_path_is_spelt(
     assert [fingerprints(spelling) for spelling in spellings] == [before] * len(spellings)
     local.rename(tmp_path / "moved, häuser")
     assert fingerprints(f"{tmp_path}/moved, häuser") == before
+
+
+def test_an_option_is_known_by_its_value_and_not_by_its_spelling(row) -> None:
+    assert not changed(row("teacher.options.dropout=0"), row("teacher.options.dropout=0.0"))
 
 
 def test_changed_data_under_the_same_path_changes_the_data_stage(row, tmp_path: Path) -> None:

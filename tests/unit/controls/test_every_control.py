@@ -2,6 +2,7 @@
 
 import pytest
 
+from ctrlrec.config.compose import compose
 from ctrlrec.controls.instruction import Instruction
 from ctrlrec.controls.registry import control_of, families
 from ctrlrec.evaluation.settings import SETTINGS
@@ -10,6 +11,7 @@ from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.reporting.rows import Row
 from ctrlrec.reporting.summary import lines_of
 from ctrlrec.rewards.judging import Judgement, Side
+from ctrlrec.rewards.reward import Reward
 from ctrlrec.rewards.schemes import SCHEMES
 
 OF_USERS = [task for turns in families().values() for task in turns if task not in ("search", "chat")]
@@ -26,8 +28,9 @@ def test_every_control_is_drawn_rewarded_and_measured(builder: InstructionBuilde
     drawn = [{turn(place, 0) for place in range(len(OF_USERS))} for turn in builder._user_tasks(builder.families)]
     assert task in set.union(*drawn)
     assert isinstance(templates.has_selection_form(task), bool)
-    for scheme in SCHEMES.values():
-        assert len(scheme.item(judgement(task))) == 2 and isinstance(scheme.list(judgement(task)), float)
+    for reading in SCHEMES:
+        reward = Reward(compose(f"reward.item={reading}", f"reward.list={reading}").reward)
+        assert len(reward.item(judgement(task))) == 2 and isinstance(reward.list(judgement(task)), float)
     settings = [name for name, setting in SETTINGS.items() if setting.task == task]
     assert settings
     cell = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 3}

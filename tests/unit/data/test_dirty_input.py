@@ -13,7 +13,7 @@ from ctrlrec.data import lines
 from ctrlrec.data.prepare import read_raw
 from ctrlrec.data.titles import cut_titles
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.teacher.models.sasrec import SASRec
+from ctrlrec.teacher.models.sasrec import SASRec, SASRecOptions
 from ctrlrec.teacher.ranker import Ranker
 
 ROWS = [("a", f"i{n}", n) for n in range(3)]
@@ -520,7 +520,7 @@ def build(load, make_builder):
 
     def run():
         prepared = load("records")
-        teacher = SASRec(items=len(prepared.catalogue), length=10, embedding=16, layers=1, heads=2, dropout=0.0)
+        teacher = SASRec(len(prepared.catalogue), 10, SASRecOptions(embedding=16, layers=1, heads=2, dropout=0.0))
         parts = {"catalogue": prepared.catalogue, "sequences": prepared.sequences, "ranker": Ranker(teacher)}
         return make_builder(chat_ratio=0, **parts)
 

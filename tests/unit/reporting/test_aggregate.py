@@ -130,6 +130,18 @@ def test_what_a_variant_says_it_differs_in_keeps_no_row_out(tmp_path):
         assert names(comparable(rows, current.config, current.directory)) == ["full", "full_longer"]
 
 
+def test_settings_of_a_teacher_of_its_own_are_named_and_may_differ(tmp_path):
+    teacher = {"name": "sasrec", "options": {"layers": 2, "heads": 2}}
+    deeper = config("full", teacher={"name": "sasrec", "options": {"layers": 3, "heads": 2}})
+    rows = read_results([
+        make(tmp_path, "v2", config("v2", teacher=teacher)), make(tmp_path, "full", deeper),
+    ])  # fmt: skip
+    assert rows[1].unlike(rows[0].config) == "teacher.options.layers=3"
+    deeper["variant"]["differs"] = ["teacher.options.layers"]
+    (row,) = read_results([make(tmp_path, "deeper", deeper)])
+    assert row.unlike(rows[0].config) is None
+
+
 def test_a_server_of_ones_own_model_makes_another_table(tmp_path):
     served = {"name": "greedy", "batch_size": 4, "engine": "api"}
     paths = [

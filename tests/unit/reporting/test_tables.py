@@ -7,6 +7,7 @@ import pytest
 from evaluations import CATALOGUE, record
 from rich.console import Console
 
+from ctrlrec.config.compose import compose, plain
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.metrics import metrics_of
 from ctrlrec.evaluation.scoring import score
@@ -353,3 +354,17 @@ def test_missing_numbers_show_as_a_dash():
     bare = {"sequential": {"HR@10": cell(0.1)}}
     text = render.markdown(tables.build(2, [Row("v1", bare), Row("v2", metrics())]))
     assert "| v1 | <ins>0.1000</ins> <sub>[0.0900, 0.1100]</sub> | - | - | - | 7 |" in text
+
+
+def test_the_row_of_the_teacher_alone_is_called_by_its_teacher() -> None:
+    """It stands first in Table 2, in no other table, and competes for no mark of the summary."""
+    assert compose("variant=sasrec").variant.name == "sasrec"
+    variant = compose("variant=sasrec", "teacher=gru4rec").variant
+    assert variant.name == "gru4rec"
+    rows = [Row("v2", metrics()), Row("gru4rec", metrics(0.1), recorded=plain(variant.table))]
+    assert [labels for labels, _ in tables.build(2, rows).rows] == [("gru4rec",), ("v2",)]
+    for number in (3, 4, 5):
+        assert [labels for labels, _ in tables.build(number, rows).rows] == [("v2",)]
+    grid = summary(rows)
+    assert grid.heads == ("gru4rec", "v2", "n")
+    assert not any(cells[0].mark for _, cells in grid.rows)

@@ -4,12 +4,13 @@ import dataclasses
 
 import pytest
 
+from ctrlrec.config.compose import compose
 from ctrlrec.controls.instruction import Instruction
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.instructions import templates
 from ctrlrec.lm.parsing import written_items
 from ctrlrec.rewards.judging import judge, legality
-from ctrlrec.rewards.schemes import SCHEMES
+from ctrlrec.rewards.reward import Reward
 from ctrlrec.teacher.ranker import Ranker
 
 
@@ -103,8 +104,9 @@ def test_a_batch_is_judged_like_its_parts(asked: Instruction, catalogue: Catalog
 def test_whatever_is_written_gets_a_reward(asked: Instruction, catalogue: Catalogue, ranker: Ranker) -> None:
     answers = [[], [""], ["x"] * 30, [catalogue.titles[item] for item in range(20)]]
     for judgement in judge([asked] * len(answers), answers, catalogue, ranker):
-        for scheme in SCHEMES.values():
-            rewards = scheme.item(judgement)
+        for reading in ("paper", "paper_literal", "released"):
+            reward = Reward(compose(f"reward={reading}").reward)
+            rewards = reward.item(judgement)
             assert len(rewards) == len(judgement.items)
             assert all(-1 <= reward <= 1 for reward in rewards)
-            assert isinstance(scheme.list(judgement), float)
+            assert isinstance(reward.list(judgement), float)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from ctrlrec.config.compose import compose
 from ctrlrec.config.schema import RLConfig
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
@@ -13,11 +14,16 @@ from ctrlrec.lm.adapters import with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.parsing import last_tokens, written_items
 from ctrlrec.rewards.judging import judge
-from ctrlrec.rewards.schemes import SCHEMES
+from ctrlrec.rewards.reward import Reward
 from ctrlrec.rl.algorithms import ALGORITHMS
 from ctrlrec.rl.data import Iterations
 from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Answer
+
+
+def reward_of(*overrides: str) -> Reward:
+    """The paper's reward, with changes to it."""
+    return Reward(compose(*(f"reward.{change}" for change in overrides)).reward)
 
 
 @pytest.fixture
@@ -31,7 +37,7 @@ def make_module(
     """A module that learns without a trainer; its adapters already differ from no change at all."""
 
     def make(
-        item_rewards: bool = True, moved: float = 0.05, max_new_tokens: int = 24, scale: float = 4.0, **changes: Any
+        reward: tuple[str, ...] = (), moved: float = 0.05, max_new_tokens: int = 24, scale: float = 4.0, **changes: Any
     ) -> RLModule:
         torch.manual_seed(0)
         config = make_rl_config(**changes)
@@ -42,8 +48,7 @@ def make_module(
                 if "lora_B" in name:
                     parameter.normal_(std=moved)
         module = RLModule(
-            model, chat_format, builder, SCHEMES["paper"], config, item_rewards, max_new_tokens,
-            "auto", tmp_path,
+            model, chat_format, builder, reward_of(*reward), config, max_new_tokens, "auto", tmp_path,
         )  # fmt: skip
         (optimizer,), _ = module.configure_optimizers()
         module.optimizers = lambda: optimizer  # type: ignore[method-assign]
@@ -69,7 +74,7 @@ def answers(builder: InstructionBuilder, chat_format: ChatFormat) -> list[Answer
     """Six written answers of different lengths, some with mistakes, the last cut off."""
     instructions = builder.rollout_prompts(0, 6, (2, 4))
     prompts = chat_format.prompts([instruction.messages for instruction in instructions])
-    made = []
+    made, reward = [], reward_of()
     for number, (instruction, prompt) in enumerate(zip(instructions, prompts, strict=True)):
         titles = [builder.catalogue.titles[(5 * number + 7 * place) % 40] for place in range(1 + number % 4)]
         text = templates.answer([*titles, "No Such Film"] if number == 2 else titles)
@@ -88,8 +93,8 @@ def answers(builder: InstructionBuilder, chat_format: ChatFormat) -> list[Answer
                 text,
                 tuple(item.title for item in items),
                 judgement,
-                tuple(SCHEMES["paper"].item(judgement)),
-                SCHEMES["paper"].list(judgement),
+                tuple(reward.item(judgement)),
+                reward.list(judgement),
                 (*ends, len(tokens) - 1),
             )
         )

@@ -225,7 +225,7 @@ def test_gradients_of_a_minibatch_come_from_its_rows_alone(make_module: Make, an
 
 def test_item_rewards_are_what_v3_lacks(make_module: Make, answers: list[Answer]) -> None:
     settings = {"whiten_rewards": False, "kl_coefficient": 0.0, "gamma": 1.0}
-    full, v3 = make_module(**settings).score(answers), make_module(item_rewards=False, **settings).score(answers)
+    full, v3 = make_module(**settings).score(answers), make_module(reward=("item_weight=0",), **settings).score(answers)
     # With no discount and lambda one the return of the first token is everything that was placed.
     for row, answer in enumerate(answers):
         assert float(full.returns[row, 0]) == pytest.approx(
@@ -266,7 +266,7 @@ def test_an_easy_reward_rises(make_module: Make, builder: InstructionBuilder) ->
     module = make_module(
         iterations=40, prompts=4, samples_per_prompt=4, micro_batch_size=16,
         learning_rate=3e-2, critic_learning_rate=5e-3, kl_coefficient=0.0, entropy_coefficient=0.0, ppo_epochs=4,
-        temperature=1.0, list_weight=0.0, max_new_tokens=12, gamma=0.0, moved=0.001, scale=12.0,
+        temperature=1.0, reward=("list_weight=0",), max_new_tokens=12, gamma=0.0, moved=0.001, scale=12.0,
     )  # fmt: skip
     collected = module.collect
     means: list[float] = []

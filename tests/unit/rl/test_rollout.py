@@ -2,9 +2,16 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import torch
 
+from ctrlrec.config.compose import compose
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.generation.decoder import Sample
+from ctrlrec.rewards.reward import Reward
+from ctrlrec.rl import rollout
 from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Answer, placed_rewards, summary
 
@@ -25,14 +32,58 @@ def test_sampled_answers_hang_together(make_module: Callable[..., RLModule], col
         assert len(answer.tokens) <= 24
 
 
-@pytest.mark.parametrize("item_rewards", [True, False])
-def test_placed_rewards_add_up(answers: list[Answer], item_rewards: bool) -> None:
-    placed = placed_rewards(answers, item_rewards, 10.0)
+@pytest.mark.parametrize("additive", ["true", "false"])
+@pytest.mark.parametrize("item_weight", [1, 0, 0.25])
+def test_placed_rewards_add_up(answers: list[Answer], item_weight: float, additive: str) -> None:
+    reward = Reward(compose(f"reward.item_weight={item_weight}", f"reward.additive_at_items={additive}").reward)
+    placed = placed_rewards(answers, reward)
     assert placed.shape == (6, max(len(answer.tokens) for answer in answers))
     for row, answer in zip(placed, answers, strict=True):
-        items = sum(answer.item_rewards) if item_rewards else 0
+        items = item_weight * sum(answer.item_rewards)
         assert float(row.sum()) == pytest.approx(items + 10 * answer.list_reward, abs=1e-4)
         assert not row[len(answer.tokens) :].any()
+
+
+PLUGIN = """
+from ctrlrec.rewards.schemes.base import Scheme, Total
+
+def item(judgement):
+    return [1.0] * len(judgement.items), [float(place) for place in range(len(judgement.items))]
+
+def whole(judgement):
+    return Total([2.0] * len(judgement.items)), 3.0
+
+SCHEME = Scheme(item, whole)
+"""
+
+
+def test_a_reading_of_a_plug_in_rewards_a_rollout(
+    make_module: Callable[..., RLModule], answers: list[Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The untrained model writes no titles, so here it is given the answers to write; the rest is the real way."""
+    folder = tmp_path / "plugin" / "rewards" / "schemes"
+    folder.mkdir(parents=True)
+    (folder / "counted.py").write_text(PLUGIN)
+    with pytest.raises(CtrlRecError, match=r"reward\.item=counted"):
+        compose("reward.item=counted")
+    monkeypatch.setenv("CTRLREC_PLUGINS", str(tmp_path / "plugin"))
+    module = make_module(reward=("name=counted", "item=counted", "list=counted", "additive_at_items=true"))
+    written = [Sample(answer.tokens, answer.log_probs) for answer in answers]
+    monkeypatch.setattr(rollout, "generate", lambda *_, **__: written)
+    collected = module.collect(0)
+    assert [len(answer.titles) for answer in collected] == [1, 2, 4, 4, 1, 1]
+    for answer in collected:
+        count = len(answer.titles)
+        assert answer.item_rewards == tuple(0.5 + 0.5 * place for place in range(count))
+        assert answer.list_reward == 0.5 * 2 * count + 0.5 * 3
+    placed = placed_rewards(collected, module.reward)
+    for row, answer in zip(placed, collected, strict=True):
+        # Half of 3, tenfold, at the end; at each item its own reward and the half of 2, tenfold, that it adds.
+        expected = torch.zeros(len(row))
+        expected[answer.reward_at[-1]] += 15
+        for place, token in enumerate(answer.reward_at[:-1]):
+            expected[token] += 0.5 + 0.5 * place + 10
+        torch.testing.assert_close(row, expected)
 
 
 def test_records_hold_the_fields_of_the_contract(answers: list[Answer], make_module: Callable[..., RLModule]) -> None:
@@ -53,7 +104,7 @@ def test_records_hold_the_fields_of_the_contract(answers: list[Answer], make_mod
 
 
 def test_summary_means_over_answers(answers: list[Answer]) -> None:
-    means = summary(answers, 10.0)
+    means = summary(answers, Reward(compose().reward))
     total = sum(sum(answer.item_rewards) + 10 * answer.list_reward for answer in answers) / 6
     assert means["reward/total"] == pytest.approx(total)
     kinds = {str(answer.judgement.instruction.task) for answer in answers}

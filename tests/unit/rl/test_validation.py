@@ -1,14 +1,15 @@
 """What greedy answers to validation questions score, counted by hand."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
+from ctrlrec.config.compose import compose
 from ctrlrec.controls.instruction import Instruction
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.rewards.judging import judge
+from ctrlrec.rewards.reward import Reward
 from ctrlrec.rl.rollout import Answer
 from ctrlrec.rl.validation import means_by_kind, measured
 from ctrlrec.teacher.ranker import Ranker
@@ -24,14 +25,16 @@ def scored(catalogue: Catalogue, ranker: Ranker, builder: InstructionBuilder) ->
     members = [int(item) for item in range(len(catalogue)) if catalogue.membership[0][item] and item not in HISTORY]
     others = [item for item in range(len(catalogue)) if not catalogue.membership[0][item] and item not in HISTORY]
 
-    def ask(task: str, inside: int, outside: int, *titles: str, proportion: int | None = None, **weights: Any):
+    def ask(
+        task: str, inside: int, outside: int, *titles: str, proportion: int | None = None, item_weight: float = 1.0
+    ):
         asked = Instruction(task, "u0", HISTORY, TARGET, 5, category, proportion, None, (("user", ""),))
         rest = [item for item in others if item != TARGET]
         written = [catalogue.titles[item] for item in (*members[:inside], *rest[:outside])] + list(titles)
         (judgement,) = judge([asked], [written], catalogue, ranker)
         rewards = tuple(float(place) for place in range(len(written)))
         answer = Answer([1], [2], [0.0], "", tuple(written), judgement, rewards, 0.25, (0,), True)
-        kind, scores = measured(answer, **{"item_rewards": True, "list_weight": 10.0, **weights})
+        kind, scores = measured(answer, Reward(compose(f"reward.item_weight={item_weight}").reward))
         assert kind == task
         return scores
 
@@ -41,7 +44,7 @@ def scored(catalogue: Catalogue, ranker: Ranker, builder: InstructionBuilder) ->
 def test_what_every_question_is_scored_by(scored: Ask, catalogue: Catalogue) -> None:
     scores = scored("sequential", 1, 1, catalogue.titles[TARGET], catalogue.titles[TARGET], "No Such Film")
     assert scores == {"reward": 10 * 0.25 + 0 + 1 + 2 + 3 + 4, "repeat": 1 / 5, "nonexist": 1 / 5, "hr": 1}
-    assert scored("sequential", 1, 1, item_rewards=False)["reward"] == 2.5
+    assert scored("sequential", 1, 1, item_weight=0)["reward"] == 2.5
     assert scored("sequential", 2, 3, catalogue.titles[TARGET])["hr"] == 0  # behind the fifth item
 
 

@@ -20,8 +20,8 @@ from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.sl import module as sl
 from ctrlrec.sl.data import SLData
 from ctrlrec.sl.stream import MicroBatch, TrainingStream
-from ctrlrec.teacher.models.sasrec import SASRec
-from ctrlrec.teacher.train import TeacherModule
+from ctrlrec.teacher.models.sasrec import SASRec, SASRecOptions
+from ctrlrec.teacher.module import TeacherData, TeacherModule
 
 
 @pytest.fixture
@@ -94,8 +94,8 @@ def test_a_gradient_that_is_not_finite_stops_sl_before_its_step(fit: Any, tmp_pa
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_the_teacher_stops_before_its_step(sequences: Sequences, tmp_path: Path, where: str) -> None:
-    model = SASRec(items=40, length=10, embedding=16, layers=1, heads=2, dropout=0.0)
-    config = TeacherConfig("sasrec", 16, 1, 2, 0.0, 1e-3, 0.0, 8, 1, 1)
+    model = SASRec(40, 10, SASRecOptions(embedding=16, layers=1, heads=2, dropout=0.0))
+    config = TeacherConfig("tiny", "sasrec", {}, 1e-3, 0.0, 8, 1, 1)
     module = TeacherModule(model, config, sequences, 0)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     if where == "loss":
@@ -107,6 +107,6 @@ def test_the_teacher_stops_before_its_step(sequences: Sequences, tmp_path: Path,
         enable_model_summary=False, limit_val_batches=0, num_sanity_val_steps=0, default_root_dir=tmp_path,
     )  # fmt: skip
     with pytest.raises(CtrlRecError, match=rf"^the {where} is not finite.*lower teacher\.learning_rate"):
-        trainer.fit(module)
+        trainer.fit(module, TeacherData(sequences, model.padding, config.batch_size, seed=0))
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert {"batch/histories", "batch/targets"} <= load_file(tmp_path / "not_finite.safetensors").keys()

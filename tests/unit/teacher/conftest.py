@@ -1,18 +1,22 @@
 from collections.abc import Callable
 
 import pytest
+from teacher_worlds import OPTIONS
 
 from ctrlrec.config.schema import TeacherConfig, TrainerConfig
 
 
 @pytest.fixture
 def settings() -> Callable[..., TeacherConfig]:
+    """Small settings of a teacher; keyword arguments change them or the model's own options."""
+
     def make(**changes) -> TeacherConfig:
         values = {
-            "name": "tiny", "embedding": 16, "layers": 1, "heads": 2, "dropout": 0.1, "learning_rate": 0.01,
-            "weight_decay": 0.0, "batch_size": 16, "max_epochs": 3, "patience": 100,
+            "name": "tiny", "model": "sasrec", "learning_rate": 0.01, "weight_decay": 0.0, "batch_size": 16,
+            "max_epochs": 3, "patience": 100,
         }  # fmt: skip
-        return TeacherConfig(**{**values, **changes})
+        values |= {name: changes.pop(name) for name in tuple(changes) if name in values}
+        return TeacherConfig(**values, options=OPTIONS[values["model"]] | changes)
 
     return make
 

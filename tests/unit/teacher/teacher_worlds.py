@@ -1,9 +1,14 @@
-"""Small catalogues and sequences for tests of the teacher."""
+"""Small catalogues, sequences and settings for tests of the teacher."""
 
 import numpy as np
 
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
+
+OPTIONS = {  # of every teacher, small
+    "sasrec": {"embedding": 16, "layers": 1, "heads": 2, "dropout": 0.1},
+    "gru4rec": {"embedding": 16, "hidden": 24, "layers": 1, "dropout": 0.1},
+}
 
 
 def catalogue_of(n_items: int) -> Catalogue:

@@ -1,20 +1,22 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as trials
 from hypothesis import strategies as st
+from teacher_worlds import OPTIONS
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.teacher.models.sasrec import SASRec
+from ctrlrec.teacher.models import make_teacher
 from ctrlrec.teacher.ranker import Ranker, ranks_of, top_of
 
 ITEMS, LENGTH = 30, 5
 
 
-@pytest.fixture
-def ranker() -> Ranker:
+@pytest.fixture(params=OPTIONS)
+def ranker(request, settings) -> Ranker:
     torch.manual_seed(0)
-    return Ranker(SASRec(ITEMS, LENGTH, embedding=8, layers=1, heads=2, dropout=0.5).double())
+    return Ranker(make_teacher(settings(model=request.param, dropout=0.5), ITEMS, LENGTH).double())
 
 
 def brute_force(row: list[float]) -> list[int]:
@@ -34,7 +36,7 @@ rows_of_scores = st.integers(1, 12).flatmap(
 
 
 @given(rows_of_scores, st.integers(0, 14), st.randoms())
-@settings(max_examples=300, deadline=None)
+@trials(max_examples=300, deadline=None)
 def test_top_of_equals_a_stable_sort(rows, k, random):
     scores = torch.tensor(rows)
     assert top_of(scores, k) == [brute_force(row)[:k] for row in rows]
@@ -46,7 +48,7 @@ def test_top_of_equals_a_stable_sort(rows, k, random):
 
 
 @given(rows_of_scores)
-@settings(max_examples=200, deadline=None)
+@trials(max_examples=200, deadline=None)
 def test_ranks_of_equals_the_place_in_a_stable_sort(rows):
     items = [[None, *range(len(row)), None] for row in rows]
     expected = []

@@ -8,11 +8,12 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 from safetensors.torch import load_file
-from teacher_worlds import catalogue_of, cyclic_world, random_world, sequences_of
+from teacher_worlds import OPTIONS, catalogue_of, cyclic_world, random_world, sequences_of
 
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.teacher.module import Windows, accuracy
 from ctrlrec.teacher.ranker import Ranker
-from ctrlrec.teacher.train import Windows, accuracy, train_teacher
+from ctrlrec.teacher.train import train_teacher
 
 ITEMS = 25
 
@@ -20,7 +21,7 @@ ITEMS = 25
 def train(settings, hardware, sequences, directory: Path, n_items=ITEMS, seed=0, callbacks=()):
     directory.mkdir(exist_ok=True)
     metrics = train_teacher(settings, hardware, catalogue_of(n_items), sequences, seed, directory, [], list(callbacks))
-    return metrics, load_file(directory / "sasrec.safetensors")
+    return metrics, load_file(directory / "teacher.safetensors")
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -31,9 +32,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 
 def epoch_of(sequences, padding=ITEMS, seed=0, epoch=0) -> Windows:
-    windows = Windows(sequences, padding, 16, seed)
-    windows.epoch = epoch
-    return windows
+    return Windows(sequences, padding, 16, seed, epoch)
 
 
 @pytest.mark.parametrize("length", [3, 4, 5, 12, 13, 14, 30])
@@ -113,8 +112,9 @@ def test_accuracy_by_hand():
 # --------------------------------------------------------------------------------------------------------- training
 
 
-def test_learns_a_circle(settings, hardware, tmp_path):
-    config = settings(max_epochs=12, dropout=0.0)
+@pytest.mark.parametrize(("model", "epochs"), [("sasrec", 12), ("gru4rec", 60)])
+def test_learns_a_circle(settings, hardware, tmp_path, model, epochs):
+    config = settings(model=model, max_epochs=epochs, dropout=0.0)
     metrics, _ = train(config, hardware, cyclic_world(), tmp_path, n_items=40)
     for split in ("validation", "test"):
         assert metrics[split]["HR@5"] > 0.98
@@ -122,14 +122,24 @@ def test_learns_a_circle(settings, hardware, tmp_path):
     assert Ranker.load(tmp_path).top_k([[7, 8], [38, 39]], 1) == [[9], [0]]
 
 
-def test_same_seed_same_weights(settings, hardware, tmp_path):
+@pytest.mark.parametrize("model", OPTIONS)
+def test_same_seed_same_weights(settings, hardware, tmp_path, model):
+    config = settings(model=model)
     torch.manual_seed(1)
-    first, weights = train(settings(), hardware, random_world(), tmp_path / "a")
+    first, weights = train(config, hardware, random_world(), tmp_path / "a")
     torch.manual_seed(2)
-    again, repeated = train(settings(), hardware, random_world(), tmp_path / "b")
-    _, other = train(settings(), hardware, random_world(), tmp_path / "c", seed=1)
+    again, repeated = train(config, hardware, random_world(), tmp_path / "b")
+    _, other = train(config, hardware, random_world(), tmp_path / "c", seed=1)
     assert first == again and same(weights, repeated)
     assert not same(weights, other)
+
+
+@pytest.mark.parametrize("model", OPTIONS)
+def test_trains_in_bfloat16(settings, hardware, tmp_path, model):
+    config = settings(model=model, max_epochs=1)
+    metrics, weights = train(config, replace(hardware, precision="bf16-mixed"), random_world(), tmp_path)
+    assert metrics["epochs"] == 1
+    assert all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in weights.values())
 
 
 class KilledError(Exception):
@@ -145,9 +155,11 @@ class KillAt(Callback):
             raise KilledError
 
 
-@pytest.mark.parametrize(("epoch", "batch"), [(0, 1), (2, 0), (3, 2)])
-def test_interrupted_and_resumed_equals_undisturbed(settings, hardware, tmp_path, epoch, batch):
-    config = settings(max_epochs=5)
+@pytest.mark.parametrize(
+    ("model", "epoch", "batch"), [("sasrec", 0, 1), ("sasrec", 2, 0), ("sasrec", 3, 2), ("gru4rec", 2, 1)]
+)
+def test_interrupted_and_resumed_equals_undisturbed(settings, hardware, tmp_path, model, epoch, batch):
+    config = settings(model=model, max_epochs=5)
     undisturbed, weights = train(config, hardware, random_world(), tmp_path / "a")
     with pytest.raises(KilledError):
         train(config, hardware, random_world(), tmp_path / "b", callbacks=[KillAt(epoch, batch)])
@@ -201,4 +213,80 @@ def test_a_profile_says_which_phase_took_how_long_and_changes_nothing(settings, 
 
 def test_users_of_three_items_leave_nothing_to_learn(settings, hardware, tmp_path):
     with pytest.raises(CtrlRecError, match="none of 2 users has more than 3 items"):
-        train(settings, hardware, sequences_of([[0, 1, 2], [3, 4, 5]]), tmp_path / "teacher")
+        train(settings(), hardware, sequences_of([[0, 1, 2], [3, 4, 5]]), tmp_path / "teacher")
+
+
+@pytest.mark.parametrize("model", OPTIONS)
+def test_ranks_better_than_popularity_what_users_take_next(settings, hardware, tmp_path, model):
+    """Users walk a circle of 40 items with jumps; the popular items lie on no user's way."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(80):
+        place, row = int(rng.integers(40)), []
+        while len(row) < 15:
+            place = (place + int(rng.choice([1, 1, 1, 7]))) % 40
+            row.append(place)
+        rows.append([40 + int(rng.integers(3)), *row])
+    sequences = sequences_of(rows)
+    metrics, _ = train(settings(model=model, max_epochs=20), hardware, sequences, tmp_path, n_items=43)
+    counts = Counter(item for user in range(len(sequences)) for item in sequences.train(user).tolist())
+    popular = []
+    for user in range(len(sequences)):
+        history, target = sequences.test(user)
+        others = [item for item in range(43) if item not in history]
+        popular.append(sum((counts[item], -item) > (counts[target], -target) for item in others))
+    assert metrics["test"]["HR@5"] > np.mean(np.asarray(popular) < 5) + 0.3
+
+
+def test_a_checkpoint_holds_the_settings(settings, hardware, tmp_path):
+    train(settings(), hardware, random_world(), tmp_path)
+    saved = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["hyper_parameters"]
+    assert saved["seed"] == 0 and saved["teacher"]["model"] == "sasrec" and saved["teacher"]["options"]["heads"] == 2
+
+
+PLUGIN = '''
+from dataclasses import dataclass
+
+from torch import nn
+
+from ctrlrec.config.schema import bounded
+from ctrlrec.teacher.models.base import TeacherModel, initialise
+
+
+@dataclass
+class LastItemOptions:
+    embedding: int = bounded(1)
+    scale: float = bounded(0, 10)
+
+
+class LastItem(TeacherModel):
+    """Knows the newest item alone."""
+
+    Options = LastItemOptions
+
+    def __init__(self, items, length, options):
+        super().__init__(items, length, options)
+        self.projection = nn.Linear(options.embedding, options.embedding)
+        initialise(self)
+
+    def forward(self, histories):
+        return self.options.scale * self.projection(self.item_embedding(histories))
+
+
+TEACHER = LastItem
+'''
+
+
+def test_a_teacher_of_a_plug_in_is_trained_and_ranks(settings, hardware, tmp_path, monkeypatch):
+    folder = tmp_path / "plugin" / "teacher" / "models"
+    folder.mkdir(parents=True)
+    (folder / "last_item.py").write_text(PLUGIN)
+    monkeypatch.setenv("CTRLREC_PLUGINS", str(tmp_path / "plugin"))
+    config = settings(max_epochs=30, learning_rate=0.03)
+    config.model, config.options = "last_item", {"embedding": 16, "scale": 2.0}
+    metrics, _ = train(config, hardware, cyclic_world(), tmp_path / "made", n_items=40)
+    assert metrics["test"]["HR@5"] > 0.98
+    assert Ranker.load(tmp_path / "made").top_k([[7, 8], [38, 39]], 1) == [[9], [0]]
+    config.options["scale"] = 11
+    with pytest.raises(CtrlRecError, match=r"teacher\.options\.scale=11\.0: expected a number between 0 and 10"):
+        train(config, hardware, cyclic_world(), tmp_path / "refused", n_items=40)

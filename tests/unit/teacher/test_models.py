@@ -1,18 +1,23 @@
+"""What every teacher keeps to; and what is SASRec's alone."""
+
 import json
 
 import pytest
 import torch
+from teacher_worlds import OPTIONS
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.teacher.models.sasrec import SASRec
+from ctrlrec.teacher.models import TEACHERS, load_teacher, make_teacher
+from ctrlrec.teacher.models.base import TeacherModel
 
 ITEMS, LENGTH = 12, 6
 
 
-@pytest.fixture
-def model() -> SASRec:
+@pytest.fixture(params=OPTIONS)
+def model(request, settings) -> TeacherModel:
     torch.manual_seed(0)
-    model = SASRec(ITEMS, LENGTH, embedding=8, layers=2, heads=2, dropout=0.5).double().eval()
+    model = make_teacher(settings(model=request.param, embedding=8, layers=2, dropout=0.5), ITEMS, LENGTH)
+    model = model.double().eval()
     for name, weight in model.named_parameters():  # away from the small initial weights, so that every part matters
         if "norm" not in name and name != "item_embedding.weight":
             torch.nn.init.normal_(weight, std=0.5)
@@ -77,23 +82,63 @@ def test_every_weight_but_the_padding_row_learns(model):
     assert not model.item_embedding.weight.grad[ITEMS].any()
 
 
+def test_every_teacher_is_tested_here():
+    assert OPTIONS.keys() == TEACHERS.keys()
+
+
+def test_histories_of_all_lengths_are_scored_as_each_alone(model):
+    histories = [[1, 2, 3], [4], [9, 8, 7, 6, 5, 0], [2], [3, 2, 1]]
+    together = model.scores_after(histories)
+    for history, row in zip(histories, together, strict=True):
+        torch.testing.assert_close(row, model.scores(model(torch.tensor([history]))[0, -1]))
+
+
 def test_saved_and_loaded_scores_the_same(model, tmp_path):
     model = model.float()
     model.save(tmp_path)
-    history = torch.tensor([[1, 5, 2]])
-    loaded = SASRec.load(tmp_path)
-    assert torch.equal(loaded.scores(loaded(history)), model.scores(model(history)))
-    assert json.loads((tmp_path / "sasrec.json").read_text())["items"] == ITEMS
+    loaded = load_teacher(tmp_path)
+    assert type(loaded) is type(model) and loaded.options == model.options and not loaded.training
+    assert torch.equal(loaded.scores_after([[1, 5, 2], [3]]), model.scores_after([[1, 5, 2], [3]]))
+    said = json.loads((tmp_path / "teacher_model.json").read_text())
+    assert TEACHERS[said["model"]] is type(model) and said["items"] == ITEMS and said["options"]["embedding"] == 8
 
 
 def test_unusable_files_are_named(model, tmp_path):
-    with pytest.raises(CtrlRecError, match=r"sasrec\.json"):
-        SASRec.load(tmp_path)
+    description = tmp_path / "teacher_model.json"
+    with pytest.raises(CtrlRecError, match=r"teacher_model\.json"):
+        load_teacher(tmp_path)
     model.save(tmp_path)
-    (tmp_path / "sasrec.json").write_text(json.dumps({**model.sizes, "items": ITEMS + 1}))
-    with pytest.raises(CtrlRecError, match="make the teacher stage again"):
-        SASRec.load(tmp_path)
+    made = json.loads(description.read_text())
+    for wrong in ({"items": ITEMS + 1}, {"model": "grurec"}, {"options": {"embedding": 8}}):
+        description.write_text(json.dumps(made | wrong))
+        with pytest.raises(CtrlRecError, match="make the teacher stage again"):
+            load_teacher(tmp_path)
     model.save(tmp_path)
-    (tmp_path / "sasrec.safetensors").write_bytes(b"not tensors")
+    (tmp_path / "teacher.safetensors").write_bytes(b"not tensors")
     with pytest.raises(CtrlRecError, match=str(tmp_path)):
-        SASRec.load(tmp_path)
+        load_teacher(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"heeds": 2}, r"unknown key 'teacher\.options\.heeds': did you mean 'heads'\?"),
+        ({"hidden": 2}, r"unknown key 'teacher\.options\.hidden': valid: embedding, layers, heads, dropout"),
+        ({"layers": 0}, r"teacher\.options\.layers=0: expected a number at least 1"),
+        ({"dropout": 1.0}, r"teacher\.options\.dropout=1\.0: expected a number between 0 and 0\.99"),
+        ({"layers": "two"}, r"teacher\.options\.layers: "),
+        ({"heads": 3}, r"teacher\.options\.embedding must be divisible by teacher\.options\.heads"),
+    ],
+)
+def test_options_that_the_model_does_not_have_are_refused(settings, changed, said):
+    config = settings()
+    config.options |= changed
+    with pytest.raises(CtrlRecError, match=said):
+        make_teacher(config, ITEMS, LENGTH)
+
+
+def test_a_missing_option_is_named(settings):
+    config = settings()
+    del config.options["heads"]
+    with pytest.raises(CtrlRecError, match=r"no value for teacher\.options\.heads"):
+        make_teacher(config, ITEMS, LENGTH)
