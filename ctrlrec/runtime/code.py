@@ -21,8 +21,11 @@ from ctrlrec.config.choices import plugin_folders
 from ctrlrec.config.schema import Config
 
 _HOME = Path(__file__).resolve().parents[1]
-# What decides no number: the configuration (its values are settings of a result), the order of stages, what is shown.
-_SILENT = ("config", "errors", "reporting", "runtime", "pipeline.run", "pipeline.settings", "pipeline.stage")
+# What decides no number: the configuration (its values are settings of a result), checks, the order of stages, reports.
+_SILENT = (
+    *("config", "errors", "lm.checks", "reporting", "runtime"),
+    *("pipeline.run", "pipeline.settings", "pipeline.stage"),
+)
 _DECIDING = ("runtime.hardware", "runtime.processes", "runtime.trainer")  # of the room runtime
 _DATA = (".yaml", ".jsonl", ".json", ".txt", ".csv")
 _IMPORT = re.compile(r"^\s*(?:from\s+ctrlrec([\w.]*)\s+import\s+(\([^)]*\)|[^\n#]*)|import\s+ctrlrec([\w.]*))", re.M)

@@ -24,14 +24,14 @@ from ctrlrec.runtime.progress import PhaseProfiler, ProgressLines
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are whole or not there.
+    """Write checkpoints that are whole or not there.
 
     Lightning's own are written to the system's temporary folder and moved: a kill during a move between two file
     systems leaves half a file.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write beside the old file, then take its place."""
+        """Write a checkpoint beside the old file, then move it to its place."""
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -39,10 +39,10 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class SideBySide(DDPStrategy):
-    """Several processes whose modules sum their gradients themselves, any number of micro-batches in each."""
+    """Train in several processes whose modules sum their gradients themselves."""
 
     def configure_ddp(self) -> None:
-        """Wrap nothing."""
+        """Leave the module as it is: each process may take a different number of micro-batches."""
 
 
 def trainer(
@@ -53,7 +53,16 @@ def trainer(
     max_epochs: int,
     **options: Any,
 ) -> pl.Trainer:
-    """A Lightning trainer over our settings."""
+    """Return a Lightning trainer over our settings.
+
+    Args:
+        config: hardware, precision and what is shown.
+        directory: of the stage.
+        made: loggers.
+        callbacks: of the stage; those that show progress are added.
+        max_epochs: or fewer, if a callback stops training.
+        options: further arguments of the Lightning trainer.
+    """
     shown: list[Callback] = []
     if config.progress:
         shown = [TQDMProgressBar() if sys.stderr.isatty() else ProgressLines()]
@@ -79,19 +88,19 @@ def trainer(
 
 
 class _Ended(Callback):
-    """Remembers what ended training: Lightning may fail behind it, when it tears down a loader not yet set up."""
+    """Remember what ended training: Lightning may fail after it, when it tears down a loader not yet set up."""
 
     by: BaseException | None = None
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Called before anything is torn down."""
+        """Keep the exception before anything is torn down."""
         self.by = exception
 
 
 def train(
     fit: pl.Trainer, module: pl.LightningModule, checkpoints: Path, data: pl.LightningDataModule | None = None
 ) -> None:
-    """Train from the last checkpoint on, or from the start if there is none.
+    """Train from the last checkpoint, or from the start if there is none.
 
     Args:
         fit: of :func:`trainer`.

@@ -47,12 +47,12 @@ def made(printed: str) -> list[str]:
 def test_an_edited_reward_is_named_reused_or_run(copy_of, checkout: Path, call) -> None:
     output = copy_of(*ALL)
     (old,) = output.glob("rl/*-????????????")
-    reward = checkout / "ctrlrec" / "rewards" / "list.py"
+    reward = checkout / "ctrlrec" / "rewards" / "credit.py"
     reward.write_text("# a comment\n" + reward.read_text())
     status, printed = call(output, "variant=full")
     assert status == 0 and {what for _, what in happened(printed)} == {"reuse"}
 
-    edit(checkout, "rewards/list.py")
+    edit(checkout, "rewards/credit.py")
     status, printed = call(output, "variant=full")
     assert status == 1 and not happened(printed)
     (error,) = [line for line in printed.splitlines() if line.startswith("error: ")]

@@ -17,7 +17,7 @@ from ctrlrec.reporting.report import report
 
 
 def config(root, *overrides):
-    return compose(f"output={root}", *overrides)
+    return compose(f"output={root}", "logger=csv", *overrides)
 
 
 @pytest.fixture

@@ -60,7 +60,8 @@ def add(file: str, text: str):
 @pytest.mark.parametrize(
     ("edit", "stages"),
     [
-        (add("rewards/list.py", "\nweight = 1\n"), {"rl"}),
+        (add("rewards/credit.py", "\nweight = 1\n"), {"rl"}),
+        (add("lm/checks.py", "\nweight = 1\n"), set()),
         (add("rl/losses.py", "\nweight = 1\n"), {"rl"}),
         (add("evaluation/metrics.py", "\nweight = 1\n"), {"evaluate"}),
         (add("sl/train.py", "\nweight = 1\n"), {"sl"}),
