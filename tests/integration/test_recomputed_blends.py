@@ -114,6 +114,13 @@ def test_questions_are_feasible_and_the_best_list_is_the_best(output: Path, cata
         check_best(row, row["best"], row["best_rank"], None, catalogue, scores_after(row["history"]))
 
 
+def test_tables_show_blends(output: Path) -> None:
+    folder = output / "tables" / "records-llama_mini-demo"
+    assert r"3 conditions all\_satisfied (%)" in (folder / "table8.md").read_text(encoding="utf-8")
+    assert r"blend\_unseen" in (folder / "summary.md").read_text(encoding="utf-8")
+    assert "I1 and I2 as blends" in (folder / "table7.md").read_text(encoding="utf-8")
+
+
 def test_metrics_of_blends(output: Path, catalogue) -> None:
     directory = tiny_run.only(output / "evaluate")
     written = json.loads((directory / "metrics.json").read_text())["settings"]
