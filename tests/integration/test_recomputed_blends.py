@@ -159,9 +159,10 @@ def test_rewards_of_answers_good_and_bad(parts, catalogue, reading: str, monkeyp
         tokens.append(chat_format.tokenizer(text, add_special_tokens=False)["input_ids"])
     monkeypatch.setattr(rollout, "generate", lambda *_, **__: [Sample(row, [0.0] * len(row)) for row in tokens])
     asked, prompts = [example.instruction for example in examples], [[0]] * len(examples)
-    answers = rollout.sample_answers(
-        None, chat_format, asked, prompts, 1, builder.catalogue, builder.ranker, SCHEMES[reading], 160, 0.7, "auto"
+    sampler = rollout.Sampler(
+        chat_format, builder.catalogue, builder.ranker, SCHEMES[reading], max_new_tokens=160, engine="auto"
     )
+    answers = sampler(None, asked, prompts, temperature=0.7)
     assert len(answers) > 100
     for answer in answers:
         row = answer.record(0, 0, builder.catalogue)
