@@ -114,6 +114,13 @@ def test_questions_are_feasible_and_the_best_list_is_the_best(output: Path, cata
         check_best(row, row["best"], row["best_rank"], None, catalogue, scores_after(row["history"]))
 
 
+def test_tables_show_blends(output: Path) -> None:
+    folder = output / "tables" / "records-llama_mini-demo"
+    assert r"3 conditions all\_satisfied (%)" in (folder / "table8.md").read_text(encoding="utf-8")
+    assert r"blend\_unseen" in (folder / "summary.md").read_text(encoding="utf-8")
+    assert "I1 and I2 as blends" in (folder / "table7.md").read_text(encoding="utf-8")
+
+
 def test_metrics_of_blends(output: Path, catalogue) -> None:
     directory = tiny_run.only(output / "evaluate")
     written = json.loads((directory / "metrics.json").read_text())["settings"]
@@ -152,9 +159,10 @@ def test_rewards_of_answers_good_and_bad(parts, catalogue, reading: str, monkeyp
         tokens.append(chat_format.tokenizer(text, add_special_tokens=False)["input_ids"])
     monkeypatch.setattr(rollout, "generate", lambda *_, **__: [Sample(row, [0.0] * len(row)) for row in tokens])
     asked, prompts = [example.instruction for example in examples], [[0]] * len(examples)
-    answers = rollout.sample_answers(
-        None, chat_format, asked, prompts, 1, builder.catalogue, builder.ranker, SCHEMES[reading], 160, 0.7, "auto"
+    sampler = rollout.Sampler(
+        chat_format, builder.catalogue, builder.ranker, SCHEMES[reading], max_new_tokens=160, engine="auto"
     )
+    answers = sampler(None, asked, prompts, temperature=0.7)
     assert len(answers) > 100
     for answer in answers:
         row = answer.record(0, 0, builder.catalogue)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from dataset_files import config, uncut
+from dataset_files import all_writable, config, uncut
 
 from ctrlrec.config.compose import compose
 from ctrlrec.data.attributes import decades, popularity, with_attributes
@@ -55,7 +55,9 @@ def test_the_data_stage_adds_them(tmp_path: Path) -> None:
     (tmp_path / "interactions.csv").write_text(
         "user,item,timestamp\n" + "".join(f"u{u},i{n},{n}\n" for u in range(3) for n in range(20 - u))
     )
-    found = prepare(config("records", tmp_path, attributes=["decade", "popularity"]), tmp_path, uncut).catalogue
+    found = prepare(
+        config("records", tmp_path, attributes=["decade", "popularity"]), tmp_path, uncut, all_writable
+    ).catalogue
     assert found.categories[3][:2] == ("Drama", "1980s") and found.categories[13][:2] == ("Drama", "1990s")
     assert {"popular", "niche"} <= set(found.category_names) and set(found.target_categories) == {"Drama"}
 

@@ -368,3 +368,18 @@ def test_the_row_of_the_teacher_alone_is_called_by_its_teacher() -> None:
     grid = summary(rows)
     assert grid.heads == ("gru4rec", "v2", "n")
     assert not any(cells[0].mark for _, cells in grid.rows)
+
+
+def test_table_8_shows_what_following_several_conditions_costs():
+    cell = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 7}
+    names = ("HR@10", "NDCG@10", "all_satisfied", "all_satisfied_free", "satisfied", "violation", "regret")
+    few, many = ({"blend_2": {name: cell | {"value": value} for name in names}} for value in (0.25, 0.75))
+    grid = tables.build(8, [Row("full", few), Row("full_blend", many)])
+    assert [head.partition(" ")[0] for head in grid.heads] == [
+        "HR@10", "NDCG@10", "all_satisfied", "satisfied", "violation", "regret", "n",
+    ]  # fmt: skip
+    cells = dict(zip(grid.heads, grid.rows[1][1], strict=True))
+    assert cells["all_satisfied (%) ↑"].value == "75.00" and cells["all_satisfied (%) ↑"].free == "75.00"
+    assert cells["violation (items) ↓"].mark == "second"  # fewer violations are better
+    assert cells["regret (of the best) ↓"].value == "0.75"
+    assert r"all\_satisfied" in render.latex(grid)
