@@ -8,7 +8,8 @@ from peft import PeftModel
 from transformers import GenerationConfig, PreTrainedModel
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.generation.decoder import Sample, decode, unsupported
+from ctrlrec.generation.decoder import Sample, decode
+from ctrlrec.generation.network import unsupported
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.kernels import selective_log_softmax
 from ctrlrec.lm.scoring import pad

@@ -20,8 +20,9 @@ from transformers import (
 )
 
 from ctrlrec.generation import decoder as decoding
-from ctrlrec.generation.decoder import decode, unsupported
+from ctrlrec.generation.decoder import decode
 from ctrlrec.generation.generate import generate
+from ctrlrec.generation.network import _FEW_ROWS, unsupported
 from ctrlrec.lm.adapters import ACTOR, CRITIC, using, with_actor_and_critic
 
 END = 3
@@ -74,7 +75,7 @@ def asked(count: int, longest: int = 40) -> list[list[int]]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_greedy_answers_are_those_of_generate(name: str) -> None:
-    model, prompts = made(name), asked(decoding._FEW_ROWS + 8)  # once some have left, few rows
+    model, prompts = made(name), asked(_FEW_ROWS + 8)  # once some have left, few rows
     # A token that a long answer holds in its middle, so that answers end at different lengths.
     end = max(decode(model, prompts, END, 20), key=lambda answer: len(answer.tokens)).tokens[9]
     expected = generate(model, SimpleNamespace(pad=0, end=end, encoder_decoder=False), prompts, 20, "hf")  # type: ignore[arg-type]
@@ -116,7 +117,7 @@ class Countdown:
 def test_an_answer_at_its_limit_waits_for_others_to_leave_with(monkeypatch: pytest.MonkeyPatch, patience: int) -> None:
     """The first answer is alone at the limit while the others, begun later, have half of theirs to go."""
     monkeypatch.setattr(decoding, "_PATIENCE", {"cpu": patience})
-    monkeypatch.setattr(decoding, "_Network", Countdown)
+    monkeypatch.setattr(decoding, "Network", Countdown)
     prompts = [[49], *[[END + 20]] * 63, *[[49]] * 63]
     answers = [answer.tokens for answer in decode(made("tied"), prompts, END, 40, rows=64)]
     assert answers == [[49] * 40, *[list(range(END + 19, END - 1, -1))] * 63, *[[49] * 40] * 63]
@@ -238,7 +239,7 @@ def test_samples_of_a_prompt_share_its_reading_and_the_head_sees_last_tokens_alo
     model, prompts = made("tied"), asked(3)
     read: list[int] = []
     scored: list[int] = []
-    forward, logits = decoding._Network.forward, decoding._Network.logits
+    forward, logits = decoding.Network.forward, decoding.Network.logits
 
     def counting(self: Any, ids: torch.Tensor, *arguments: Any) -> torch.Tensor:
         read.append(ids.shape[0] if ids.ndim == 2 else 0)
@@ -248,8 +249,8 @@ def test_samples_of_a_prompt_share_its_reading_and_the_head_sees_last_tokens_alo
         scored.append(hidden.numel() // hidden.shape[-1])
         return logits(self, hidden)
 
-    monkeypatch.setattr(decoding._Network, "forward", counting)
-    monkeypatch.setattr(decoding._Network, "logits", scoring)
+    monkeypatch.setattr(decoding.Network, "forward", counting)
+    monkeypatch.setattr(decoding.Network, "logits", scoring)
     decode(model, prompts, END, 2, 1.0, samples=4)
     assert sum(read) == 3
     assert scored[0] == 3
