@@ -1,5 +1,6 @@
 """Checks of values and of combinations of values, beyond their types."""
 
+import datetime
 import difflib
 import importlib
 import re
@@ -29,7 +30,10 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 # Choices that are the modules of a folder, looked up without importing them.
-_MODULES: dict[str, Choices[Any]] = {"dataset.source": Choices("data.sources", "SOURCE")}
+_MODULES: dict[str, Choices[Any]] = {
+    "dataset.source": Choices("data.sources", "SOURCE"),
+    "constraint.name": Choices("generation.constraints", "CONSTRAINT"),
+}
 # Choices that the rooms themselves know, imported when a configuration is checked.
 _REGISTRIES = {
     "reward.name": "ctrlrec.rewards.schemes:SCHEMES",
@@ -112,6 +116,12 @@ def check(config: Config) -> None:
         name = OmegaConf.select(node, key)
         if not re.fullmatch(r"\w[\w.+-]*", name):
             raise CtrlRecError(f"{key}={name}: it names folders; expected letters, digits and any of . _ + -")
+    try:
+        datetime.date.fromisoformat(config.model.template_date)
+    except ValueError:
+        raise CtrlRecError(
+            f"model.template_date={config.model.template_date}: expected a day as year-month-day, such as 2024-07-26"
+        ) from None
     settings = list(OmegaConf.select(node, "evaluation.settings"))
     if not settings or len(set(settings)) < len(settings):
         raise CtrlRecError(f"evaluation.settings={settings}: expected at least one setting, and each once")
@@ -189,6 +199,13 @@ def _check_pairs(config: Config) -> None:
             f"variant={variant.name} generation.engine={config.generation.engine}: beams are searched by transformers; "
             "use generation.engine=auto"
         )
+    if config.constraint.name != "none":
+        engine = "api" if variant.answers_with == "api" else config.generation.engine
+        if engine in ("vllm", "api") and variant.answers_with != "teacher":
+            raise CtrlRecError(
+                f"constraint.name={config.constraint.name}: answers of {engine} cannot be constrained; set "
+                "constraint.name=none, or generation.engine=auto with a row whose model answers"
+            )
     if config.model.kind == "encoder_decoder" and config.generation.engine == "vllm":
         raise CtrlRecError(f"model={config.model.name} generation.engine=vllm: encoder-decoders need auto or api")
     if not _is_address(config.api.url):

@@ -81,6 +81,8 @@ class ModelConfig:
     dtype: str = MISSING
     attention: str | None = MISSING
     system_prompt: str | None = MISSING
+    thinking: bool = MISSING
+    template_date: str = MISSING
     max_length: int = bounded(16)
     max_response_length: int = bounded(8)
     hidden_size: int | None = bounded(8)
@@ -205,6 +207,13 @@ class GenerationConfig:
 
 
 @dataclass
+class ConstraintConfig:
+    """What a model may write, in evaluation and in RL (spec section 11)."""
+
+    name: str = MISSING
+
+
+@dataclass
 class APIConfig:
     """A server that speaks chat completions; its key comes from the environment and is no part of a configuration."""
 
@@ -316,6 +325,7 @@ class Config:
     reward: RewardConfig = MISSING
     variant: VariantConfig = MISSING
     generation: GenerationConfig = MISSING
+    constraint: ConstraintConfig = MISSING
     api: APIConfig = MISSING
     evaluation: EvaluationConfig = MISSING
     general: GeneralConfig = MISSING

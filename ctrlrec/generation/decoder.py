@@ -7,7 +7,7 @@ prefill.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from peft import PeftModel
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from ctrlrec.generation.network import Network
+from ctrlrec.generation.constraints.base import Constraint
+from ctrlrec.generation.network import Network, attention
 from ctrlrec.lm.scoring import pad
 
 _BLOCK = 64  # the cache grows by this many positions
@@ -31,7 +32,7 @@ class Sample:
     """One answer of a model.
 
     Attributes:
-        tokens: generated ids, the end-of-sequence token included where it was reached.
+        tokens: generated ids, with the token that ended the answer if there was one.
         log_probs: log-probability of each at the sampling temperature over the full vocabulary; a greedy choice has 0.
     """
 
@@ -39,15 +40,22 @@ class Sample:
     log_probs: list[float]
 
 
+def answer_length(tokens: Sequence[int], ends: Collection[int]) -> int:
+    """Return the number of tokens up to the first that ends the answer; of all if none does."""
+    return next((index for index, token in enumerate(tokens, start=1) if token in ends), len(tokens))
+
+
 def decode(
     model: PreTrainedModel | PeftModel,
     prompts: Sequence[Sequence[int]],
-    end: int,
+    ends: Collection[int],
     max_new_tokens: int,
     temperature: float | None = None,
     samples: int = 1,
     rows: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
+    constraint: Constraint | None = None,
+    starts: Sequence[Any] = (),
 ) -> list[Sample]:
     """Answer any number of prompts.
 
@@ -56,12 +64,14 @@ def decode(
     Args:
         model: a supported one, with the adapter to use active.
         prompts: B rows of ids, none empty.
-        end: the end-of-sequence token.
+        ends: tokens that end an answer.
         max_new_tokens: longest answer.
         temperature: None decodes greedily; a number samples from the full distribution at it.
         samples: answers to each prompt.
         rows: most answers in the making at a time; None for all.
         progress: called with the number of answers that were just finished.
+        constraint: what may be written; None for anything.
+        starts: B states of the constraint before an answer.
 
     Returns:
         B x samples answers; those of one prompt side by side.
@@ -70,7 +80,7 @@ def decode(
     device = model.device.type
     mixed = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     with torch.inference_mode(), torch.autocast(device, enabled=False):
-        batch = _Batch(Network(model, mixed), min(rows or count, count), end, max_new_tokens, temperature)
+        batch = _Batch(Network(model, mixed), min(rows or count, count), ends, max_new_tokens, temperature, constraint)
         # The longest first: what they take in memory is known at once.
         order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
         queue = deque(index * samples + sample for index in order for sample in range(samples))
@@ -79,6 +89,8 @@ def decode(
             room = batch.rows - len(batch.places)
             if queue and (8 * room >= batch.rows or not batch.places):
                 places = [queue.popleft() for _ in range(min(room, len(queue)))]
+                if constraint is not None:
+                    batch.states += [starts[place // samples] for place in places]
                 batch.admit(places, [prompts[place // samples] for place in places])
             else:
                 batch.step()
@@ -104,28 +116,12 @@ def _choose(logits: torch.Tensor, temperature: float | None) -> tuple[torch.Tens
     return tokens[:, 0], probabilities.gather(1, tokens)[:, 0].log()
 
 
-def _attention(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float
-) -> torch.Tensor:
-    """Plain attention, (B, kv_heads, Q, D): on a CPU far ahead of the fused kernel for one query and for short prompts.
-
-    Args:
-        queries: (B, kv_heads, Q, D); those of all heads that share keys in one dimension.
-        keys: (B, kv_heads, D, K), which makes them the right factor as they lie.
-        values: (B, kv_heads, K, D).
-        mask: added to scaled scores, broadcasts to (B * kv_heads, Q, K).
-        scale: of scores.
-    """
-    flat = queries.reshape(-1, *queries.shape[2:])
-    scores = torch.baddbmm(mask.expand(len(flat), *flat.shape[1:-1], -1), flat, keys.flatten(0, 1), alpha=scale)
-    return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view_as(queries)
-
-
 class _Batch:
     """Answers in the making: row i of every tensor is that of ``places[i]``.
 
     Attributes:
         places: of the answers in the result.
+        states: of the constraint, if there is one.
         keys: per layer (rows, kv_heads, D, capacity); likewise ``values`` (rows, kv_heads, capacity, D).
         mask: (rows, kv_heads, 1, capacity) added to scores: 0 at positions that are written, -inf elsewhere.
         length: (rows,) positions written; ``count`` tokens generated, the last of which is not written yet.
@@ -134,9 +130,20 @@ class _Batch:
         done: (rows,) whether an answer is complete.
     """
 
-    def __init__(self, network: Network, rows: int, end: int, limit: int, temperature: float | None):
-        self.network, self.rows, self.end, self.limit, self.temperature = network, rows, end, limit, temperature
+    def __init__(
+        self,
+        network: Network,
+        rows: int,
+        ends: Collection[int],
+        limit: int,
+        temperature: float | None,
+        constraint: Constraint | None,
+    ):
+        self.network, self.rows, self.limit, self.temperature = network, rows, limit, temperature
+        self.constraint = constraint
+        self.states: list[Any] = []
         device = network.device
+        self.ends = torch.tensor(sorted(ends), device=device)
         self._patience = _PATIENCE.get(device.type, 8)
         self.places: list[int] = []
         shape = (rows, network.kv_heads)
@@ -198,7 +205,7 @@ class _Batch:
             self.keys[number][rows, ..., :length] = keys[owners]
             self.values[number][rows, :, :length] = values[owners]
             grouped = queries.unflatten(2, (-1, group)).permute(0, 2, 3, 1, 4).flatten(2, 3)
-            mixed = _attention(grouped, keys, values, mask, network.scale)
+            mixed = attention(grouped, keys, values, mask, network.scale)
             return mixed.unflatten(2, (group, -1)).permute(0, 3, 1, 2, 4).flatten(2)
 
         hidden = network.forward(ids, torch.arange(length, device=network.device), attend)
@@ -220,7 +227,7 @@ class _Batch:
             self.keys[number][rows, :, :, position] = keys
             self.values[number][rows, :, position] = values
             grouped = queries.unflatten(1, (-1, group))
-            mixed = _attention(grouped, self.keys[number][:active], self.values[number][:active], mask, network.scale)
+            mixed = attention(grouped, self.keys[number][:active], self.values[number][:active], mask, network.scale)
             return mixed.flatten(1)
 
         states = network.forward(self.tokens[rows, self.count[:active] - 1], position, attend)
@@ -238,17 +245,20 @@ class _Batch:
         done = self.done[:active].tolist()
         left = [row for row in range(active) if done[row]]
         tokens, log_probs = self.tokens[left].tolist(), self.log_probs[left].tolist()
+        ends = self.ends.tolist()
         finished = {}
         for row, ids, scores in zip(left, tokens, log_probs, strict=True):
             ids = ids[: self.limit]
-            size = ids.index(self.end) + 1 if self.end in ids else self.limit
+            size = answer_length(ids, ends)
             finished[self.places[row]] = Sample(ids[:size], scores[:size])
         remaining = active - len(left)
         holes = [row for row in left if row < remaining]
         movers = [row for row in range(remaining, active) if not done[row]]
         for hole, mover in zip(holes, movers, strict=True):
             self.places[hole] = self.places[mover]
-        del self.places[remaining:]
+            if self.constraint is not None:
+                self.states[hole] = self.states[mover]
+        del self.places[remaining:], self.states[remaining:]
         if holes:
             for tensor in (
                 *self.keys, *self.values, self.mask, self.length, self.count, self.tokens, self.log_probs, self.done,
@@ -258,11 +268,15 @@ class _Batch:
         return finished
 
     def _append(self, logits: torch.Tensor, rows: slice) -> None:
+        if self.constraint is not None:
+            logits = self.constraint.restrict(self.states[rows], logits)
         tokens, log_probs = _choose(logits, self.temperature)
+        if self.constraint is not None:
+            self.states[rows] = self.constraint.follow(self.states[rows], tokens.tolist())
         row, count = self._row[rows], self.count[rows]
         self.tokens[row, count], self.log_probs[row, count] = tokens, log_probs
         count.add_(1).clamp_(max=self.limit)
-        self.done[rows] |= (tokens == self.end) | (count >= self.limit)
+        self.done[rows] |= (tokens[:, None] == self.ends).any(-1) | (count >= self.limit)
 
     def _reserve(self, length: int) -> None:
         """Have room for ``length`` positions; what is not written is zero, for a weight of zero must meet no NaN."""

@@ -93,6 +93,23 @@ def _linear(states: torch.Tensor, affine: _Affine) -> torch.Tensor:
     return (product + functional.linear(functional.linear(states.to(down.dtype), down), up)).to(product.dtype)
 
 
+def attention(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Plain attention, (B, kv_heads, Q, D): on a CPU far ahead of the fused kernel for one query and for short prompts.
+
+    Args:
+        queries: (B, kv_heads, Q, D); those of all heads that share keys in one dimension.
+        keys: (B, kv_heads, D, K), which makes them the right factor as they lie.
+        values: (B, kv_heads, K, D).
+        mask: added to scaled scores, broadcasts to (B * kv_heads, Q, K).
+        scale: of scores.
+    """
+    flat = queries.reshape(-1, *queries.shape[2:])
+    scores = torch.baddbmm(mask.expand(len(flat), *flat.shape[1:-1], -1), flat, keys.flatten(0, 1), alpha=scale)
+    return torch.bmm(scores.softmax(-1), values.flatten(0, 1)).view_as(queries)
+
+
 class _Layer:
     """One block's weights."""
 

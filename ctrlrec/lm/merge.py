@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from ctrlrec.config.compose import validate
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.lm.backbone import load_tokenizer
+from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.policy import load_policy
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import check_files
@@ -37,11 +37,13 @@ def merge_stage(directory: Path, out: Path) -> None:
     upstream = made_from(directory, provenance["upstream"])
     if "instructions" not in upstream:
         raise CtrlRecError(f"{directory}: not an sl or rl stage")
-    tokenizer = load_tokenizer(upstream["data"] / "tokenizer")
+    chat_format = ChatFormat.load(upstream["data"] / "tokenizer", config.model)
     sl, rl = (upstream["sl"], directory) if "sl" in upstream else (directory, None)
     for result in (*upstream.values(), directory):
         check_files(result)
-    model = load_policy(config.model, Path(config.cache).expanduser(), tokenizer, config.seed, sl, rl, fold=True)
+    cache, tokenizer = Path(config.cache).expanduser(), chat_format.tokenizer
+    model = load_policy(config.model, cache, tokenizer, config.seed, sl, rl, fold=True)
+    model.generation_config.eos_token_id = sorted(chat_format.ends)  # a server's answers end there
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
 

@@ -3,18 +3,20 @@
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
 from ctrlrec.pipeline.loading import cache_folder, load_builder
-from ctrlrec.pipeline.settings import model_settings, without
+from ctrlrec.pipeline.settings import constrained, constraint_label, model_settings, without
 from ctrlrec.pipeline.stage import Inputs, Stage
 from ctrlrec.runtime.files import read_jsonl, write_jsonl, write_text
 
 if TYPE_CHECKING:
+    from ctrlrec.controls.instruction import Instruction
+    from ctrlrec.generation.constraints.base import Constraint
     from ctrlrec.lm.chat_format import ChatFormat
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     from ctrlrec.evaluation.answering import predictions, teacher_answers, warn_of_empty
     from ctrlrec.evaluation.matching import TitleMatcher
     from ctrlrec.evaluation.metrics import score, summarise
+    from ctrlrec.generation.constraints import make_constraint
     from ctrlrec.runtime.loggers import log_answers, log_summary, loggers
 
     builder, chat_format = load_builder(config, inputs)
@@ -42,8 +45,11 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
         from ctrlrec.baselines.api import api_answers
 
         answerer = api_answers(client, config.trainer)
+    elif served == "vllm":
+        answerer = _vllm_answers(config, model, chat_format)
     else:
-        answerer = (_vllm_answers if served == "vllm" else _model_answers)(config, model, chat_format)
+        constraint = make_constraint(config.constraint, builder.catalogue, chat_format)
+        answerer = _model_answers(config, model, chat_format, constraint)
     settings = config.evaluation
     matcher = TitleMatcher(builder.catalogue.titles, settings.match_max_edits)
     with loggers(config, "evaluate", directory) as made:
@@ -143,7 +149,9 @@ def _vllm_answers(config: Config, model: Any, chat_format: "ChatFormat") -> Any:
     return answer
 
 
-def _model_answers(config: Config, model: Any, chat_format: "ChatFormat") -> Any:
+def _model_answers(
+    config: Config, model: Any, chat_format: "ChatFormat", constraint: "Constraint | None"
+) -> Callable[[Sequence["Instruction"]], list[str]]:
     from ctrlrec.baselines.instructrec import beam_lists
     from ctrlrec.generation.generate import generate
     from ctrlrec.runtime.hardware import autocast
@@ -153,13 +161,15 @@ def _model_answers(config: Config, model: Any, chat_format: "ChatFormat") -> Any
 
     def answer(asked: Sequence[Any]) -> list[str]:
         prompts = chat_format.prompts([instruction.messages for instruction in asked])
+        starts = [constraint.start(instruction) for instruction in asked] if constraint is not None else []
         with progress(config.trainer, asked[0].task, len(asked)) as advance, autocast(config.trainer):
             if config.variant.beam_search:
                 counts = [instruction.item_count for instruction in asked]
                 longest = min(limit, config.dataset.title_max_tokens + 1)  # one title and the end
-                return beam_lists(model, chat_format, prompts, counts, longest, batch_size, advance)
+                return beam_lists(model, chat_format, prompts, counts, longest, batch_size, advance, constraint, starts)
+            engine = config.generation.engine
             answers = generate(
-                model, chat_format, prompts, limit, config.generation.engine, batch_size=batch_size, progress=advance
+                model, chat_format, prompts, limit, engine, None, 1, batch_size, advance, constraint, starts
             )
         return [chat_format.decode(answer.tokens) for answer in answers]
 
@@ -179,10 +189,11 @@ STAGE = Stage(
             "precision": c.trainer.precision,
         }
         | _candidates(c)
+        | constrained(c)
         | _server(c)
         | _general(c)
     ),
-    lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}",
+    lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}{constraint_label(c)}",
     run,
     ("evaluation", "rewards", "controls", "instructions", "baselines", "generation", "lm"),
     "lower generation.batch_size",

@@ -5,7 +5,7 @@ from pathlib import Path
 from ctrlrec.config.compose import plain, sampling_engine
 from ctrlrec.config.schema import Config
 from ctrlrec.pipeline.loading import cache_folder, load_builder
-from ctrlrec.pipeline.settings import model_settings, without
+from ctrlrec.pipeline.settings import constrained, constraint_label, model_settings, without
 from ctrlrec.pipeline.stage import Inputs, Stage
 
 
@@ -24,16 +24,22 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
 STAGE = Stage(
     "rl",
     lambda _: ("data", "teacher", "instructions", "sl"),
-    lambda c: {
-        "rl": without(c.rl, "micro_batch_size"),
-        "reward": plain(c.reward),
-        "item_rewards": c.variant.item_rewards,
-        "engine": sampling_engine(c),
-        "model": model_settings(c),
-        "seed": c.seed,
-        "precision": c.trainer.precision,
-    },
-    lambda c: f"{c.dataset.name}-{c.model.name}-{c.reward.name}-{'item-list' if c.variant.item_rewards else 'list'}",
+    lambda c: (
+        {
+            "rl": without(c.rl, "micro_batch_size"),
+            "reward": plain(c.reward),
+            "item_rewards": c.variant.item_rewards,
+            "engine": sampling_engine(c),
+            "model": model_settings(c),
+            "seed": c.seed,
+            "precision": c.trainer.precision,
+        }
+        | constrained(c)
+    ),
+    lambda c: (
+        f"{c.dataset.name}-{c.model.name}-{c.reward.name}-{'item-list' if c.variant.item_rewards else 'list'}"
+        f"{constraint_label(c)}"
+    ),
     run,
     ("rl", "rewards", "controls", "instructions", "generation", "lm"),
     "lower rl.micro_batch_size or set trainer.activation_checkpointing=true, which change no result",

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from ctrlrec.config.schema import RLConfig
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.generation.constraints.base import Constraint, Support, support
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import ACTOR, CRITIC, load_trainable_state, trainable_state, using
 from ctrlrec.lm.chat_format import ChatFormat
@@ -45,17 +46,21 @@ class Experience:
         before: (B, T) place in ``ids`` of the token before each generated one, which predicts it.
         actions: (B, T) generated ids.
         mask: (B, T) 1 on generated tokens.
+        decided: (B, T) 1 on generated tokens that were not the only ones allowed; the others teach nothing.
+        support: what was allowed at each token; None for everything.
         sampled: (B, T) log-probabilities as the decoder computed them.
         log_probs: (B, T) of the policy that sampled; likewise ``values``, ``advantages`` and ``returns``.
     """
 
-    def __init__(self, answers: list[Answer], padding: int, device: torch.device):
+    def __init__(self, answers: list[Answer], padding: int, device: torch.device, support: Support | None = None):
         ids, attention = pad([answer.prompt + answer.tokens for answer in answers], padding)
         actions, mask = pad([answer.tokens for answer in answers], padding)
         starts = torch.tensor([len(answer.prompt) for answer in answers])
         self.ids, self.attention, self.lengths = ids.to(device), attention.to(device), attention.sum(1).to(device)
         self.before = (starts[:, None] - 1 + torch.arange(mask.shape[1])).to(device)
         self.actions, self.mask = actions.to(device), mask.float().to(device)
+        self.support = support
+        self.decided = self.mask if support is None else self.mask * ~support.forced.to(device)
         sampled = torch.tensor([value for answer in answers for value in answer.log_probs], device=device)
         self.sampled = torch.zeros_like(self.mask).masked_scatter(self.mask.bool(), sampled)
         self.log_probs, self.reference, self.values, self.advantages, self.returns = torch.zeros(
@@ -82,13 +87,14 @@ class PPOModule(pl.LightningModule):
         max_new_tokens: int,
         engine: str,
         directory: Path,
+        constraint: Constraint | None = None,
     ):
         super().__init__()
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold the trainable tensors alone; on_load_checkpoint compares names
         self.model, self.chat_format, self.builder = model, chat_format, builder
         self.scheme, self.config, self.item_rewards = scheme, config, item_rewards
-        self.max_new_tokens, self.engine = max_new_tokens, engine
+        self.max_new_tokens, self.engine, self.constraint = max_new_tokens, engine, constraint
         self.rollouts = directory / "rollouts.jsonl"
         width = int(model.get_base_model().config.hidden_size)  # type: ignore[union-attr,arg-type]
         self.value_head = torch.nn.Linear(width, 1)
@@ -206,6 +212,7 @@ class PPOModule(pl.LightningModule):
                     self.max_new_tokens,
                     self.config.temperature,
                     self.engine,
+                    self.constraint,
                 )
             shares = processes.gather(answers)
             return [
@@ -221,7 +228,7 @@ class PPOModule(pl.LightningModule):
             CtrlRecError: where every answer of the last iterations is empty: there is nothing left to learn from.
         """
         empty = sum(not answer.titles for answer in answers)
-        unended = sum(answer.tokens[-1] != self.chat_format.end for answer in answers)
+        unended = sum(answer.tokens[-1] not in self.chat_format.ends for answer in answers)
         degenerate = 2 * max(empty, unended) > len(answers)
         if degenerate and not self._degenerate:
             log.warning(
@@ -242,7 +249,9 @@ class PPOModule(pl.LightningModule):
         """Log-probabilities of actor and reference, values, penalised rewards, advantages."""
         settings = self.config
         with self._phase("score"):
-            experience = Experience(answers, self.chat_format.pad, self.device)
+            instructions = [answer.judgement.instruction for answer in answers]
+            allowed = support(self.constraint, instructions, [answer.tokens for answer in answers])
+            experience = Experience(answers, self.chat_format.pad, self.device, allowed)
             everyone = torch.arange(len(answers), device=self.device)
             for rows in experience.micro_batches(everyone, settings.micro_batch_size):
                 experience.log_probs[rows] = self._log_probs(experience, rows, ACTOR)[0]
@@ -258,11 +267,13 @@ class PPOModule(pl.LightningModule):
                 placed, experience.log_probs, experience.reference, experience.mask, settings.kl_coefficient
             )
             if settings.whiten_rewards:
-                rewards = ppo.whiten(rewards, experience.mask, shift_mean=False)
+                # A reward may stand on a forced token, as that of a list on its end.
+                counted = experience.decided.maximum((placed != 0).float())
+                rewards = ppo.whiten(rewards, counted, shift_mean=False)
             advantages, experience.returns = ppo.advantages_and_returns(
                 rewards, experience.values, experience.mask, settings.gamma, settings.gae_lambda
             )
-            experience.advantages = ppo.whiten(advantages, experience.mask, shift_mean=True)
+            experience.advantages = ppo.whiten(advantages, experience.decided, shift_mean=True)
         return experience
 
     def learn(self, experience: Experience) -> dict[str, float]:
@@ -276,13 +287,13 @@ class PPOModule(pl.LightningModule):
         tokens = experience.mask.sum()
         log: dict[str, list[float]] = defaultdict(list)
         log["kl/reference"] = [
-            float(ppo.masked_mean(ppo.kl_estimate(experience.log_probs, experience.reference), experience.mask))
+            float(ppo.masked_mean(ppo.kl_estimate(experience.log_probs, experience.reference), experience.decided))
         ]
         log["policy/decoder_gap"] = [
-            float(ppo.masked_mean((experience.log_probs - experience.sampled).abs(), experience.mask))
+            float(ppo.masked_mean((experience.log_probs - experience.sampled).abs(), experience.decided))
         ]
         log["value/explained_variance"] = [
-            float(ppo.explained_variance(experience.values, experience.returns, experience.mask))
+            float(ppo.explained_variance(experience.values, experience.returns, experience.decided))
         ]
         stopped = False
         with self._phase("learn"):
@@ -306,12 +317,12 @@ class PPOModule(pl.LightningModule):
         """Gradient of the loss averaged over all tokens of a minibatch, in micro-batches."""
         settings = self.config
         self.optimizers().zero_grad()  # type: ignore[union-attr]
-        tokens = experience.mask[minibatch].sum()
+        tokens = experience.decided[minibatch].sum().clamp(min=1)
         sums: dict[str, float] = defaultdict(float)
         largest = 0.0
         bad = None
         for rows in experience.micro_batches(minibatch, settings.micro_batch_size):
-            mask = experience.mask[rows]
+            mask = experience.decided[rows]
             log_probs, entropy = self._log_probs(experience, rows, ACTOR)
             policy, ratio, clipped = ppo.policy_loss(
                 log_probs, experience.log_probs[rows], experience.advantages[rows], settings.clip
@@ -367,7 +378,8 @@ class PPOModule(pl.LightningModule):
 
     def _refuse(self, what: str, experience: Experience) -> NoReturn:
         """Stop before the step; see :func:`refuse`."""
-        tensors = {f"batch/{name}": tensor for name, tensor in vars(experience).items()}
+        parts = vars(experience).items()
+        tensors = {f"batch/{name}": part for name, part in parts if isinstance(part, torch.Tensor)}
         weights = {f"weights/{name}": tensor for name, tensor in trainable_state(self).items()}
         advice = "lower rl.learning_rate or rl.critic_learning_rate, or set trainer.precision=32-true"
         refuse(what, advice, self.rollouts.parent, tensors | weights)
@@ -382,6 +394,8 @@ class PPOModule(pl.LightningModule):
             hidden = self._states(experience, rows)
             mask = experience.mask[rows].bool()
             chosen = logits(self.model, hidden[mask]) / self.config.temperature  # the head on real tokens alone
+            if experience.support is not None:
+                chosen = experience.support.restrict(rows, chosen)
             log_probs = torch.zeros_like(experience.mask[rows])
             entropy = torch.zeros_like(log_probs)
             # One row of N tokens: the kernel loops over the first dimension.

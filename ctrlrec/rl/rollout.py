@@ -10,6 +10,7 @@ from peft import PeftModel
 
 from ctrlrec.controls.instruction import Instruction
 from ctrlrec.data.catalogue import Catalogue
+from ctrlrec.generation.constraints.base import Constraint
 from ctrlrec.generation.generate import generate
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.parsing import last_tokens, written_items
@@ -78,6 +79,7 @@ def sample_answers(
     max_new_tokens: int,
     temperature: float,
     engine: str,
+    constraint: Constraint | None = None,
 ) -> list[Answer]:
     """Sample answers in one call, judge and reward them; those to one prompt stand side by side.
 
@@ -93,8 +95,20 @@ def sample_answers(
         max_new_tokens: longest answer.
         temperature: of sampling.
         engine: ``generation.engine``.
+        constraint: what may be written; None for anything.
     """
-    sampled = generate(model, chat_format, prompts, max_new_tokens, engine, temperature, samples)
+    starts = [constraint.start(instruction) for instruction in instructions] if constraint is not None else []
+    sampled = generate(
+        model,
+        chat_format,
+        prompts,
+        max_new_tokens,
+        engine,
+        temperature,
+        samples,
+        constraint=constraint,
+        starts=starts,
+    )
     instructions = [instruction for instruction in instructions for _ in range(samples)]
     prompts = [prompt for prompt in prompts for _ in range(samples)]
     texts = [chat_format.decode(sample.tokens) for sample in sampled]
