@@ -65,7 +65,7 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
             rows += answers
         write_jsonl(directory / "predictions.jsonl", rows)
         if client is not None:
-            report = client.report()
+            report = client.cache.report()
             write_text(directory / "api.json", json.dumps(report, indent=2))
             log.info("%-12s %s", "api", ", ".join(f"{name} {value}" for name, value in report.items()))
         metrics = score(rows, builder.catalogue, settings.bootstrap_resamples, settings.confidence, config.seed)
