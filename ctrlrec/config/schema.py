@@ -192,6 +192,7 @@ class VariantConfig:
     rl: bool = MISSING
     item_rewards: bool = MISSING
     prompt_suffix: str | None = MISSING
+    lenient_answers: bool = MISSING
     beam_search: bool = MISSING
     differs: list[str] = MISSING
 

@@ -198,7 +198,7 @@ class ChatClient:
             if "max_tokens" in body and "max_completion_tokens" in text:
                 self._limit = "max_completion_tokens"
                 return
-            if "temperature" in body and "temperature" in text:
+            if "temperature" in body and "temperature" in said:
                 if self._temperature:
                     log.warning("%-12s %s takes no temperature: its answers are not greedy", "api", self.config.model)
                 self._temperature = {}

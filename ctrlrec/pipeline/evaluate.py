@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
     """Answers of all settings and their metrics, and general ability where it is asked."""
     from ctrlrec.evaluation import general
-    from ctrlrec.evaluation.answering import predictions, teacher_answers, warn_of_empty
+    from ctrlrec.evaluation.answering import predictions, teacher_answers, warn_of_useless
     from ctrlrec.evaluation.matching import TitleMatcher
     from ctrlrec.evaluation.metrics import score, summarise
     from ctrlrec.generation.constraints import make_constraint
@@ -38,7 +38,7 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     model: Any = None
     if (answers_with == "model" and not by_server) or exams:
         model = _whole_model(config, inputs, chat_format)
-    client = _client(config, inputs) if by_server else None
+    client = _client(config, inputs, chat_format) if by_server else None
     if answers_with == "teacher":
         answerer = teacher_answers(builder)
     elif client is not None:
@@ -61,7 +61,7 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
             if client is not None or not answered.exists():  # a client keeps its answers, and its report counts them
                 write_jsonl(answered, predictions(setting, config, builder, answerer, matcher))
             answers = read_jsonl(answered)
-            warn_of_empty(answers, setting)
+            warn_of_useless(answers, setting)
             rows += answers
         write_jsonl(directory / "predictions.jsonl", rows)
         if client is not None:
@@ -109,15 +109,17 @@ def _general(config: Config) -> dict[str, Any]:
     return {"general": without(config.general, "name", "batch_size"), "general_source": source_digest(config.general)}
 
 
-def _client(config: Config, inputs: Inputs) -> Any:
+def _client(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:
     from ctrlrec.generation.server import ChatClient
 
     folder = cache_folder(config) / "answers"
+    stop: list[str] = []
     if config.variant.answers_with == "model":
+        stop = [str(chat_format.tokenizer.decode([end])) for end in sorted(chat_format.ends)]
         # One address and one name may serve every model of one's own in turn. The last result that made it tells them
         # apart; of an untrained one that is the data's, whose tokenizer is the backbone's.
         folder /= (inputs.get("rl") or inputs.get("sl") or inputs["data"]).name
-    return ChatClient(config.api, _longest(config), folder)
+    return ChatClient(config.api, _longest(config), folder, stop)
 
 
 def _longest(config: Config) -> int:
