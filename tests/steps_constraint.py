@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ctrlrec.config.schema import ConstraintConfig
-from ctrlrec.controls.instruction import Instruction, Task
+from ctrlrec.controls.instruction import Instruction
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.generation.constraints.base import Constraint
@@ -63,4 +63,4 @@ def plugged_in(folder: Path, catalogue: Catalogue, chat_format: ChatFormat) -> I
 
 
 def asking(count: int) -> Instruction:
-    return Instruction(Task.CHAT if count == 0 else Task.SEARCH, None, (), None, count, None, None, None, ())
+    return Instruction("chat" if count == 0 else "search", None, (), None, count, None, None, None, ())

@@ -6,6 +6,7 @@
 - ``llama_mini``: a small Llama from scratch with a byte-level BPE trained on titles and prompts.
 """
 
+import json
 import logging
 import tempfile
 import zipfile
@@ -24,10 +25,12 @@ from transformers import (
     GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
 
 from ctrlrec.config.schema import ModelConfig
 from ctrlrec.errors import CtrlRecError
@@ -108,6 +111,11 @@ def make_tokenizer(config: ModelConfig, cache: Path, texts: Callable[[], Sequenc
     return tokenizer
 
 
+def load_settings(config: ModelConfig, cache: Path) -> PretrainedConfig:
+    """Return the configuration that a pretrained backbone was published with."""
+    return _pretrained(AutoConfig, _location(config, cache), config)
+
+
 def answer_ends(config: ModelConfig, cache: Path) -> list[int]:
     """Return the tokens with which a pretrained backbone ends an answer, as its generation config lists them."""
     if config.kind == "llama_mini":
@@ -116,7 +124,7 @@ def answer_ends(config: ModelConfig, cache: Path) -> list[int]:
     try:
         ends = GenerationConfig.from_pretrained(location, revision=config.revision or "main").eos_token_id
     except OSError:  # it has none: transformers then takes them from the model's own configuration
-        ends = getattr(_pretrained(AutoConfig, location, config), "eos_token_id", None)
+        ends = getattr(load_settings(config, cache), "eos_token_id", None)
     return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
 
@@ -203,12 +211,32 @@ def _location(config: ModelConfig, cache: Path) -> str:
 def _pretrained(loader, location: str, config: ModelConfig, **options):
     _check_folder(location)
     try:
+        _check_whole(location, find_adapter_config_file(location, revision=config.revision))
         return loader.from_pretrained(location, revision=config.revision, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CtrlRecError(
             f"model.path={location}: cannot be loaded ({reason}); give a local folder or a hub id"
         ) from None
+
+
+def _check_whole(location: str, adapter: str | None) -> None:
+    """Refuse an adapter in place of a model: training would put its own adapters beside it and lose it.
+
+    Args:
+        location: folder or hub id.
+        adapter: its adapter_config.json; None if it is a whole model.
+
+    Raises:
+        CtrlRecError: naming the base and the command that merges the adapter.
+    """
+    if adapter is None:
+        return
+    base = json.loads(Path(adapter).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    raise CtrlRecError(
+        f"model.path={location}: it is a PEFT adapter of {base} and no whole model; merge it first: python -m "
+        f"ctrlrec.lm.merge {location} WHOLE, then set model.path=WHOLE"
+    )
 
 
 def _check_folder(path: str) -> None:
@@ -218,7 +246,8 @@ def _check_folder(path: str) -> None:
         CtrlRecError: for a folder that is missing, or has no model in it.
     """
     folder = Path(path)
-    if folder.is_dir() and not any((folder / name).exists() for name in ("config.json", "tokenizer_config.json")):
+    known = ("config.json", "tokenizer_config.json", ADAPTER_CONFIG_NAME)
+    if folder.is_dir() and not any((folder / name).exists() for name in known):
         raise CtrlRecError(f"model.path={path}: no model there, config.json is missing; name the folder that has it")
     if not folder.is_dir() and (path.startswith(("/", ".", "~")) or path.count("/") > 1):
         raise CtrlRecError(f"model.path={path}: no such folder; a hub id is written owner/name")

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctrlrec.config.compose import plain
-from ctrlrec.config.schema import Config
+from ctrlrec.config.schema import Config, Trainable
+from ctrlrec.errors import CtrlRecError
 from ctrlrec.pipeline.loading import cache_folder
 from ctrlrec.pipeline.settings import dialogues, tokenizer_settings
 from ctrlrec.pipeline.stage import Inputs, Stage
@@ -25,6 +26,7 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     from ctrlrec.lm.backbone import answer_ends, make_tokenizer, save_tokenizer
     from ctrlrec.lm.chat_format import ChatFormat
 
+    check_model(config)
     ends = answer_ends(config.model, cache_folder(config))
     made: list[ChatFormat] = []
 
@@ -55,6 +57,23 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     backend.no_padding()
     _tell_of_system_turns(config, made[0])
     save_tokenizer(tokenizer, ends, directory / "tokenizer")
+
+
+def check_model(config: Config) -> None:
+    """Refuse a backbone that cannot do what the row needs of it.
+
+    Raises:
+        CtrlRecError: naming the backbone, what it lacks and what to do.
+    """
+    from ctrlrec.generation.network import unsupported
+    from ctrlrec.lm.abilities import check_backbone
+
+    needs = {"training"} if config.variant.tasks else set()
+    if config.variant.rl or (config.variant.tasks and config.sl.trainable == Trainable.lora):
+        needs.add("adapters")
+    model = check_backbone(config.model, cache_folder(config), needs)
+    if model is not None and config.generation.engine == "native" and (reason := unsupported(model)) is not None:
+        raise CtrlRecError(f"generation.engine=native: {reason}; set generation.engine=auto")
 
 
 def _tell_of_system_turns(config: Config, chat_format: "ChatFormat") -> None:

@@ -19,6 +19,7 @@ from ctrlrec.runtime.provenance import made_from
 log = logging.getLogger(__name__)
 
 _SPEED_ONLY = ("micro_batch_size", "batch_size", "engine", "checkpoint_every")  # the last: of earlier results
+_UNRECORDED = {"constraint": {"name": "none"}}  # sections of results that are older than them
 _FOLDER = ("dataset", "model", "budget")  # whose names make a folder of tables
 OWN_BACKBONE = ("instructrec",)  # rows that their papers give a backbone other than the table's
 
@@ -62,6 +63,7 @@ class Result:
         keys = ["dataset", "teacher", "model", "evaluation", "generation"]
         keys += ["instructions", "sl"] if variant["tasks"] else []
         keys += ["rl", "reward"] if variant["rl"] else []
+        keys += ["constraint"] if variant["answers_with"] == "model" else []
         if self.name in OWN_BACKBONE and self.config["model"]["name"] != config["model"]["name"]:
             keys = ["dataset", "teacher", "evaluation"]
         if variant["answers_with"] == "model" and _server(self.config) != _server(config):
@@ -102,7 +104,8 @@ def _exams(config: Mapping[str, Any]) -> tuple[Any, ...] | None:
 
 
 def _deciding(config: Mapping[str, Any], section: str) -> dict[str, Any]:
-    return {key: value for key, value in config.get(section, {}).items() if key not in _SPEED_ONLY}
+    recorded = config.get(section, _UNRECORDED.get(section, {}))
+    return {key: value for key, value in recorded.items() if key not in _SPEED_ONLY}
 
 
 def read_results(directories: Iterable[Path]) -> list[Result]:
