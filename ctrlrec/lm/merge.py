@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 from transformers.utils import ADAPTER_CONFIG_NAME
 
 from ctrlrec.config.compose import validate
@@ -48,11 +48,16 @@ def merge_stage(directory: Path, out: Path) -> None:
     sl, rl = (upstream["sl"], directory) if "sl" in upstream else (directory, None)
     for result in (*upstream.values(), directory):
         check_files(result)
-    cache, tokenizer = Path(config.cache).expanduser(), chat_format.tokenizer
-    model = load_policy(config.model, cache, tokenizer, config.seed, sl, rl, fold=True)
-    model.generation_config.eos_token_id = sorted(chat_format.ends)  # a server's answers end there
+    cache = Path(config.cache).expanduser()
+    model = load_policy(config.model, cache, chat_format.tokenizer, config.seed, sl, rl, fold=True)
+    save_whole(model, chat_format, out)
+
+
+def save_whole(model: PreTrainedModel, chat_format: ChatFormat, out: Path) -> None:
+    """Write a model as a server reads it, with all tokens that end its answers."""
+    model.generation_config.eos_token_id = sorted(chat_format.ends)  # type: ignore[union-attr]
     model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    chat_format.tokenizer.save_pretrained(out)
 
 
 def merge_adapter(directory: Path, out: Path) -> None:

@@ -16,6 +16,7 @@ from transformers import (
     CohereConfig,
     Gemma2Config,
     Gemma3TextConfig,
+    GenerationConfig,
     GPT2Config,
     GPTNeoXConfig,
     GraniteConfig,
@@ -37,7 +38,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.abilities import check_backbone
 from ctrlrec.lm.backbone import answer_ends, load_ends, load_model, make_tokenizer, save_tokenizer
 from ctrlrec.lm.chat_format import ChatFormat
-from ctrlrec.lm.merge import merge_adapter
+from ctrlrec.lm.merge import merge_adapter, save_whole
 
 # Of seven billion parameters and more, none of which is ever allocated.
 LARGE: dict[str, Any] = {
@@ -139,6 +140,14 @@ def test_the_ends_that_a_backbone_was_published_with_reach_every_stage(
     assert load_ends(tmp_path / "kept") == ends
     kept = ChatFormat.load(tmp_path / "kept", config)
     assert kept.ends == ChatFormat(tokenizer, config).ends | set(ends)
+
+
+def test_a_server_of_a_merged_model_ends_answers_as_we_do(
+    make_model: Callable[..., Any], chat_format: ChatFormat, tmp_path: Path
+) -> None:
+    several = ChatFormat(chat_format.tokenizer, chat_format.config, ends=[9])
+    save_whole(make_model(), several, tmp_path / "whole")
+    assert GenerationConfig.from_pretrained(tmp_path / "whole").eos_token_id == sorted({chat_format.end, 9})
 
 
 # ---------------------------------------------------------------------- adapters in place of models
