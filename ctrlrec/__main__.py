@@ -13,32 +13,51 @@ from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverrideParseException
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ctrlrec.config.checks import nearest
-from ctrlrec.config.compose import conf_directory, validate
+from ctrlrec.config.choices import nearest
+from ctrlrec.config.compose import validate
+from ctrlrec.config.files import choices_of, conf_directory
 from ctrlrec.config.schema import Config, known_keys
+from ctrlrec.config.selection import check_selection
+from ctrlrec.config.words import explain_several, literal, sweep_advice
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.runtime import processes
+from ctrlrec.runtime import launcher
 from ctrlrec.runtime.faults import storage_fault
+from ctrlrec.runtime.printing import guard_output
 
 log = logging.getLogger("ctrlrec")
 
 
 def explain(error: Exception) -> str:
-    """One or two lines for a composition error, naming the nearest valid choice."""
+    """Return one or two lines for a composition error, with the nearest valid choice or the word to type."""
     text = str(error)
+    if found := re.search(r"CtrlRecError raised while resolving interpolation: (.*)", text):
+        return f"output: {found[1]}"
+    if found := re.search(r"Interpolation key '(.*)' not found", text):
+        return f"${{{found[1]}}} stands for the value of a key, and there is no key '{found[1]}'"
     if found := re.search(r"hydra_plugins\.hydra_(joblib|submitit|ray)_launcher", text):
         return f"this launcher is not installed: pip install 'ctrlrec[{found[1]}]'"
     if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, choice = found.groups()
-        options = sorted(path.stem for path in (conf_directory() / group).glob("*.yaml"))
-        return f"{group}={choice}: no such choice; {nearest(choice, options)} ({', '.join(options)})"
+        options = sorted(choices_of(group))
+        advice = sweep_advice(group, choice) or f"; {nearest(choice, options)} ({', '.join(options)})"
+        return f"{group}={choice}: no such choice{advice}"
     if found := re.search(r"Could not (?:override|append to config|delete)[^']*'([^'=]+)", text):
+        if found[1] in known_keys():
+            return f"{found[1]} has a value already: leave the + away"
         return f"unknown key '{found.group(1)}': {nearest(found.group(1), known_keys())}"
+    if found := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
+        return explain_several(found[1])
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override}: expected key=value or group=choice; a value with other characters needs quotes for the "
+            "shell and for Hydra: key='\"...\"'"
+        )
     cause = f": {str(error.__cause__).splitlines()[0]}" if error.__cause__ else ""
     return " ".join(text.split("\n")[:2]) + cause
 
@@ -47,6 +66,7 @@ def explain(error: Exception) -> str:
 def run(composed: DictConfig) -> None:
     """Validate one composed configuration and run what it asks for."""
     try:
+        check_selection(HydraConfig.get().overrides.task)
         config = validate(composed)
         _check_names(config)
         from ctrlrec.pipeline import run as pipeline  # imported late: --help and typos must not wait for torch
@@ -67,7 +87,7 @@ def _check_names(config: Config) -> None:
     choices = HydraConfig.get().runtime.choices
     for group in ("variant", "model", "budget"):
         name = getattr(config, group).name
-        if name != choices[group] and (conf_directory() / group / f"{name}.yaml").exists():
+        if name != choices[group] and name in choices_of(group):
             raise CtrlRecError(
                 f"{group}={choices[group]} {group}.name={name}: that is the name of {group}={name}, and tables would "
                 f"take one for the other; set {group}.name to a name of its own, such as {choices[group]}"
@@ -85,16 +105,18 @@ def _terminate(signal_number: int, frame: object) -> NoReturn:
 
 def main() -> int:
     """Run the command line; the exit status is 0, 1 after an error, 130 after Ctrl-C, 143 after SIGTERM."""
+    guard_output()
     # argparse takes a flag behind overrides for an error
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
-    if processes.rank():  # its folder of logs is that of process 0
-        sys.argv += ["hydra/job_logging=disabled", "hydra.run.dir=."]
+    sys.argv[1:] = literal(sys.argv[1:], sweeps=sys.argv[1:2] in (["-m"], ["--multirun"]))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach the handlers below instead of Hydra's own printer
     logging.raiseExceptions = False  # a log file on a full disk must not bury the error in tracebacks of its own
     # conf/hydra/launcher is checked against the installed launcher's schema of the same name, and Hydra warns of that.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/", category=UserWarning)
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        if launcher.rank():  # its folder of logs is that of process 0
+            sys.argv += ["hydra/job_logging=disabled", "hydra.run.dir=."]
         run()
     except CtrlRecError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -108,7 +130,8 @@ def main() -> int:
         print(f"error: {explain(error)}", file=sys.stderr)
         return 1
     except OSError as error:  # Hydra's own folders and log file
-        print(f"error: {storage_fault(error) or error}", file=sys.stderr)
+        advice = "set output= to a folder that can be written to"
+        print(f"error: {storage_fault(error) or error}; {advice}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Terminated) as stop:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

@@ -8,7 +8,16 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ctrlrec.config.schema import CategorySampling, InstructionsConfig, ModelConfig, RLConfig, SLConfig, Trainable
+from ctrlrec.config.schema import (
+    AlgorithmConfig,
+    CategorySampling,
+    ClipGroups,
+    InstructionsConfig,
+    ModelConfig,
+    RLConfig,
+    SLConfig,
+    Trainable,
+)
 from ctrlrec.data.catalogue import Catalogue, target_categories
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.instructions import templates
@@ -134,8 +143,8 @@ def make_builder(
         values = {
             "item_count_max": 10, "candidate_share": 0.2, "candidate_count": 15,
             "category_sampling": CategorySampling.ground_truth,
-            "proportions": [10, 20, 30, 40, 50, 60, 70, 80, 90], "search_negative_share": 0.5, "chat_path": None,
-            "chat_ratio": 0.1, "validation_size": 8,
+            "proportions": [10, 20, 30, 40, 50, 60, 70, 80, 90], "blend_share": 0.0, "search_negative_share": 0.5,
+            "chat_path": None, "chat_ratio": 0.1, "validation_size": 8,
         }  # fmt: skip
         config = InstructionsConfig(**{**values, **changes})
         return InstructionBuilder(config=config, **parts)
@@ -163,14 +172,19 @@ def make_sl_config() -> Callable[..., SLConfig]:
 
 @pytest.fixture(scope="session")
 def make_rl_config() -> Callable[..., RLConfig]:
-    def make(**changes: Any) -> RLConfig:
+    def make(algorithm: str = "ppo", options: dict[str, Any] | None = None, **changes: Any) -> RLConfig:
+        own = {"whiten_advantages": "batch"} if algorithm == "ppo" else {}
         values = {
-            "iterations": 2, "prompts": 3, "samples_per_prompt": 2, "micro_batch_size": 3, "item_count_min": 2,
+            "algorithm": AlgorithmConfig(algorithm, {**own, **(options or {})}),
+            "iterations": 2, "schedule_iterations": None, "adam_epsilon": 1e-8,
+            "prompts": 3, "samples_per_prompt": 2, "micro_batch_size": 3, "item_count_min": 2,
             "item_count_max": 4, "lora_rank": 4, "lora_alpha": 8, "learning_rate": 1e-3,
             "critic_learning_rate": 1e-3, "warmup_iterations": 0, "decay_power": 1.0, "gradient_clip": 0.5,
             "temperature": 0.7, "ppo_epochs": 1, "minibatches": 1, "clip": 0.2, "value_clip": None,
             "value_coefficient": 0.1, "entropy_coefficient": 0.01, "kl_coefficient": 0.3, "kl_stop": None,
-            "gamma": 0.99, "gae_lambda": 1.0, "list_weight": 10.0, "whiten_rewards": True,
+            "gamma": 0.99, "gae_lambda": 1.0, "list_weight": 10.0, "whiten_rewards": True, "decay_floor": 0.0,
+            "critic_decay": True, "critic_ahead": 0, "clip_groups": ClipGroups.joint, "temperature_end": None,
+            "greedy_row": False, "validate_every": None,
         }  # fmt: skip
         return RLConfig(**{**values, **changes})
 

@@ -25,7 +25,7 @@ import yaml
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from ctrlrec.controls.instruction import Example, Instruction
+from ctrlrec.controls.instruction import Condition, Example, Instruction
 from ctrlrec.controls.kinds.positive import CONTROL as POSITIVE
 from ctrlrec.controls.registry import SEARCH, SEQUENTIAL
 from ctrlrec.generation.beams import beam_search
@@ -92,26 +92,36 @@ def prompt(
     negative: bool = False,
     phrasing: int = 0,
     candidates: Sequence[str] | None = None,
+    blend: Sequence[tuple[Condition, int]] = (),
 ) -> str:
-    """What evaluation asks, in this row's words; the arguments are those of the other rows' wording.
+    """Return what evaluation asks, in this row's words; the arguments are those of the other rows' wording.
 
     ``item_count``, ``negative`` and ``phrasing`` have no part in it: the number of items is the number of beams.
     """
     wording = _wording()
-    if task == SEQUENTIAL:
-        intention = wording["intention"]["none"]
-    elif task == POSITIVE.task:
-        intention = wording["intention"]["specific"]
-    else:
-        intention = wording["untrained"][task]
     form = wording["form"]["matching" if candidates is None else "reranking"]
-    return _sentences(
-        (wording["preference"]["implicit"], intention, form),
-        history=quoted(history),
-        category=category or "",
-        proportion=str(proportion),
-        candidates=quoted(candidates or ()),
+    intentions = [_intention(each.control.task, each.category, each.proportion) for each, _ in blend]
+    intentions = intentions or [_intention(task, category, proportion)]
+    return " ".join(
+        part
+        for part in (
+            _sentences([wording["preference"]["implicit"]], history=quoted(history)),
+            *intentions,
+            _sentences([form], candidates=quoted(candidates or ())),
+        )
+        if part
     )
+
+
+def _intention(task: str, category: str | None, proportion: int | None) -> str:
+    wording = _wording()
+    if task == SEQUENTIAL:
+        said = wording["intention"]["none"]
+    elif task == POSITIVE.task:
+        said = wording["intention"]["specific"]
+    else:
+        said = wording["untrained"][task]
+    return _sentences([said], category=category or "", proportion=str(proportion))
 
 
 class InstructRecInstructions(InstructionBuilder):

@@ -17,7 +17,7 @@ import numpy as np
 from ctrlrec.controls.instruction import Example
 from ctrlrec.controls.registry import SEQUENTIAL
 from ctrlrec.instructions.builder import InstructionBuilder
-from ctrlrec.instructions.completion import Draft
+from ctrlrec.instructions.drafts import Draft
 from ctrlrec.instructions.labels import Demand
 
 

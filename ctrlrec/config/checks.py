@@ -1,7 +1,6 @@
 """Checks of values and of combinations of values, beyond their types."""
 
 import datetime
-import difflib
 import importlib
 import re
 from collections.abc import Iterable
@@ -10,17 +9,25 @@ from urllib.parse import urlsplit
 
 from omegaconf import ListConfig, OmegaConf
 
-from ctrlrec.config.choices import Choices
-from ctrlrec.config.schema import SHARING_OUT, Config, StageName, Trainable, known_keys, leaves
+from ctrlrec.config.arguments import check_trainer
+from ctrlrec.config.choices import Choices, nearest
+from ctrlrec.config.files import choices_of
+from ctrlrec.config.options import check_bounds, check_options, option_keys
+from ctrlrec.config.schema import Config, RLConfig, StageName, Trainable, known_keys, leaves
+from ctrlrec.config.words import sweep_advice
 from ctrlrec.errors import CtrlRecError
+
+TABLES = ("table2", "table3", "table4", "table5", "table8", "summary")  # those that have rows of variants
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "model.kind": ("llama_mini", "smollm2_wheel", "pretrained", "encoder_decoder"),
     "model.dtype": ("auto", "float32", "bfloat16"),
     "variant.answers_with": ("model", "teacher", "api"),
     "variant.instructions": ("paper", "palr", "instructrec"),
+    "variant.table.hidden": TABLES,
+    "variant.table.unranked": TABLES,
     "trainer.accelerator": ("auto", "cpu", "gpu"),
-    "trainer.strategy": ("auto", "ddp", *SHARING_OUT),
+    "trainer.strategy": ("auto", "ddp", "fsdp"),
     "generation.engine": ("auto", "native", "hf", "vllm", "api"),
     # Not 16-mixed, whose overflows are no errors, nor bf16-true: steps of RL are too small for adapters in bfloat16.
     "trainer.precision": ("auto", "32-true", "bf16-mixed"),
@@ -30,9 +37,10 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 # Choices that are the modules of a folder, looked up without importing them.
-_MODULES: dict[str, Choices[Any]] = {
+MODULES: dict[str, Choices[Any]] = {
     "dataset.source": Choices("data.sources", "SOURCE"),
     "constraint.name": Choices("generation.constraints", "CONSTRAINT"),
+    "rl.algorithm.name": Choices("rl.algorithms", "ALGORITHM"),
 }
 # Choices that the rooms themselves know, imported when a configuration is checked.
 _REGISTRIES = {
@@ -40,7 +48,12 @@ _REGISTRIES = {
     "evaluation.settings": "ctrlrec.evaluation.settings:settings",
     "cases.settings": "ctrlrec.evaluation.settings:settings",
     "variant.tasks": "ctrlrec.controls.registry:families",
+    "dataset.attributes": "ctrlrec.data.attributes:ATTRIBUTES",
 }
+
+
+# Lists of keys of the configuration.
+_KEY_LISTS = ("variant.differs", "budget.sets")
 
 
 _LIST_BOUNDS: dict[str, tuple[int, int]] = {
@@ -61,27 +74,11 @@ SECRET = re.compile(
 )
 
 
-_HASHES = ("model.revision", "cases.users")  # may be forty hexadecimal digits too: commits, users made anonymous
-
-
-_HASH = re.compile("[0-9a-f]{40}")
+_SECRETIVE = ("api.", "logger.")  # sections about services that ask for a key
 
 
 # Short words in capitals, which no key consists of: it would be repeated wherever the variable is named.
 _VARIABLE = re.compile("[A-Z][A-Z0-9]{0,19}(?:_[A-Z0-9]{1,20})*")
-
-
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """A sentence part naming the valid choice that looks most like ``word``, or all of a few."""
-    names = list(choices)
-    tails = {name.rsplit(".", 1)[-1]: name for name in names}
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    close = close or [
-        tails[tail] for tail in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tails), n=1, cutoff=0.6)
-    ]
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return f"valid: {', '.join(names)}" if len(names) <= 12 else "see --cfg job for every key"
 
 
 def check(config: Config) -> None:
@@ -93,25 +90,21 @@ def check(config: Config) -> None:
     node: Any = config
     _check_secrets(config)  # first: later messages repeat values
     for key, entry in leaves():
-        if "low" not in entry.metadata:
-            continue
-        value, low, high = OmegaConf.select(node, key), entry.metadata["low"], entry.metadata["high"]
-        if value is not None and (value < low or (high is not None and value > high)):
-            bounds = f"at least {low}" if high is None else f"between {low} and {high}"
-            raise CtrlRecError(f"{key}={value}: expected a number {bounds}")
-    known: dict[str, Iterable[str]] = {key: _registered(place) for key, place in _REGISTRIES.items()}
-    for key, choices in {**_CHOICES, **_MODULES, **known, "variant.differs": known_keys()}.items():
+        check_bounds(key, OmegaConf.select(node, key), entry)
+    for key, choices in _known().items():
         value = OmegaConf.select(node, key)
         for one in value if isinstance(value, ListConfig) else [value]:
-            if one not in choices:
+            if one not in choices and not (key == "variant.differs" and one in option_keys(one)):
                 said = f"{key} contains '{one}'" if isinstance(value, ListConfig) else f"{key}={one}"
-                raise CtrlRecError(f"{said}: {nearest(str(one), choices)}")
+                raise CtrlRecError(f"{said}: {nearest(str(one), choices)}{sweep_advice(key, one)}")
     for key, (low, high) in _LIST_BOUNDS.items():
         values = list(OmegaConf.select(node, key))
         if not values:
             raise CtrlRecError(f"{key} is empty: list at least one whole number between {low} and {high}, such as [11]")
         if wrong := [value for value in values if not low <= value <= high]:
             raise CtrlRecError(f"{key} contains {wrong[0]}: expected whole numbers between {low} and {high}")
+    if not config.output:
+        raise CtrlRecError("output: a folder is expected, such as output=runs")
     for key in _FOLDERS:
         name = OmegaConf.select(node, key)
         if not re.fullmatch(r"\w[\w.+-]*", name):
@@ -126,6 +119,17 @@ def check(config: Config) -> None:
     if not settings or len(set(settings)) < len(settings):
         raise CtrlRecError(f"evaluation.settings={settings}: expected at least one setting, and each once")
     _check_pairs(config)
+    _check_rl(config.rl)
+    check_trainer(config.trainer)
+    check_options(config)  # last: it imports what was chosen
+    MODULES["rl.algorithm.name"][config.rl.algorithm.name].check(config.rl)
+
+
+def _known() -> dict[str, Iterable[str]]:
+    """Return the valid values of every key that names a choice or other keys."""
+    registered = {key: _registered(place) for key, place in _REGISTRIES.items()}
+    files = {"variant.table.compared_with": choices_of("variant")}
+    return {**_CHOICES, **MODULES, **registered, **files, **dict.fromkeys(_KEY_LISTS, known_keys())}
 
 
 def _registered(place: str) -> Iterable[str]:
@@ -135,21 +139,18 @@ def _registered(place: str) -> Iterable[str]:
 
 
 def _check_secrets(config: Config) -> None:
-    """Refuse keys and passwords: a configuration is written into results, logs and W&B.
+    """Refuse keys and passwords where services are named: a configuration is written into results, logs and W&B.
 
     Raises:
         CtrlRecError: naming the key of the configuration, never its value.
     """
     for key in known_keys():
-        value = OmegaConf.select(config, key)  # type: ignore[arg-type]
-        for text in value if isinstance(value, ListConfig) else [value]:
-            if not isinstance(text, str) or (key in _HASHES and _HASH.fullmatch(text)):
-                continue
-            if SECRET.search(text):
-                raise CtrlRecError(
-                    f"{key} holds what looks like a key or a password, and a configuration is written into every "
-                    "result: give it through the environment instead (WANDB_API_KEY, HF_TOKEN, ...)"
-                )
+        value = OmegaConf.select(config, key) if key.startswith(_SECRETIVE) else None  # type: ignore[arg-type]
+        if isinstance(value, str) and SECRET.search(value):
+            raise CtrlRecError(
+                f"{key} holds what looks like a key or a password, and a configuration is written into every result: "
+                "give it through the environment instead (WANDB_API_KEY, HF_TOKEN, ...)"
+            )
     variable = config.api.key_variable
     if variable is not None and not _VARIABLE.fullmatch(variable):
         raise CtrlRecError(
@@ -180,10 +181,10 @@ def _check_pairs(config: Config) -> None:
     if variant.rl and not variant.tasks:
         raise CtrlRecError("variant.rl=true needs variant.tasks: RL starts from the model after SL")
     strategy = config.trainer.strategy
-    if strategy in SHARING_OUT and variant.tasks and config.sl.trainable != Trainable.lora:
+    if strategy == "fsdp" and variant.tasks and config.sl.trainable != Trainable.lora:
         raise CtrlRecError(
-            f"trainer.strategy={strategy} sl.trainable={config.sl.trainable.value}: only frozen weights, beneath an "
-            "adapter, are shared out; use sl.trainable=lora or trainer.strategy=ddp"
+            f"trainer.strategy=fsdp sl.trainable={config.sl.trainable.value}: only frozen weights beneath an adapter "
+            "are sharded; use sl.trainable=lora or trainer.strategy=ddp"
         )
     if variant.tasks and variant.answers_with != "model":
         raise CtrlRecError(
@@ -213,17 +214,10 @@ def _check_pairs(config: Config) -> None:
             "api.url: expected http(s)://host[:port]/path without a user, a password or a query; a key belongs into "
             "the environment variable that api.key_variable names"
         )
-    if config.rl.item_count_min > config.rl.item_count_max:
-        raise CtrlRecError("rl.item_count_min is larger than rl.item_count_max")
     if config.model.max_response_length >= config.model.max_length:
         raise CtrlRecError("model.max_response_length must leave room for a prompt: it is not below model.max_length")
     if config.teacher.embedding % config.teacher.heads:
         raise CtrlRecError("teacher.embedding must be divisible by teacher.heads")
-    rollouts = config.rl.prompts * config.rl.samples_per_prompt
-    if rollouts % config.rl.minibatches:
-        raise CtrlRecError(
-            f"rl.minibatches={config.rl.minibatches} does not divide the {rollouts} answers of an iteration"
-        )
     mini = config.model.kind == "llama_mini"
     for key in ("hidden_size", "layers", "heads", "vocabulary"):
         value = getattr(config.model, key)
@@ -244,6 +238,37 @@ def _check_pairs(config: Config) -> None:
             )
     if config.model.kind in ("pretrained", "encoder_decoder") and not config.model.path:
         raise CtrlRecError("model.path is empty: give a local folder or a hub id, model.path=...")
+
+
+def _check_rl(rl: RLConfig) -> None:
+    """Refuse settings of RL whose parts are valid alone.
+
+    Raises:
+        CtrlRecError: naming the keys and what to change.
+    """
+    if (length := rl.schedule_iterations) is not None and length < rl.iterations:
+        raise CtrlRecError(
+            f"rl.schedule_iterations={length} rl.iterations={rl.iterations}: the rate would be 0 before "
+            "the end; use a number that is not below rl.iterations, or null"
+        )
+    if rl.item_count_min > rl.item_count_max:
+        raise CtrlRecError("rl.item_count_min is larger than rl.item_count_max")
+    rollouts = rl.prompts * (rl.samples_per_prompt + rl.greedy_row)
+    if rollouts % rl.minibatches:
+        raise CtrlRecError(
+            f"rl.minibatches={rl.minibatches} does not divide the {rollouts} answers of an iteration: set a divisor "
+            "of rl.prompts times the answers to a prompt, the greedy one of rl.greedy_row included"
+        )
+    if rl.validate_every is not None and rl.validate_every > rl.iterations:
+        raise CtrlRecError(
+            f"rl.validate_every={rl.validate_every} rl.iterations={rl.iterations}: it would never validate; lower "
+            "rl.validate_every, or set it to null"
+        )
+    if rl.critic_ahead >= rl.iterations:
+        raise CtrlRecError(
+            f"rl.critic_ahead={rl.critic_ahead} rl.iterations={rl.iterations}: the actor would never learn; lower "
+            "rl.critic_ahead"
+        )
 
 
 def _is_address(url: str) -> bool:

@@ -5,12 +5,13 @@ A plug-in is a folder laid out like this package: ``PLUGIN/teacher/models/caser.
 ``PATH``. A YAML file only ever names a choice and never code, so that a shared configuration runs nothing of its own.
 """
 
+import difflib
 import functools
 import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +48,19 @@ def _files(package: str, plugins: str) -> dict[str, Path]:
                 raise CtrlRecError(f"{path}: {found[path.stem]} has the same name; rename one of them")
             found[path.stem] = path
     return found
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return a sentence part naming the valid choice that looks most like ``word``, or all of a few."""
+    names = list(choices)
+    tails = {name.rsplit(".", 1)[-1]: name for name in names}
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    close = close or [
+        tails[tail] for tail in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tails), n=1, cutoff=0.6)
+    ]
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"valid: {', '.join(names)}" if len(names) <= 12 else "see --cfg job for every key"
 
 
 class Choices(Mapping[str, T]):

@@ -1,25 +1,20 @@
 """Compose a configuration, merge it into the schema, check it and freeze it."""
 
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-import hydra
-from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from ctrlrec.config.checks import check, nearest
-from ctrlrec.config.schema import Config, known_keys
+from ctrlrec.config.checks import check
+from ctrlrec.config.choices import nearest
+from ctrlrec.config.files import choices_of, composed
+from ctrlrec.config.schema import Config, VariantConfig, known_keys, leaves
+from ctrlrec.config.selection import check_selection
+from ctrlrec.config.words import TEXT, home, literal, sweep_advice
 from ctrlrec.errors import CtrlRecError
 
 T = TypeVar("T")
-
-
-def conf_directory() -> Path:
-    """The folder of YAML choices: inside the installed package, beside it in a checkout."""
-    packaged = Path(str(resources.files("ctrlrec"))) / "conf"
-    return packaged if packaged.is_dir() else packaged.parents[1] / "conf"
 
 
 def compose(*overrides: str) -> Config:
@@ -29,11 +24,13 @@ def compose(*overrides: str) -> Config:
         overrides: words of the command line, such as ``variant=full``.
 
     Raises:
-        CtrlRecError: see :func:`validate`.
+        CtrlRecError: see :func:`validate` and :func:`~ctrlrec.config.selection.check_selection`.
         HydraException: for a choice that does not exist.
     """
-    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
-        return validate(hydra.compose("config", list(overrides)))
+    words = literal(overrides)
+    node = composed("config", *words)
+    check_selection(words)
+    return validate(node)
 
 
 def validate(composed: DictConfig) -> Config:
@@ -49,6 +46,7 @@ def validate(composed: DictConfig) -> Config:
         CtrlRecError: for an unknown key, a wrong type, a value out of range or an impossible pair; the message
             names the key and the nearest valid choice.
     """
+    _refuse_numbers(composed)
     try:
         config = OmegaConf.merge(OmegaConf.structured(Config), composed)
         OmegaConf.resolve(config)
@@ -56,15 +54,63 @@ def validate(composed: DictConfig) -> Config:
     except ConfigKeyError as error:
         raise CtrlRecError(f"unknown key '{error.full_key}': {nearest(str(error.full_key), known_keys())}") from None
     except ValidationError as error:
-        reason = str(error).splitlines()[0]
-        raise CtrlRecError(f"{error.full_key}: {reason}") from None
+        given = OmegaConf.select(composed, str(error.full_key), throw_on_missing=False)
+        given = OmegaConf.to_object(given) if OmegaConf.is_config(given) else given
+        advice = sweep_advice(str(error.full_key), given)
+        raise CtrlRecError(f"{error.full_key}: {str(error).splitlines()[0]}{advice}") from None
     except OmegaConfBaseException as error:
         raise CtrlRecError(f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}") from None
     if missing:
         raise CtrlRecError(f"no value for {', '.join(sorted(missing))}: choose a group or set key=value")
+    _expand(config)
     check(config)  # type: ignore[arg-type]
     OmegaConf.set_readonly(config, True)
     return config  # type: ignore[return-value]
+
+
+def _refuse_numbers(composed: DictConfig) -> None:
+    """Refuse a number in the place of text: YAML reads 2024_06_01 as 20240601, and 007 as 7.
+
+    Raises:
+        CtrlRecError: naming the key.
+    """
+    for key in sorted(TEXT):
+        value = OmegaConf.select(composed, key, throw_on_resolution_failure=False)
+        if isinstance(value, bool | int | float):
+            raise CtrlRecError(f"{key}: expected text, and its YAML file has {value}; put the text into quotes there")
+
+
+def _expand(config: Any) -> None:
+    """Replace ``~`` in every path.
+
+    Raises:
+        CtrlRecError: naming the key whose path has no home folder.
+    """
+    for key, entry in leaves():
+        path = OmegaConf.select(config, key) if "path" in entry.metadata else None
+        if path is not None:
+            try:
+                OmegaConf.update(config, key, home(path))
+            except CtrlRecError as error:
+                raise CtrlRecError(f"{key}={error}") from None
+
+
+def variants() -> dict[str, VariantConfig]:
+    """Return what every file of ``conf/variant/`` says, those of plug-ins included, in the order of the tables.
+
+    Raises:
+        CtrlRecError: naming the file and the key that is unknown, missing or of another type.
+    """
+    read = {name: _variant(name, path) for name, path in choices_of("variant").items()}
+    return dict(sorted(read.items(), key=lambda item: (item[1].table.order, item[0])))
+
+
+def _variant(name: str, path: Path) -> VariantConfig:
+    try:
+        node = OmegaConf.merge(OmegaConf.structured(VariantConfig), composed(f"variant/{name}").variant)
+        return OmegaConf.to_object(node)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise CtrlRecError(f"{path}: variant.{error.full_key}: {str(error).splitlines()[0]}") from None
 
 
 def sampling_engine(config: Config) -> str:
@@ -73,7 +119,8 @@ def sampling_engine(config: Config) -> str:
 
 
 def plain(config: Any) -> Any:
-    """A configuration node as plain JSON-able containers."""
+    """Return a configuration node or a dataclass of one as plain JSON-able containers."""
+    config = config if OmegaConf.is_config(config) else OmegaConf.structured(config)
     return OmegaConf.to_container(config, resolve=True, enum_to_str=True)
 
 

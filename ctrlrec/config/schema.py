@@ -21,6 +21,11 @@ def bounded(low: float, high: float | None = None) -> Any:
     return field(default=MISSING, metadata={"low": low, "high": high})
 
 
+def located() -> Any:
+    """Declare the path of a file or a folder, in which ``~`` is the home folder."""
+    return field(default=MISSING, metadata={"path": True})
+
+
 class StageName(StrEnum):
     """How far a run goes (``stage=``)."""
 
@@ -39,6 +44,14 @@ class CategoryKind(StrEnum):
     auto = "auto"
     path = "path"
     flat = "flat"
+
+
+class Stale(StrEnum):
+    """What happens to a result that other code made (``stale=``)."""
+
+    error = "error"
+    reuse = "reuse"
+    rebuild = "rebuild"
 
 
 class Trainable(StrEnum):
@@ -61,9 +74,10 @@ class DatasetConfig:
 
     name: str = MISSING
     source: str = MISSING
-    path: str | None = MISSING
+    path: str | None = located()
     category: str | None = MISSING
     categories: CategoryKind = MISSING
+    attributes: list[str] = MISSING
     min_user_interactions: int = bounded(1)
     min_item_interactions: int = bounded(1)
     title_max_tokens: int = bounded(1)
@@ -76,7 +90,7 @@ class ModelConfig:
 
     name: str = MISSING
     kind: str = MISSING
-    path: str | None = MISSING
+    path: str | None = located()
     revision: str | None = MISSING
     dtype: str = MISSING
     attention: str | None = MISSING
@@ -116,8 +130,9 @@ class InstructionsConfig:
     candidate_count: int = bounded(1)
     category_sampling: CategorySampling = MISSING
     proportions: list[int] = MISSING
+    blend_share: float = bounded(0, 1)
     search_negative_share: float = bounded(0, 1)
-    chat_path: str | None = MISSING
+    chat_path: str | None = located()
     chat_ratio: float = bounded(0)
     validation_size: int = bounded(1)
 
@@ -140,11 +155,28 @@ class SLConfig:
     validations: int = bounded(1)
 
 
+class ClipGroups(StrEnum):
+    """Whether the gradients of actor and critic are clipped by their common norm or each by its own."""
+
+    joint = "joint"
+    apart = "apart"
+
+
+@dataclass
+class AlgorithmConfig:
+    """How rewards become advantages and losses (spec section 13); ``options`` are settings of the algorithm's own."""
+
+    name: str = MISSING
+    options: dict[str, Any] = MISSING
+
+
 @dataclass
 class RLConfig:
-    """Proximal policy optimisation (PPO)."""
+    """Reinforcement learning: what every algorithm reads."""
 
+    algorithm: AlgorithmConfig = MISSING
     iterations: int = bounded(1)
+    schedule_iterations: int | None = bounded(1)
     prompts: int = bounded(1)
     samples_per_prompt: int = bounded(1)
     micro_batch_size: int = bounded(1)
@@ -156,8 +188,16 @@ class RLConfig:
     critic_learning_rate: float = bounded(0)
     warmup_iterations: int = bounded(0)
     decay_power: float = bounded(0)
+    adam_epsilon: float = bounded(0)
+    decay_floor: float = bounded(0, 1)
+    critic_decay: bool = MISSING
+    critic_ahead: int = bounded(0)
     gradient_clip: float = bounded(0)
+    clip_groups: ClipGroups = MISSING
     temperature: float = bounded(0.01, 10)
+    temperature_end: float | None = bounded(0.01, 10)
+    greedy_row: bool = MISSING
+    validate_every: int | None = bounded(1)
     ppo_epochs: int = bounded(1)
     minibatches: int = bounded(1)
     clip: float = bounded(0, 1)
@@ -180,6 +220,25 @@ class RewardConfig:
 
 
 @dataclass
+class RowConfig:
+    """How tables show a row; nothing here changes a result.
+
+    Attributes:
+        order: place from the top; rows with one number stand in the order of their names.
+        hidden: tables that leave the row out.
+        unranked: tables that show the row for comparison and never mark it best.
+        own_backbone: whether its paper gives it a backbone other than the table's.
+        compared_with: rows that it should be better than.
+    """
+
+    order: int = bounded(0)
+    hidden: list[str] = MISSING
+    unranked: list[str] = MISSING
+    own_backbone: bool = MISSING
+    compared_with: list[str] = MISSING
+
+
+@dataclass
 class VariantConfig:
     """What a table row is: which instructions SL sees, whether RL follows with which rewards, who answers and how."""
 
@@ -195,6 +254,7 @@ class VariantConfig:
     lenient_answers: bool = MISSING
     beam_search: bool = MISSING
     differs: list[str] = MISSING
+    table: RowConfig = MISSING
 
 
 @dataclass
@@ -250,8 +310,8 @@ class GeneralConfig:
     """General ability: MMLU and GSM8K (Section 3.3); what has no source is not asked."""
 
     name: str = MISSING
-    mmlu: str | None = MISSING
-    gsm8k: str | None = MISSING
+    mmlu: str | None = located()
+    gsm8k: str | None = located()
     mmlu_shots: int = bounded(0)
     gsm8k_shots: int = bounded(0)
     limit: int | None = bounded(1)
@@ -270,7 +330,11 @@ class CasesConfig:
 
 @dataclass
 class TrainerConfig:
-    """Hardware; nothing here may change a result beyond floating-point noise."""
+    """Hardware; nothing here may change a result beyond floating-point noise.
+
+    But for callbacks (options by name, see ctrlrec/runtime/callbacks) and extra, further arguments of Lightning's
+    Trainer: those are part of what determines a result.
+    """
 
     name: str = MISSING
     accelerator: str = MISSING
@@ -282,6 +346,8 @@ class TrainerConfig:
     threads: int | None = bounded(1)
     progress: bool = MISSING
     profile: bool = MISSING
+    callbacks: dict[str, dict[str, Any]] = MISSING
+    extra: dict[str, Any] = MISSING
 
 
 @dataclass
@@ -304,9 +370,15 @@ class StageConfig:
 
 @dataclass
 class BudgetConfig:
-    """Which schedule is in force; its file sets the sizes it stands for."""
+    """Which schedule is in force.
+
+    Attributes:
+        name: of the file.
+        sets: exactly the keys of other groups that the file sets; it wins over their files there and nowhere else.
+    """
 
     name: str = MISSING
+    sets: list[str] = MISSING
 
 
 @dataclass
@@ -314,8 +386,9 @@ class Config:
     """Everything a run is decided by."""
 
     seed: int = bounded(0, 2**31 - 1)
-    output: str = MISSING
+    output: str = located()
     cache: str = MISSING
+    stale: Stale = MISSING
     stage: StageConfig = MISSING
     dataset: DatasetConfig = MISSING
     model: ModelConfig = MISSING
@@ -334,9 +407,6 @@ class Config:
     trainer: TrainerConfig = MISSING
     logger: LoggerConfig = MISSING
     budget: BudgetConfig = MISSING
-
-
-SHARING_OUT = ("fsdp", "deepspeed")  # strategies that leave a process a part of SL's frozen weights
 
 
 def leaves(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, Field]]:

@@ -105,6 +105,15 @@ class Control(ABC):
         """Return the list control of the authors' code: 1 over the distance plus one (spec section 5)."""
         return 1 / float(self.off(count_in, count_out, item_count, percent) + 1)
 
+    def counted(self, inside: Sequence[bool | None], item_count: int, literal: bool = False) -> int:
+        """Return how many items of a list the measure counts as in the category; arguments as in :meth:`measure`."""
+        return inside.count(True)
+
+    def violation(self, inside: Sequence[bool | None], item_count: int, percent: int | None) -> int:
+        """Return the items by which a list misses what is allowed, 0 if it obeys; arguments as in :meth:`measure`."""
+        count, allowed = self.counted(inside, item_count), self.allowed(item_count, percent)
+        return max(allowed[0] - count, count - allowed[-1], 0)
+
     @abstractmethod
     def measure(
         self, inside: Sequence[bool | None], item_count: int, percent: int | None, literal: bool = False
@@ -128,12 +137,16 @@ class CategoryControl(Control):
     takes_percent = False
     metric = "TCP@10"
 
+    def counted(self, inside: Sequence[bool | None], item_count: int, literal: bool = False) -> int:
+        """Return the count; if less is better, a missing item counts as in the category, so that silence never wins."""
+        missing = item_count - len(inside) if self.lower_is_better and not literal else 0
+        return inside.count(True) + missing
+
     def measure(
         self, inside: Sequence[bool | None], item_count: int, percent: int | None, literal: bool = False
     ) -> float:
-        """Return TCP; if less is better, a missing item counts as one of the category, so that silence never wins."""
-        missing = item_count - len(inside) if self.lower_is_better and not literal else 0
-        return (inside.count(True) + missing) / item_count
+        """Return TCP."""
+        return self.counted(inside, item_count, literal) / item_count
 
 
 class ProportionControl(Control):
@@ -145,14 +158,18 @@ class ProportionControl(Control):
     metric = "CPA"
     bounds_above: ClassVar[bool] = False
 
-    def measure(
-        self, inside: Sequence[bool | None], item_count: int, percent: int | None, literal: bool = False
-    ) -> float:
-        """Return 1 if the share holds; under an upper bound invented and missing items count as in the category."""
+    def counted(self, inside: Sequence[bool | None], item_count: int, literal: bool = False) -> int:
+        """Return the count; under an upper bound invented and missing items count as in the category."""
         count = inside.count(True)
         if self.bounds_above and not literal:
             count += inside.count(None) + item_count - len(inside)
-        return float(count in self.allowed(item_count, percent))
+        return count
+
+    def measure(
+        self, inside: Sequence[bool | None], item_count: int, percent: int | None, literal: bool = False
+    ) -> float:
+        """Return 1 if the share holds, else 0."""
+        return float(self.counted(inside, item_count, literal) in self.allowed(item_count, percent))
 
 
 def at_most_score(welcome: bool, count_in: int, count_out: int, wanted_in: int, wanted_out: int) -> float:

@@ -1,10 +1,13 @@
 """What can be asked for, as frozen types shared by training, rewards and evaluation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ctrlrec.controls.base import Control
-from ctrlrec.controls.registry import control_of
+from ctrlrec.controls.registry import CONTROLS, control_of, kind_of
 from ctrlrec.data.catalogue import Catalogue
+from ctrlrec.errors import CtrlRecError
 
 # Conversations as (role, text); the roles are those of chat templates: system, user, assistant.
 Messages = tuple[tuple[str, str], ...]
@@ -24,6 +27,25 @@ class Condition:
     category: str
     proportion: int | None
 
+    @classmethod
+    def read(cls, constraint: Mapping[str, Any]) -> "Condition":
+        """Return the condition of an entry of ``constraints`` in the files of spec section 12.
+
+        Raises:
+            CtrlRecError: for an entry that is none.
+        """
+        try:
+            return cls(CONTROLS[constraint["kind"]], constraint["category"], constraint["proportion"])
+        except (KeyError, TypeError):
+            raise CtrlRecError(
+                f"{constraint!r} is no constraint: expected kind, category and proportion, the kind one of "
+                f"{', '.join(CONTROLS)}"
+            ) from None
+
+    def record(self) -> dict[str, object]:
+        """Return the entry of ``constraints`` in the files of spec section 12."""
+        return {"kind": kind_of(self.control), "category": self.category, "proportion": self.proportion}
+
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
@@ -35,10 +57,11 @@ class Instruction:
         history: catalogue indices shown in the prompt, oldest first.
         target: catalogue index of the item the user really took next; None for search and chat.
         item_count: k, the number of items asked for; 0 for chat.
-        category: the category asked for or against.
+        category: the category asked for or against; None for a blend.
         proportion: m in percent, for the proportion tasks.
         candidates: catalogue indices to select from; None in the free form.
         messages: the conversation up to the answer; its last turn is the user's.
+        blend: the wishes of a blend, in the order of its words; empty for every other task.
     """
 
     task: str
@@ -50,10 +73,13 @@ class Instruction:
     proportion: int | None
     candidates: tuple[int, ...] | None
     messages: Messages
+    blend: tuple[Condition, ...] = ()
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """The wishes that an answer has to meet; none for I0, search and chat."""
+        if self.blend:
+            return self.blend
         control = control_of(self.task)
         if control is None or self.category is None:
             return ()
@@ -75,6 +101,7 @@ class Instruction:
             "item_count": self.item_count,
             "category": self.category,
             "proportion": self.proportion,
+            "constraints": [condition.record() for condition in self.conditions],
             "candidates": None if self.candidates is None else [titles[item] for item in self.candidates],
             "prompt": self.prompt,
         }

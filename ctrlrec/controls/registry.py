@@ -8,12 +8,13 @@ from ctrlrec.config.choices import PLUGINS, Choices
 from ctrlrec.controls.base import Control
 from ctrlrec.errors import CtrlRecError
 
-SEQUENTIAL, SEARCH, CHAT = "sequential", "search", "chat"  # tasks without a control: I0, I3 and I4
+# Tasks without a control of their own: I0, I3, I4, and blends of several conditions (spec section 12).
+SEQUENTIAL, SEARCH, CHAT, BLEND = "sequential", "search", "chat", "blend"
 
 PAPER_FAMILIES = (SEQUENTIAL, "category", "proportion", SEARCH, CHAT)  # Table 7
 
 CONTROLS: Choices[Control] = Choices("controls.kinds", "CONTROL")
-_OWN_STREAM = {SEQUENTIAL: 0, SEARCH: 6, CHAT: 7}
+_OWN_STREAM = {SEQUENTIAL: 0, SEARCH: 6, CHAT: 7, BLEND: 8}
 
 
 def controls() -> list[Control]:
@@ -33,6 +34,11 @@ def control_of(task: str) -> Control | None:
     if found is None:
         raise CtrlRecError(f"task '{task}' is unknown; expected one of {', '.join([*_OWN_STREAM, *_by_task()])}")
     return found
+
+
+def kind_of(control: Control) -> str:
+    """Return the kind of a registered control, its name in the files of spec section 12."""
+    return _kinds_under(os.environ.get(PLUGINS, ""))[control.task]
 
 
 def families() -> dict[str, tuple[str, ...]]:
@@ -56,6 +62,12 @@ def stream_number(task: str) -> int:
     """Return the number of the random stream that samples of a task are drawn from."""
     control = control_of(task)
     return _OWN_STREAM[task] if control is None else control.stream_number
+
+
+@functools.cache
+def _kinds_under(plugins: str) -> dict[str, str]:
+    """Return the kinds by task; ``plugins`` as in :func:`_by_task_under`."""
+    return {control.task: kind for kind, control in CONTROLS.items()}
 
 
 def _by_task() -> dict[str, Control]:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from ctrlrec.config.schema import CategoryKind, DatasetConfig
+from ctrlrec.data.attributes import with_attributes
 from ctrlrec.data.catalogue import Catalogue, target_categories
 from ctrlrec.data.describe import describe
 from ctrlrec.data.lines import UNREADABLE_SHARE
@@ -260,5 +261,6 @@ def _index(
         tuple(target_categories(categories, kind == CategoryKind.flat)),
         tuple(trained.tolist()),
     )
+    catalogue = with_attributes(catalogue, config.attributes)
     report["kept"] = describe(catalogue, sequences, kind)
     return Prepared(catalogue, sequences, report)

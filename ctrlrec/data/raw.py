@@ -20,7 +20,7 @@ from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.lines import refuse_unreadable
 from ctrlrec.data.sources import SOURCES, Source
 from ctrlrec.data.times import settle_units
-from ctrlrec.runtime.provenance import code_digest
+from ctrlrec.runtime.code import digests as code_digests
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ def read_raw(config: DatasetConfig, cache: Path) -> Raw:
     source = SOURCES[config.source]
     files = source.locate(config, cache)
     digests = [{"name": file.name, "sha256": file.sha256()} for file in files]
-    key = hashlib.sha256(json.dumps([code_digest("data"), config.source, digests]).encode()).hexdigest()[:16]
+    code = {room: found["code"] for room, found in code_digests("data.raw", {"data.sources": [config.source]}).items()}
+    key = hashlib.sha256(json.dumps([code, config.source, digests]).encode()).hexdigest()[:16]
     folder = cache / "parsed" / f"{config.source}-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ctrlrec.config.schema import Config
-from ctrlrec.controls.instruction import Instruction
+from ctrlrec.controls.instruction import Example, Instruction
+from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.evaluation.matching import TitleMatcher
 from ctrlrec.evaluation.settings import questions
 from ctrlrec.instructions import templates
@@ -22,7 +23,7 @@ Answerer = Callable[[Sequence[Instruction]], list[str]]
 
 
 def teacher_answers(builder: InstructionBuilder) -> Answerer:
-    """The row ``sasrec``: the teacher's best k items, of the candidates where there are any, whatever is asked."""
+    """Return the row ``sasrec``: the teacher's best k items, of the candidates if there are any, whatever is asked."""
 
     def answer(asked: Sequence[Instruction]) -> list[str]:
         depth = max(instruction.item_count for instruction in asked)
@@ -42,7 +43,8 @@ def predictions(
 ) -> Iterator[dict[str, Any]]:
     """Lines of ``predictions.jsonl`` (spec section 9) of one setting; none where nobody can be asked.
 
-    Where candidates were given, the line holds them, and an item that is not among them counts as none.
+    Where candidates were given, the line holds them, and an item that is not among them counts as none. For a blend it
+    holds the best list that meets all conditions, with its teacher ranks: what regret is measured against.
 
     Args:
         setting: its name.
@@ -53,9 +55,14 @@ def predictions(
     """
     catalogue = builder.catalogue
     variant = config.variant
-    asked = questions(setting, builder, config.evaluation, variant.prompt_suffix, variant.first_users)
+    examples = questions(setting, builder, config.evaluation, variant.prompt_suffix, variant.first_users)
+    asked = [example.instruction for example in examples]
     if not asked:
-        log.warning("%-12s %s: left out, every target has every category that could be asked for", "", setting)
+        log.warning(
+            "%-12s %s: left out, there is nothing to ask: every target has every category, or no list meets a blend",
+            "",
+            setting,
+        )
         return
     texts = answerer(asked)
     if variant.lenient_answers:
@@ -67,7 +74,8 @@ def predictions(
         for instruction, found in zip(asked, ([matcher(title) for title in row] for row in written), strict=True)
     ]
     ranks = builder.ranker.ranks([instruction.history for instruction in asked], items)
-    for instruction, text, titles, matched, places in zip(asked, texts, written, items, ranks, strict=True):
+    for example, text, titles, matched, places in zip(examples, texts, written, items, ranks, strict=True):
+        instruction = example.instruction
         shown = instruction.record(catalogue)
         yield {
             "setting": setting,
@@ -77,13 +85,21 @@ def predictions(
             "item_count": shown["item_count"],
             "category": shown["category"],
             "proportion": shown["proportion"],
+            "constraints": shown["constraints"],
             **({} if instruction.candidates is None else {"candidates": shown["candidates"]}),
             "prompt": shown["prompt"],
             "response": text,
             "titles": titles,
             "items": [None if item is None else catalogue.titles[item] for item in matched],
             "teacher_rank": places,
+            **_best(example, catalogue),
         }
+
+
+def _best(example: Example, catalogue: Catalogue) -> dict[str, Any]:
+    if not example.instruction.blend:
+        return {}
+    return {"best": [catalogue.titles[item] for item in example.labels], "best_rank": list(example.label_ranks)}
 
 
 def warn_of_useless(rows: Sequence[dict[str, Any]], setting: str) -> None:

@@ -1,15 +1,15 @@
-"""The seven evaluation settings (spec section 7) as questions to a model."""
+"""The evaluation settings (spec sections 7 and 12) as questions to a model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ctrlrec.config.schema import EvaluationConfig
 from ctrlrec.controls.base import Control
-from ctrlrec.controls.instruction import Instruction
-from ctrlrec.controls.registry import SEQUENTIAL, control_of, controls
+from ctrlrec.controls.instruction import Example
+from ctrlrec.controls.registry import BLEND, SEQUENTIAL, control_of, controls
 
 if TYPE_CHECKING:
     from ctrlrec.instructions.builder import InstructionBuilder
@@ -19,10 +19,19 @@ _SAMPLE_SEED = 20240712  # of the user sample: one for all runs, so that rows an
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A column group of Tables 2 to 5: what is asked and with which proportion."""
+    """A column group of a table: what is asked.
+
+    Attributes:
+        task: kind of instruction.
+        proportion: percent of the one condition that is asked.
+        conditions: number of conditions of a blend; 0 for every other task.
+        unseen: whether a blend's kinds are a pair that training never shows together.
+    """
 
     task: str
     proportion: int | None = None
+    conditions: int = 0
+    unseen: bool = False
 
     @property
     def control(self) -> Control | None:
@@ -31,14 +40,25 @@ class Setting:
 
 
 def settings() -> dict[str, Setting]:
-    """Return every setting: I0, those of the registered controls in their order, and formatting."""
+    """Return every setting: I0, those of the registered controls in their order, formatting, and blends."""
     asked = {
         name: Setting(control.task, percent) for control in controls() for name, percent in control.settings.items()
     }
-    return {"sequential": Setting(SEQUENTIAL), **asked, "formatting": Setting(SEQUENTIAL)}
+    blends = {
+        "blend_2": Setting(BLEND, conditions=2),
+        "blend_3": Setting(BLEND, conditions=3),
+        "blend_unseen": Setting(BLEND, conditions=2, unseen=True),
+    }
+    return {"sequential": Setting(SEQUENTIAL), **asked, "formatting": Setting(SEQUENTIAL), **blends}
 
 
 SETTINGS: Mapping[str, Setting] = settings()
+
+
+def question_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what a line of ``predictions.jsonl`` asks, whatever its words."""
+    asked = tuple(record[name] for name in ("target", "item_count", "category", "proportion"))
+    return (*asked, record["constraints"]) if SETTINGS[record["setting"]].conditions else asked
 
 
 def test_users(count: int | None, total: int) -> list[int]:
@@ -54,10 +74,11 @@ def questions(
     config: EvaluationConfig,
     suffix: str | None,
     first_users: int | None = None,
-) -> list[Instruction]:
-    """The questions of one setting, the same for every row of a table.
+) -> list[Example]:
+    """Return the questions of one setting, the same for every row of a table, with the answers the method labels them.
 
-    A user whose target has every category of the teacher's list is not asked the negative ones.
+    A user whose target has every category of the teacher's list is not asked the negative ones, nor one for whom no
+    blend was found. A blend's labels are the best list that meets all its conditions.
 
     Args:
         name: of the setting.
@@ -72,6 +93,10 @@ def questions(
         item_count = config.item_count
         if name == "formatting":
             item_count = int(np.random.default_rng([_SAMPLE_SEED, user]).choice(config.formatting_item_counts))
+        if setting.conditions:
+            blend = (user, item_count, setting.conditions, setting.unseen, suffix or "")
+            drafts.append(builder.blended_question(*blend))
+            continue
         question = (setting.task, user, item_count, setting.proportion, suffix or "", config.selection)
         drafts.append(builder.question(*question))
-    return [example.instruction for example in builder.complete(drafts)]
+    return builder.complete(drafts)

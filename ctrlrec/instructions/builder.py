@@ -6,18 +6,31 @@ neither worker count nor order nor a resumed run changes it.
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from ctrlrec.config.schema import InstructionsConfig
+from ctrlrec.controls.base import Control
 from ctrlrec.controls.instruction import Example, Instruction, Messages
-from ctrlrec.controls.registry import CHAT, PAPER_FAMILIES, SEARCH, SEQUENTIAL, controls, stream_number
+from ctrlrec.controls.registry import (
+    BLEND,
+    CHAT,
+    PAPER_FAMILIES,
+    SEARCH,
+    SEQUENTIAL,
+    control_of,
+    controls,
+    kind_of,
+    stream_number,
+)
 from ctrlrec.controls.registry import families as known_families
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.instructions import chat, templates
-from ctrlrec.instructions.completion import Completion, Draft
+from ctrlrec.instructions.completion import Completion
+from ctrlrec.instructions.drafts import Blending, Draft
 from ctrlrec.lm.chat_format import PromptLimit
 from ctrlrec.teacher.ranker import Ranker
 
@@ -25,16 +38,24 @@ log = logging.getLogger(__name__)
 
 _CHAT_DRAWS = 100  # turns to try for one that fits
 _VALIDATION_EPOCH, _ROLLOUT_EPOCH, _EVALUATION_EPOCH = 2**32, 2**33, 2**34  # streams that no training epoch reaches
+_BLENDED = 2**34  # streams that no task has: a blend is drawn apart from the single condition that it stands for
 
 
-def generator(seed: int, epoch: int, subject: int, task: str) -> np.random.Generator:
-    """The generator of one sample, set by (seed, epoch, user or item, task) and nothing else."""
-    counter = [0, epoch, subject, stream_number(task)]
+def generator(seed: int, epoch: int, subject: int, task: str, blended: bool = False) -> np.random.Generator:
+    """Return the generator of one sample, set by (seed, epoch, user or item, task) and nothing else.
+
+    With ``blended`` it is that of the blend which stands for the sample.
+    """
+    counter = [0, epoch, subject, stream_number(task) + _BLENDED * blended]
     return np.random.Generator(np.random.Philox(key=[seed, 0x6374726C726563], counter=counter))
 
 
 def _turn(tasks: Sequence[str], place: int, epoch: int) -> str:
     return tasks[(place + epoch) % len(tasks)]
+
+
+def _kinds(families: Collection[str]) -> dict[str, Control]:
+    return {kind_of(control): control for control in controls() if control.family in families}
 
 
 class InstructionBuilder(Completion):
@@ -53,6 +74,7 @@ class InstructionBuilder(Completion):
         super().__init__(catalogue, sequences, ranker, config, limit)
         self.seed = seed
         self.families = (*PAPER_FAMILIES, *own_families)
+        self._blended = _kinds(self.families)
         self.dialogues, self.chat_report = chat.load_dialogues(config.chat_path)
         # A user with one training item has no window: a history of at least one item and a target.
         self.users = [user for user in range(len(sequences)) if len(sequences.train(user)) >= 2]
@@ -100,7 +122,18 @@ class InstructionBuilder(Completion):
         proportion = int(rng.choice(self.config.proportions)) if templates.takes_percent(task) else None
         selects = bool(rng.random() < self.config.candidate_share) and templates.has_selection_form(task)
         history = tuple(items[start:end].tolist())
-        return Draft(task, user, history, int(items[end]), item_count, proportion, selects, rng)
+        blending = self._blending(epoch, user, task)
+        return Draft(task, user, history, int(items[end]), item_count, proportion, selects, rng, blending=blending)
+
+    def _blending(self, epoch: int, user: int, task: str) -> Blending | None:
+        """Return how a sample with a control becomes a blend; None for the share that keeps its one condition."""
+        control = control_of(task)
+        if control is None or not self.config.blend_share:
+            return None
+        rng = generator(self.seed, epoch, user, task, blended=True)
+        if rng.random() >= self.config.blend_share:
+            return None
+        return Blending(rng, self._blended, kind_of(control))
 
     def _search(self, epoch: int, item: int) -> Example:
         """K random items of a category of ``item`` (or outside one it is not in), ``item`` among them (I3)."""
@@ -170,7 +203,18 @@ class InstructionBuilder(Completion):
         ]
         return self.complete(self._validation_drafts([(SEQUENTIAL, None), *asked]))
 
-    def _validation_drafts(self, asked: Iterable[tuple[str, int | None]]) -> list[Draft]:
+    def validation_questions(self) -> list[Instruction]:
+        """Return what the test settings of ten items ask, about the validation item of the validation users."""
+        asked = [
+            (control.task, percent)
+            for control in controls()
+            if control.family in self.families
+            for percent in control.settings.values()
+        ]
+        drafts = self._validation_drafts([(SEQUENTIAL, None), *asked], fixed_count=True)
+        return [example.instruction for example in self.complete(drafts)]
+
+    def _validation_drafts(self, asked: Iterable[tuple[str, int | None]], fixed_count: bool = False) -> list[Draft]:
         count = min(self.config.validation_size, len(self.sequences))
         users = np.random.default_rng([self.seed, 1]).permutation(len(self.sequences))[:count]
         drafts = []
@@ -178,14 +222,14 @@ class InstructionBuilder(Completion):
             for user in sorted(users.tolist()):
                 history, target = self.sequences.validation(user)
                 rng = generator(self.seed, _VALIDATION_EPOCH, user, task)
-                shown = tuple(history.tolist())
-                drafts.append(
-                    Draft(task, user, shown, target, self.config.item_count_max, proportion, False, rng, True)
-                )
+                shown, count = tuple(history.tolist()), self.config.item_count_max
+                drafts.append(Draft(task, user, shown, target, count, proportion, False, rng, True, fixed_count))
         return drafts
 
     def rollout_prompts(self, iteration: int, count: int, item_counts: tuple[int, int]) -> list[Instruction]:
         """Return RL prompts: a third each of I0, I1 and I2, windows as in training; families of one's own beside them.
+
+        All are in the free form (spec section 3): no table asks the form that selects from candidates.
 
         Args:
             iteration: from 0; decides the prompts together with the seed.
@@ -199,7 +243,8 @@ class InstructionBuilder(Completion):
             order = np.random.default_rng([self.seed, 2, turn]).permutation(len(self.users) * len(tasks))
             place, family = divmod(int(order[within]), len(tasks))
             task = tasks[family](place, turn)
-            drafts.append(self._window(_ROLLOUT_EPOCH + turn, self.users[place], task, item_counts))
+            draft = self._window(_ROLLOUT_EPOCH + turn, self.users[place], task, item_counts)
+            drafts.append(replace(draft, selects=False))
         return [example.instruction for example in self.complete(drafts)]
 
     # ------------------------------------------------------------------ evaluation
@@ -213,7 +258,7 @@ class InstructionBuilder(Completion):
         suffix: str = "",
         selection: bool = False,
     ) -> Draft:
-        """The test question of one user (spec section 7), to be settled by :meth:`complete`.
+        """Return the test question of one user (spec section 7), to be settled by :meth:`complete`.
 
         With ``selection`` it gives candidates where the listings have a form that does: the target, the teacher's best
         that obey, and random items, as in training.
@@ -223,3 +268,20 @@ class InstructionBuilder(Completion):
         shown = tuple(history.tolist())
         selects = selection and templates.has_selection_form(task)
         return Draft(task, user, shown, target, item_count, proportion, selects, rng, True, True, suffix)
+
+    def blended_question(self, user: int, item_count: int, count: int, unseen: bool, suffix: str = "") -> Draft:
+        """Return a test question of several conditions (spec section 12), to be settled by :meth:`complete`.
+
+        Args:
+            user: position in the sequences.
+            item_count: k.
+            count: number of conditions.
+            unseen: whether their kinds are a pair that training never shows together.
+            suffix: text appended to the prompt.
+        """
+        history, target = self.sequences.test(user)
+        rng = generator(self.seed, _EVALUATION_EPOCH + 2 * count + unseen, user, BLEND)
+        # The kinds of the paper alone, so that every row of a table is asked the same.
+        blending = Blending(rng, _kinds(PAPER_FAMILIES), None, count, unseen)
+        shown = tuple(history.tolist())
+        return Draft(BLEND, user, shown, target, item_count, None, False, rng, True, True, suffix, blending)

@@ -4,54 +4,26 @@ A draft goes in, an instruction with its labels comes out. Everything is decided
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
+import torch
 
 from ctrlrec.config.compose import typed
 from ctrlrec.config.schema import CategorySampling, InstructionsConfig
-from ctrlrec.controls.instruction import Example, Instruction, Messages
-from ctrlrec.controls.registry import SEQUENTIAL, control_of
+from ctrlrec.controls.blends import MOST
+from ctrlrec.controls.instruction import Condition, Example, Instruction, Messages
+from ctrlrec.controls.registry import BLEND, SEQUENTIAL, control_of, controls
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions import templates
+from ctrlrec.instructions.blends import draw_blend
+from ctrlrec.instructions.drafts import Draft
 from ctrlrec.instructions.labels import Demand, answers, negative_categories, settle
 from ctrlrec.instructions.pools import Pool
 from ctrlrec.lm.chat_format import PromptLimit
 from ctrlrec.teacher.ranker import Ranker
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A question whose category and answer are still to be settled.
-
-    Attributes:
-        task: kind of instruction.
-        user: position of the user in the sequences.
-        history: catalogue indices, oldest first.
-        target: catalogue index of the ground truth.
-        item_count: k; lowered where no category can supply it.
-        proportion: percent for the proportion tasks.
-        selects: whether candidates are given.
-        rng: the sample's own generator.
-        fixed_category: the evaluation's rule: the target category of the target, or for the negative and at-most
-            tasks the largest of the teacher's first k; training draws instead.
-        fixed_count: a test question, asked as it is, in its form and even where the catalogue cannot fill it.
-        suffix: text appended to the prompt.
-    """
-
-    task: str
-    user: int
-    history: tuple[int, ...]
-    target: int
-    item_count: int
-    proportion: int | None
-    selects: bool
-    rng: np.random.Generator
-    fixed_category: bool = False
-    fixed_count: bool = False
-    suffix: str = ""
 
 
 def _opposes(task: str) -> bool:
@@ -82,13 +54,14 @@ class Completion:
     def complete(self, drafts: Sequence[Draft]) -> list[Example]:
         """Settle categories, labels and wording.
 
-        A draft for which no category can be asked (the ground truth has every one) is left out. Where a prompt has no
+        A draft for which no category or no blend can be asked is left out: the ground truth has every category, or no
+        list meets all conditions. Where a prompt has no
         room for the whole history, the labels are those after the history shown.
         """
         examples: list[Example] = []
         for begin in range(0, len(drafts), self.ranker.at_once):
             chunk = list(drafts[begin : begin + self.ranker.at_once])
-            states = [draft.rng.bit_generator.state for draft in chunk]
+            states = [draft.states() for draft in chunk]
             found = self._complete(chunk)
             # The same draws again. Other labels may need another prompt; a history only gets shorter, so this ends.
             while cut := [
@@ -97,7 +70,7 @@ class Completion:
                 if example is not None and example.instruction.history != chunk[row].history
             ]:
                 for row in cut:
-                    chunk[row].rng.bit_generator.state = states[row]
+                    chunk[row].rewind(states[row])
                     chunk[row] = replace(chunk[row], history=found[row].instruction.history)  # type: ignore[union-attr]
                 for row, example in zip(cut, self._complete([chunk[row] for row in cut]), strict=True):
                     found[row] = example
@@ -107,7 +80,9 @@ class Completion:
     def _complete(self, drafts: Sequence[Draft]) -> list[Example | None]:
         """An example of each draft, None where no category can be asked."""
         scores = self.ranker.scores([draft.history for draft in drafts]).cpu()
-        against = [row for row, draft in enumerate(drafts) if _opposes(draft.task)]
+        examples = self._blends(drafts, scores)
+        single = [row for row, draft in enumerate(drafts) if examples[row] is None and draft.task != BLEND]
+        against = [row for row in single if _opposes(drafts[row].task)]
         largest: dict[int, str | None] = {}
         if against and (self.config.category_sampling == CategorySampling.ground_truth or drafts[0].fixed_category):
             found = negative_categories(
@@ -118,7 +93,8 @@ class Completion:
             )
             largest = dict(zip(against, found, strict=True))
         kept, demands = [], []
-        for row, draft in enumerate(drafts):
+        for row in single:
+            draft = drafts[row]
             uniform = self.config.category_sampling == CategorySampling.uniform and not draft.fixed_category
             categories = self._categories(draft, largest.get(row), uniform)
             if draft.task != SEQUENTIAL and not categories:
@@ -139,12 +115,32 @@ class Completion:
             if demand.category is not None or draft.task == SEQUENTIAL:
                 kept.append(row)
                 demands.append(demand)
-        examples: list[Example | None] = [None] * len(drafts)
         if kept:
             targets = [drafts[row].target for row in kept]
             labels, ranks = answers(self.catalogue, scores[kept], targets, demands)
             for row, demand, items, places in zip(kept, demands, labels, ranks, strict=True):
                 examples[row] = self._example(drafts[row], demand, items, places)
+        return examples
+
+    def _blends(self, drafts: Sequence[Draft], scores: torch.Tensor) -> list[Example | None]:
+        """Return an example of each draft that becomes a blend, None for every other."""
+        examples: list[Example | None] = [None] * len(drafts)
+        rows = [row for row, draft in enumerate(drafts) if draft.blending is not None]
+        if not rows:
+            return examples
+        orders = scores[rows].argsort(dim=1, descending=True, stable=True).numpy()
+        counts = (scores[rows] > -torch.inf).sum(1).tolist()
+        for row, order, count in zip(rows, orders, counts, strict=True):
+            draft, best = drafts[row], order[:count]
+            found = draw_blend(draft, scores[row].numpy(), best, self.catalogue, self.config)
+            if found is not None and draft.blending is not None:
+                conditions, items = found
+                ranks = np.empty(len(self.catalogue), dtype=int)
+                ranks[best] = np.arange(count)
+                # Listing 3 has no form that selects from candidates, and a blend has none either.
+                asked = replace(draft, task=BLEND, proportion=None, selects=False, rng=draft.blending.rng)
+                demand = Demand(len(items), None, 0, draft.target in items)
+                examples[row] = self._example(asked, demand, items, tuple(ranks[list(items)].tolist()), conditions)
         return examples
 
     def _categories(self, draft: Draft, largest: str | None, uniform: bool) -> list[str]:
@@ -161,8 +157,16 @@ class Completion:
         own = self.catalogue.categories[draft.target]
         return [own[index] for index in draft.rng.permutation(len(own)).tolist()]
 
-    def _example(self, draft: Draft, demand: Demand, labels: tuple[int, ...], ranks: tuple[int | None, ...]) -> Example:
+    def _example(
+        self,
+        draft: Draft,
+        demand: Demand,
+        labels: tuple[int, ...],
+        ranks: tuple[int | None, ...],
+        conditions: tuple[Condition, ...] = (),
+    ) -> Example:
         phrasing = int(draft.rng.integers(templates.INTENTIONS))
+        blend = [(condition, int(draft.rng.integers(templates.INTENTIONS))) for condition in conditions]
         titles = self.catalogue.titles
         candidates = None
         if draft.selects:
@@ -178,6 +182,7 @@ class Completion:
                 draft.proportion,
                 phrasing=phrasing,
                 candidates=None if shown is None else [titles[item] for item in shown],
+                blend=blend,
             )
             return text + draft.suffix
 
@@ -194,6 +199,7 @@ class Completion:
             draft.proportion,
             candidates,
             messages,
+            conditions,
         )
         return Example(instruction, self._answer(labels), labels, ranks)
 
@@ -258,9 +264,23 @@ class Completion:
         key = (task, selects, suffix)
         if key not in self._overheads:
             proportion = 100 if templates.takes_percent(task) else None
-            text = self.wording(task, 10, [], self._longest_category, proportion, candidates=[] if selects else None)
+            blend = self._longest_blend() if task == BLEND else ()
+            text = self.wording(
+                task, 10, [], self._longest_category, proportion, candidates=[] if selects else None, blend=blend
+            )
             self._overheads[key] = self.limit.prompt_tokens(self._messages(text + suffix)) + 32
         return self._overheads[key]
+
+    def _longest_blend(self) -> list[tuple[Condition, int]]:
+        """Return more words than any blend has: every control once, then as many of the longest as a blend may have."""
+        said = [
+            (Condition(control, self._longest_category, 100 if control.takes_percent else None), phrasing)
+            for control in controls()
+            for phrasing in range(templates.INTENTIONS)
+        ]
+        sentences = [condition.control.sentence(condition.category, 100, number) for condition, number in said]
+        longest = said[int(np.argmax(self.limit.text_tokens(sentences)))]
+        return said[:: templates.INTENTIONS] + [longest] * MOST
 
     def _messages(self, text: str) -> Messages:
         system = (("system", self.limit.system_prompt),) if self.limit.system_prompt else ()

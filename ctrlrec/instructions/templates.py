@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from ctrlrec.controls.instruction import Condition
 from ctrlrec.controls.registry import CHAT, CONTROLS, PAPER_FAMILIES, SEARCH, control_of, families, stream_number
 
 INTENTIONS = 6  # phrasings in each of Listings 5 and 6
@@ -38,8 +39,12 @@ def prompt(
     negative: bool = False,
     phrasing: int = 0,
     candidates: Sequence[str] | None = None,
+    blend: Sequence[tuple[Condition, int]] = (),
 ) -> str:
-    """The instruction text of Listings 1-4.
+    """Return the instruction text of Listings 1-4.
+
+    A blend says one sentence for each condition, in the listing of the condition whose control comes first in the
+    tables: Listing 2 if a category is wanted or unwanted, else Listing 3.
 
     Args:
         task: any but chat.
@@ -50,11 +55,18 @@ def prompt(
         negative: for search, whether the intention is a negative one; implied by the category tasks.
         phrasing: which of the six intentions, 0..5.
         candidates: titles to select from; None for the free form.
+        blend: the conditions of a blend, each with the number of its phrasing; empty for every other task.
     """
     values = {"history": quoted(history), "item_count": str(item_count)}
     if candidates is not None:
         values["candidate_titles"] = quoted(candidates)
     control = CONTROLS["negative" if negative else "positive"] if task == SEARCH else control_of(task)
+    if blend:
+        values["synthetic_intention"] = ". ".join(
+            condition.control.sentence(condition.category, condition.proportion, number) for condition, number in blend
+        )
+        listing = min((condition.control for condition, _ in blend), key=lambda control: control.order).listing
+        return _fill(_listings()[listing]["free"], **values)
     if control is not None:
         assert category is not None
         values["synthetic_intention"] = control.sentence(category, proportion, phrasing)

@@ -13,48 +13,59 @@ from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from ctrlrec.config.schema import ModelConfig
+from ctrlrec.config.schema import Config, ModelConfig, Trainable
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.adapters import with_adapter
 from ctrlrec.lm.backbone import load_settings, model_class
+from ctrlrec.runtime.user import cache_folder
 
 _FOLDABLE = (torch.nn.Linear, Conv1D)
 # Settings of architectures that change logits behind the head, which learning computes by itself; the neutral values.
 _BEHIND_THE_HEAD = {"final_logit_softcapping": None, "logit_scale": 1, "logits_scaling": 1, "lm_head_multiplier": 1}
 
 
-def check_backbone(config: ModelConfig, cache: Path, needs: Collection[str]) -> PreTrainedModel | None:
-    """Refuse a backbone that cannot do what a run needs of it.
+def check_abilities(config: Config) -> None:
+    """Refuse a pretrained backbone that cannot do what a row needs of it.
+
+    Raises:
+        CtrlRecError: naming the backbone, what it lacks and what to do.
+    """
+    needs = {"training"} if config.variant.tasks else set()
+    if config.variant.rl or (config.variant.tasks and config.sl.trainable == Trainable.lora):
+        needs.add("adapters")
+    check_model(config.model, cache_folder(config.cache), needs)
+
+
+def empty_model(config: ModelConfig, cache: Path) -> PreTrainedModel:
+    """Return a pretrained backbone without values, on the meta device."""
+    with torch.device("meta"):
+        return model_class(config).from_config(load_settings(config, cache))
+
+
+def check_model(config: ModelConfig, cache: Path, needs: Collection[str]) -> None:
+    """Refuse a pretrained backbone that cannot do what is needed.
 
     Args:
         config: which backbone.
         cache: folder for downloads.
         needs: any of "training" and "adapters".
 
-    Returns:
-        The model on the meta device; None for a backbone from scratch, which can do everything.
-
     Raises:
         CtrlRecError: naming the backbone, what it lacks and what to do.
     """
-    if config.kind == "llama_mini":
-        return None
-    settings: Any = load_settings(config, cache)
-    inner = settings.get_text_config()
-    name = f"model {config.path or config.name} ({settings.model_type})"
-    with torch.device("meta"):
-        model = model_class(config).from_config(settings)
-    positions = getattr(inner, "max_position_embeddings", None)
+    model = empty_model(config, cache)
+    settings: Any = model.config.get_text_config()
+    name = f"model {config.path or config.name} ({model.config.model_type})"
+    positions = getattr(settings, "max_position_embeddings", None)
     if config.kind != "encoder_decoder" and positions is not None and positions < config.max_length:
         raise CtrlRecError(
             f"model.max_length={config.max_length}: {name} has {positions} positions; set "
             f"model.max_length={positions} and model.max_response_length to at most half of it"
         )
     if "training" in needs and config.kind != "encoder_decoder":
-        _check_training(model, inner, name)
+        _check_training(model, settings, name)
     if "adapters" in needs:
         _check_adapters(model, name)
-    return model
 
 
 def _check_training(model: PreTrainedModel, settings: Any, name: str) -> None:

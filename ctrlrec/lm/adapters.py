@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import safe_open
 from safetensors.torch import save
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -35,36 +37,58 @@ def with_adapter(model: PreTrainedModel, rank: int, alpha: int) -> PeftModel:
     return get_peft_model(model, lora(rank, alpha, task))  # type: ignore[return-value]
 
 
-def with_actor_and_critic(model: PreTrainedModel, rank: int, alpha: int) -> PeftModel:
-    """The model with two separate trainable adapters; with both off it is the reference policy."""
+def with_actor_and_critic(model: PreTrainedModel, rank: int, alpha: int, critic: bool = True) -> PeftModel:
+    """Return the model with separate trainable adapters; with all off it is the reference policy.
+
+    Args:
+        model: its weights get frozen.
+        rank: of each adapter.
+        alpha: of each adapter.
+        critic: False for an actor alone.
+    """
     adapted = get_peft_model(model, lora(rank, alpha), adapter_name=ACTOR)
-    adapted.add_adapter(CRITIC, lora(rank, alpha))
-    train_adapters(adapted)  # type: ignore[arg-type]
+    if critic:
+        adapted.add_adapter(CRITIC, lora(rank, alpha))
+    for name, parameter in adapted.named_parameters():
+        if ".lora_" in name:
+            parameter.requires_grad_(True)
     return adapted  # type: ignore[return-value]
 
 
-def train_adapters(model: PeftModel) -> None:
-    """Let every adapter weight, active or not, receive gradients."""
-    for name, parameter in model.named_parameters():
-        if ".lora_" in name:
-            parameter.requires_grad_(True)
+# The layers of each model that hold adapters: a walk over all modules at every switch would cost as much as a pass.
+_TUNED: WeakKeyDictionary[torch.nn.Module, list[BaseTunerLayer]] = WeakKeyDictionary()
 
 
 @contextmanager
 def using(model: PeftModel, adapter: str | None) -> Iterator[None]:
     """Run with one adapter, or with none: the reference.
 
-    PEFT turns the gradients of the other adapters off when it switches; they are turned on again, because actor and
-    critic learn in the same step.
+    The adapter stays in force afterwards, because a backward pass may compute layers again. PEFT's own switch also
+    turns off the gradients of the other adapters; this one changes no gradient.
+
+    Args:
+        model: all its adapters are added, and no layer is replaced later.
+        adapter: name of one of them, or None.
+
+    Raises:
+        ValueError: for an adapter that the model does not have.
     """
-    if adapter is None:
-        with model.disable_adapter():
-            yield
-    else:
-        model.base_model.set_adapter(adapter)  # type: ignore[operator]
-        train_adapters(model)
+    if adapter is not None and adapter not in model.peft_config:
+        raise ValueError(f"no adapter '{adapter}', only {', '.join(model.peft_config)}")
+    if model not in _TUNED:
+        _TUNED[model] = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    layers = _TUNED[model]
+    for layer in layers:
+        if adapter is None:
+            layer._disable_adapters = True
+        else:
+            layer._active_adapter = [adapter]
+    try:
         yield
-    train_adapters(model)
+    finally:
+        if adapter is None:
+            for layer in layers:
+                layer._disable_adapters = False
 
 
 def trainable_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:

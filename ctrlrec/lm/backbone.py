@@ -6,7 +6,6 @@
 - ``llama_mini``: a small Llama from scratch with a byte-level BPE trained on titles and prompts.
 """
 
-import json
 import logging
 import tempfile
 import zipfile
@@ -30,11 +29,12 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
-from transformers.utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
+from transformers.utils import find_adapter_config_file
 
 from ctrlrec.config.schema import ModelConfig
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.chat_template import fix_template
+from ctrlrec.lm.checks import check_folder, refuse_adapter
 from ctrlrec.runtime.hardware import native_bfloat16
 from ctrlrec.runtime.wheels import fetch_wheel
 
@@ -209,48 +209,15 @@ def _location(config: ModelConfig, cache: Path) -> str:
 
 
 def _pretrained(loader, location: str, config: ModelConfig, **options):
-    _check_folder(location)
+    check_folder(location)
     try:
-        _check_whole(location, find_adapter_config_file(location, revision=config.revision))
+        refuse_adapter(location, find_adapter_config_file(location, revision=config.revision))
         return loader.from_pretrained(location, revision=config.revision, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CtrlRecError(
             f"model.path={location}: cannot be loaded ({reason}); give a local folder or a hub id"
         ) from None
-
-
-def _check_whole(location: str, adapter: str | None) -> None:
-    """Refuse an adapter in place of a model: training would put its own adapters beside it and lose it.
-
-    Args:
-        location: folder or hub id.
-        adapter: its adapter_config.json; None if it is a whole model.
-
-    Raises:
-        CtrlRecError: naming the base and the command that merges the adapter.
-    """
-    if adapter is None:
-        return
-    base = json.loads(Path(adapter).read_text(encoding="utf-8")).get("base_model_name_or_path")
-    raise CtrlRecError(
-        f"model.path={location}: it is a PEFT adapter of {base} and no whole model; merge it first: python -m "
-        f"ctrlrec.lm.merge {location} WHOLE, then set model.path=WHOLE"
-    )
-
-
-def _check_folder(path: str) -> None:
-    """Refuse what is neither a model's folder nor can be a hub id.
-
-    Raises:
-        CtrlRecError: for a folder that is missing, or has no model in it.
-    """
-    folder = Path(path)
-    known = ("config.json", "tokenizer_config.json", ADAPTER_CONFIG_NAME)
-    if folder.is_dir() and not any((folder / name).exists() for name in known):
-        raise CtrlRecError(f"model.path={path}: no model there, config.json is missing; name the folder that has it")
-    if not folder.is_dir() and (path.startswith(("/", ".", "~")) or path.count("/") > 1):
-        raise CtrlRecError(f"model.path={path}: no such folder; a hub id is written owner/name")
 
 
 def _smollm2(cache: Path) -> Path:

@@ -20,7 +20,9 @@ from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.policy import load_policy
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import check_files
+from ctrlrec.runtime.printing import guard_output
 from ctrlrec.runtime.provenance import made_from
+from ctrlrec.runtime.user import cache_folder, settle
 
 
 def merge_stage(directory: Path, out: Path) -> None:
@@ -41,6 +43,7 @@ def merge_stage(directory: Path, out: Path) -> None:
         raise CtrlRecError(f"{out}: exists; give a folder that does not")
     provenance = json.loads(record.read_text(encoding="utf-8"))
     config = validate(OmegaConf.create(provenance["config"]))
+    settle(config.cache)
     upstream = made_from(directory, provenance["upstream"])
     if "instructions" not in upstream:
         raise CtrlRecError(f"{directory}: not an sl or rl stage")
@@ -48,7 +51,7 @@ def merge_stage(directory: Path, out: Path) -> None:
     sl, rl = (upstream["sl"], directory) if "sl" in upstream else (directory, None)
     for result in (*upstream.values(), directory):
         check_files(result)
-    cache = Path(config.cache).expanduser()
+    cache = cache_folder(config.cache)
     model = load_policy(config.model, cache, chat_format.tokenizer, config.seed, sl, rl, fold=True)
     save_whole(model, chat_format, out)
 
@@ -84,6 +87,7 @@ def merge_adapter(directory: Path, out: Path) -> None:
 
 def main() -> int:
     """Run the command line."""
+    guard_output()
     parser = argparse.ArgumentParser(prog="python -m ctrlrec.lm.merge", description=__doc__)
     parser.add_argument("directory", type=Path, help="directory of a finished sl or rl stage, or of a PEFT adapter")
     parser.add_argument("out", type=Path, help="folder for the whole model")

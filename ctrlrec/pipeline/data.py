@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctrlrec.config.compose import plain
-from ctrlrec.config.schema import Config, Trainable
-from ctrlrec.errors import CtrlRecError
-from ctrlrec.pipeline.loading import cache_folder
-from ctrlrec.pipeline.settings import dialogues, tokenizer_settings
+from ctrlrec.config.schema import Config
+from ctrlrec.pipeline.inputs import cache_folder
+from ctrlrec.pipeline.settings import dialogues, tokenizer_settings, without
 from ctrlrec.pipeline.stage import Inputs, Stage
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     from ctrlrec.lm.backbone import answer_ends, make_tokenizer, save_tokenizer
     from ctrlrec.lm.chat_format import ChatFormat
 
-    check_model(config)
     ends = answer_ends(config.model, cache_folder(config))
     made: list[ChatFormat] = []
 
@@ -59,23 +57,6 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     save_tokenizer(tokenizer, ends, directory / "tokenizer")
 
 
-def check_model(config: Config) -> None:
-    """Refuse a backbone that cannot do what the row needs of it.
-
-    Raises:
-        CtrlRecError: naming the backbone, what it lacks and what to do.
-    """
-    from ctrlrec.generation.network import unsupported
-    from ctrlrec.lm.abilities import check_backbone
-
-    needs = {"training"} if config.variant.tasks else set()
-    if config.variant.rl or (config.variant.tasks and config.sl.trainable == Trainable.lora):
-        needs.add("adapters")
-    model = check_backbone(config.model, cache_folder(config), needs)
-    if model is not None and config.generation.engine == "native" and (reason := unsupported(model)) is not None:
-        raise CtrlRecError(f"generation.engine=native: {reason}; set generation.engine=auto")
-
-
 def _tell_of_system_turns(config: Config, chat_format: "ChatFormat") -> None:
     """Log how many system turns go into the first user turn, because the chat template takes none."""
     from ctrlrec.instructions import chat
@@ -94,11 +75,20 @@ def _tell_of_system_turns(config: Config, chat_format: "ChatFormat") -> None:
         )  # fmt: skip
 
 
+def _check(config: Config) -> None:
+    """Refuse a ``model.path`` whose tokenizer cannot be loaded."""
+    from ctrlrec.lm.checks import check_folder
+
+    if config.model.path is not None:
+        check_folder(config.model.path)
+
+
 def _data_settings(config: Config) -> dict[str, Any]:
     from ctrlrec.data.prepare import source_digest
 
     settings = {
-        "dataset": plain(config.dataset),
+        # Of local data the content counts, however their path is spelt.
+        "dataset": without(config.dataset, "path") if config.dataset.path else plain(config.dataset),
         "tokenizer": tokenizer_settings(config),
         "source": source_digest(config.dataset),
     }
@@ -112,5 +102,5 @@ STAGE = Stage(
     _data_settings,
     lambda c: f"{c.dataset.name}-{c.model.name}",
     run,
-    ("data", "lm"),
+    check=_check,
 )

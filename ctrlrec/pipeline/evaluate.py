@@ -2,16 +2,22 @@
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
-from ctrlrec.pipeline.loading import cache_folder, load_builder
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.lm.checks import check_backbone
+from ctrlrec.pipeline.inputs import cache_folder
+from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.pipeline.settings import constrained, constraint_label, model_settings, without
 from ctrlrec.pipeline.stage import Inputs, Stage
+from ctrlrec.runtime import provenance
 from ctrlrec.runtime.files import read_jsonl, write_jsonl, write_text
 
 if TYPE_CHECKING:
@@ -26,8 +32,9 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     """Answers of all settings and their metrics, and general ability where it is asked."""
     from ctrlrec.evaluation import general
     from ctrlrec.evaluation.answering import predictions, teacher_answers, warn_of_useless
+    from ctrlrec.evaluation.intervals import SHARE, summarise
     from ctrlrec.evaluation.matching import TitleMatcher
-    from ctrlrec.evaluation.metrics import score, summarise
+    from ctrlrec.evaluation.scoring import score
     from ctrlrec.generation.constraints import make_constraint
     from ctrlrec.runtime.loggers import log_answers, log_summary, loggers
 
@@ -72,8 +79,8 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
         if exams:
             limit, size = config.general.limit, config.general.batch_size
             correct = general.general_scores(model, chat_format.tokenizer, exams, limit, size, str(model.device), kept)
-            parts = [summarise({name: right}, settings.bootstrap_resamples, settings.confidence, config.seed)
-                     for name, right in correct.items()]  # fmt: skip
+            resampled = (settings.bootstrap_resamples, settings.confidence, config.seed, dict.fromkeys(correct, SHARE))
+            parts = [summarise({name: right}, *resampled) for name, right in correct.items()]
             metrics["settings"]["general"] = {name: cell for part in parts for name, cell in part.items()}
         else:
             log.info("%-12s %s", "general", general.unasked_because(config))
@@ -81,6 +88,47 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
         log_summary(made, metrics)
         log_answers(made, rows, ("setting", "user", "category", "item_count", "prompt", "response"))
     shutil.rmtree(kept)
+
+
+def _check(config: Config) -> None:
+    """Refuse what would stop the evaluation after everything was trained.
+
+    Raises:
+        CtrlRecError: for a backbone that cannot be loaded, an extra that is not installed, a server without its key, or
+            questions of general ability that cannot be read.
+    """
+    from ctrlrec.evaluation import general
+
+    answers_with, engine = config.variant.answers_with, config.generation.engine
+    if answers_with == "model":
+        check_backbone(config)
+        check_engine(config)
+    if answers_with == "model" and engine == "vllm" and find_spec("vllm") is None:
+        raise CtrlRecError("generation.engine=vllm: vLLM is not installed: pip install 'ctrlrec[vllm]', or engine=hf")
+    key = config.api.key_variable
+    if _server(config) and key is not None and not os.environ.get(key, "").strip():
+        raise CtrlRecError(
+            f"the environment variable {key} is empty: put the key of {config.api.url} into it, or set "
+            "api.key_variable=null for a server without one"
+        )
+    if general.asked(config):
+        general.exams(config.general)
+
+
+def check_engine(config: Config) -> None:
+    """Refuse the native decoder for a pretrained backbone that it does not support.
+
+    Raises:
+        CtrlRecError: with the reason.
+    """
+    if config.generation.engine != "native" or config.model.kind not in ("pretrained", "encoder_decoder"):
+        return
+    from ctrlrec.generation.network import unsupported
+    from ctrlrec.lm.abilities import empty_model
+
+    reason = unsupported(empty_model(config.model, cache_folder(config)))
+    if reason is not None:
+        raise CtrlRecError(f"generation.engine=native: {reason}; set generation.engine=auto")
 
 
 def _answering_stages(config: Config) -> tuple[str, ...]:
@@ -100,13 +148,23 @@ def _server(config: Config) -> dict[str, Any]:
     return {"api": [config.api.url, config.api.model]} if asked and config.variant.answers_with != "teacher" else {}
 
 
+def _added_metrics() -> dict[str, Any]:
+    """Return the metrics that plug-ins add, which results made without them lack."""
+    from ctrlrec.evaluation.metrics import CHOICES
+
+    added = sorted(CHOICES.added())
+    return {"metrics": added} if added else {}
+
+
 def _general(config: Config) -> dict[str, Any]:
     """The questions of general ability; nothing where none are asked."""
     from ctrlrec.evaluation.general import asked, source_digest
 
     if not asked(config):
         return {}
-    return {"general": without(config.general, "name", "batch_size"), "general_source": source_digest(config.general)}
+    settings = without(config.general, "name", "batch_size")
+    local = {exam: "local" for exam in ("mmlu", "gsm8k") if settings[exam] not in (None, "hub")}
+    return {"general": settings | local, "general_source": source_digest(config.general)}
 
 
 def _client(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:
@@ -118,7 +176,8 @@ def _client(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:
         stop = [str(chat_format.tokenizer.decode([end])) for end in sorted(chat_format.ends)]
         # One address and one name may serve every model of one's own in turn. The last result that made it tells them
         # apart; of an untrained one that is the data's, whose tokenizer is the backbone's.
-        folder /= (inputs.get("rl") or inputs.get("sl") or inputs["data"]).name
+        result = inputs.get("rl") or inputs.get("sl") or inputs["data"]
+        folder /= "-".join([result.name, *filter(None, [provenance.read(result).get("made")])])
     return ChatClient(config.api, _longest(config), folder, stop)
 
 
@@ -185,7 +244,7 @@ STAGE = Stage(
         {
             "evaluation": plain(c.evaluation),
             "model": model_settings(c),
-            "variant": without(c.variant, "description", "differs"),
+            "variant": without(c.variant, "description", "differs", "table"),
             "generation": without(c.generation, "batch_size"),
             "seed": c.seed,
             "precision": c.trainer.precision,
@@ -194,9 +253,10 @@ STAGE = Stage(
         | constrained(c)
         | _server(c)
         | _general(c)
+        | _added_metrics()
     ),
     lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}{constraint_label(c)}",
     run,
-    ("evaluation", "rewards", "controls", "instructions", "baselines", "generation", "lm"),
     "lower generation.batch_size",
+    check=_check,
 )

@@ -32,19 +32,26 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     write_text(directory / "counts.json", json.dumps(report, indent=2))
 
 
+def _check(config: Config) -> None:
+    """Refuse chat data of the user's own in which no dialogue can be used."""
+    from ctrlrec.instructions.chat import load_dialogues, source_digest
+
+    if source_digest(config.instructions.chat_path) is not None:  # a file
+        load_dialogues(config.instructions.chat_path)
+
+
 STAGE = Stage(
     "instructions",
     lambda _: ("data", "teacher"),
     lambda c: (
         {
-            "instructions": plain(c.instructions),
+            "instructions": plain(c.instructions) | dialogues(c),
             "prompt": [c.model.max_length, c.model.max_response_length, c.model.system_prompt],
             "seed": c.seed,
         }
-        | dialogues(c)
         | instruction_set(c)
     ),
     labelled,
     run,
-    ("controls", "instructions", "baselines"),
+    check=_check,
 )

@@ -1,32 +1,14 @@
-"""What several stages load: data, builder, cache."""
+"""What the stages of language models load: the builder of instructions and the prompt format."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctrlrec.config.schema import Config
+from ctrlrec.pipeline.inputs import dataset
 from ctrlrec.pipeline.stage import Inputs
 
 if TYPE_CHECKING:
-    from ctrlrec.data.catalogue import Catalogue
-    from ctrlrec.data.sequences import Sequences
     from ctrlrec.instructions.builder import InstructionBuilder
     from ctrlrec.lm.chat_format import ChatFormat
-
-
-def cache_folder(config: Config) -> Path:
-    """Return the cache folder, created if missing."""
-    cache = Path(config.cache).expanduser()
-    cache.mkdir(parents=True, exist_ok=True)
-    return cache
-
-
-def dataset(config: Config, inputs: Inputs) -> tuple["Catalogue", "Sequences"]:
-    """Load the catalogue and the sequences of a finished data stage."""
-    from ctrlrec.data.catalogue import Catalogue
-    from ctrlrec.data.sequences import Sequences
-
-    catalogue = Catalogue.load(inputs["data"] / "catalogue.jsonl")
-    return catalogue, Sequences.load(inputs["data"] / "sequences.jsonl", catalogue, config.dataset.history_length)
 
 
 def load_builder(config: Config, inputs: Inputs) -> tuple["InstructionBuilder", "ChatFormat"]:

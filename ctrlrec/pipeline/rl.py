@@ -4,13 +4,15 @@ from pathlib import Path
 
 from ctrlrec.config.compose import plain, sampling_engine
 from ctrlrec.config.schema import Config
-from ctrlrec.pipeline.loading import cache_folder, load_builder
-from ctrlrec.pipeline.settings import constrained, constraint_label, model_settings, without
+from ctrlrec.lm.checks import check_backbone
+from ctrlrec.pipeline.inputs import cache_folder
+from ctrlrec.pipeline.loading import load_builder
+from ctrlrec.pipeline.settings import constrained, constraint_label, model_settings, trainer_additions, without
 from ctrlrec.pipeline.stage import Inputs, Stage
 
 
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
-    """Actor and critic after PPO, and every rollout."""
+    """Leave the adapters after RL, and every rollout."""
     from ctrlrec.lm.policy import load_policy
     from ctrlrec.rl.train import align
     from ctrlrec.runtime.loggers import loggers
@@ -21,27 +23,32 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
         align(config, model, chat_format, builder, directory, made)
 
 
+def _label(config: Config) -> str:
+    """Return data set, backbone, algorithm unless it is the paper's, reading of the reward and what is rewarded."""
+    algorithm = config.rl.algorithm.name
+    named = [] if algorithm == "ppo" else [algorithm]
+    rewarded = "item-list" if config.variant.item_rewards else "list"
+    label = "-".join((config.dataset.name, config.model.name, *named, config.reward.name, rewarded))
+    return label + constraint_label(config)
+
+
 STAGE = Stage(
     "rl",
     lambda _: ("data", "teacher", "instructions", "sl"),
-    lambda c: (
-        {
-            "rl": without(c.rl, "micro_batch_size"),
-            "reward": plain(c.reward),
-            "item_rewards": c.variant.item_rewards,
-            "engine": sampling_engine(c),
-            "model": model_settings(c),
-            "seed": c.seed,
-            "precision": c.trainer.precision,
-        }
-        | constrained(c)
-    ),
-    lambda c: (
-        f"{c.dataset.name}-{c.model.name}-{c.reward.name}-{'item-list' if c.variant.item_rewards else 'list'}"
-        f"{constraint_label(c)}"
-    ),
+    lambda c: {
+        "rl": without(c.rl, "micro_batch_size"),
+        "reward": plain(c.reward),
+        "item_rewards": c.variant.item_rewards,
+        "engine": sampling_engine(c),
+        "model": model_settings(c),
+        "seed": c.seed,
+        "precision": c.trainer.precision,
+        **trainer_additions(c),
+        **constrained(c),
+    },
+    _label,
     run,
-    ("rl", "rewards", "controls", "instructions", "generation", "lm"),
     "lower rl.micro_batch_size or set trainer.activation_checkpointing=true, which change no result",
     trains=True,
+    check=check_backbone,
 )

@@ -1,12 +1,14 @@
-"""What each stage needs and leaves; runs what is missing and reuses what is there.
+"""Runs the stages that are missing and reuses what is there.
 
 A result lives in ``<output>/<stage>/<label>-<fingerprint>``. The fingerprint covers exactly the configuration and the
 upstream fingerprints that determine the result: two variants that share a stage share its directory, and a sweep that
 is run again finds every finished part. Work happens in ``<directory>.partial`` under a file lock and is published by
-one rename, so no reader ever sees half a result and a killed stage goes on from its own checkpoints.
+one rename, so no reader ever sees half a result and a killed stage resumes from its own checkpoints.
+
+A finished result records the code that made it. After an edit of that code, or of the code behind anything that it was
+made from, ``stale=`` decides: ``error`` names it and stops, ``reuse`` takes it as it is, ``rebuild`` recomputes it.
 """
 
-import hashlib
 import json
 import logging
 import shlex
@@ -24,52 +26,86 @@ from hydra.types import RunMode
 
 from ctrlrec.config.checks import SECRET
 from ctrlrec.config.compose import plain
-from ctrlrec.config.schema import Config, StageName
+from ctrlrec.config.schema import Config, Stale
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.pipeline import data, evaluate, instructions, rl, sl, teacher
+from ctrlrec.pipeline.plan import STAGES, Step, outdated, plan, planned, requested
 from ctrlrec.pipeline.settings import instruction_set
-from ctrlrec.pipeline.stage import Result, Stage
-from ctrlrec.runtime import processes, provenance
+from ctrlrec.pipeline.stage import Result
+from ctrlrec.pipeline.sweep import sharing
+from ctrlrec.runtime import code, launcher, processes, provenance, user
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import check_files, record_files, write_text
 
+__all__ = ["STAGES", "check", "planned", "requested", "run"]
+
 log = logging.getLogger(__name__)
 
-# Raised by hand when a stage's code changes what it leaves for the same configuration.
-_RESULT_VERSION = {"data": 3, "teacher": 1, "instructions": 2, "sl": 1, "rl": 2, "evaluate": 3}
-
-
-STAGES: Mapping[str, Stage] = {
-    module.STAGE.name: module.STAGE for module in (data, teacher, instructions, sl, rl, evaluate)
-}
-
-
-def requested(config: Config) -> list[str]:
-    """The stages that ``stage=`` asks for by name; what they need comes with them."""
-    if config.stage.name != StageName.all:
-        return [str(config.stage.name.value)]
-    return ["instructions", "evaluate"] if config.variant.tasks else ["evaluate"]
+_ADVICE = (
+    "add stale=rebuild to recompute what changed and all that was made from it, or stale=reuse to take it as it is"
+)
 
 
 def run(config: Config) -> dict[str, Result]:
-    """Bring the requested stage and everything upstream of it into being.
+    """Make or reuse the requested stage and everything upstream of it.
 
     Returns:
         The results by stage name.
 
     Raises:
-        CtrlRecError: where a stage cannot be done; what finished before it stays.
+        CtrlRecError: if a stage cannot be done; what finished before it stays.
     """
     results: dict[str, Result] = {}
+    user.settle(config.cache)
     provenance.code_at_start()  # before the tree can move on: both are remembered
-    for room in {room for stage in STAGES.values() for room in stage.code}:
-        provenance.code_digest(room)
+    code.remember()
     with explained(Path(config.output)):
-        processes.join(config.trainer)
-        for name in requested(config):
-            _ensure(name, config, results)
+        launcher.join(config.trainer)
+        steps = processes.once(lambda: check(config))
+        for name, step in steps.items():
+            results[name] = _ensure(step, config, {need: results[need] for need in step.needs})
         processes.once(lambda: _report(config, results))
     return results
+
+
+def check(config: Config) -> dict[str, Step]:
+    """Find what would stop a run later, before its first stage.
+
+    Each stage whose result is not there yet checks what it can (``Stage.check``), and every result that is there is
+    compared with the code that would make it now.
+
+    Returns:
+        The steps of the run.
+
+    Raises:
+        CtrlRecError: naming what to change.
+    """
+    steps = plan(config)
+    made: dict[str, str] = {}
+    stale = []
+    for name, step in steps.items():
+        upstream = {need: made[need] for need in step.needs}
+        why = _outdated(step, upstream)
+        if why and config.stale == Stale.error:
+            stale.append(why)
+        finished = step.directory.exists() and not (why and config.stale == Stale.rebuild)
+        if not finished:
+            STAGES[name].check(config)
+        made[name] = provenance.read(step.directory).get("made", "") if finished else step.made(upstream)
+    if stale:
+        raise CtrlRecError(f"{'; '.join(stale)}; {_ADVICE}")
+    return steps
+
+
+def _outdated(step: Step, upstream: Mapping[str, str]) -> str:
+    """Return which result of a step, finished or begun, other code made and why; empty if there is none."""
+    if step.directory.exists():
+        why = step.outdated(provenance.read(step.directory), upstream)
+        return f"{step.directory}: {why}" if why else ""
+    if provenance.resumable(step.partial):
+        attempts = provenance.attempts(step.partial)
+        why = step.outdated({"earlier_attempts": attempts[:-1]} | (attempts[-1] if attempts else {}), upstream)
+        return f"{step.partial}: {why.replace('was made', 'was begun')}" if why else ""
+    return ""
 
 
 def _report(config: Config, results: Mapping[str, Result]) -> None:
@@ -82,111 +118,61 @@ def _report(config: Config, results: Mapping[str, Result]) -> None:
     if "evaluate" in results:
         from ctrlrec.reporting.report import report
 
-        report(config, results["evaluate"].directory)
+        report(config, results["evaluate"].directory, outdated if config.stale != Stale.reuse else lambda _: "")
 
 
-def _ensure(name: str, config: Config, results: dict[str, Result]) -> None:
-    if name in results:
-        return
-    stage = STAGES[name]
-    needs = stage.needs(config)
-    for need in needs:
-        _ensure(need, config, results)
-    upstream = {need: results[need] for need in needs}
+def _ensure(step: Step, config: Config, upstream: Mapping[str, Result]) -> Result:
+    """Reuse the result of a step or make it."""
     with ExitStack() as held:
-        result, determined_by = processes.once(lambda: _claim(stage, config, upstream, held))
-        if not result.reused:
-            inputs = {need: made.directory for need, made in upstream.items()}
-            _make(stage, config, inputs, result.directory, determined_by)
-    results[name] = result
+        result = processes.once(lambda: _claim(step, config, upstream, held))
+        return result if result.reused else _make(step, config, upstream)
 
 
-def _identity(stage: Stage, config: Config, upstream: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-    """A result's fingerprint, and what determines it: settings and the fingerprints of what it is made from."""
-    determined_by = {
-        "stage": stage.name,
-        "version": _RESULT_VERSION[stage.name],
-        "settings": stage.settings(config),
-        "upstream": dict(upstream),
-    }
-    text = json.dumps(determined_by, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12], determined_by
-
-
-def planned(config: Config) -> dict[str, str]:
-    """The fingerprint of every result that :func:`run` would make or reuse, by stage; nothing is made."""
-    found: dict[str, str] = {}
-
-    def add(name: str) -> None:
-        if name in found:
-            return
-        stage = STAGES[name]
-        needs = stage.needs(config)
-        for need in needs:
-            add(need)
-        found[name], _ = _identity(stage, config, {need: found[need] for need in needs})
-
-    for name in requested(config):
-        add(name)
-    return found
-
-
-def _claim(
-    stage: Stage, config: Config, upstream: Mapping[str, Result], held: ExitStack
-) -> tuple[Result, dict[str, Any]]:
-    """Lock a stage until ``held`` ends; where its result lies, whether it is there, and what determines it."""
-    name = stage.name
-    fingerprint, determined_by = _identity(stage, config, {need: made.fingerprint for need, made in upstream.items()})
-    directory = Path(config.output) / name / f"{stage.label(config)}-{fingerprint}"
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{directory}.lock")
+def _claim(step: Step, config: Config, upstream: Mapping[str, Result], held: ExitStack) -> Result:
+    """Lock a step until ``held`` ends, and return its result, which is reused or still to be made."""
+    step.directory.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{step.directory}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.info("%-12s wait   %s is being made by another process", name, directory)
+        log.info("%-12s wait   %s is being made by another process", step.name, step.directory)
         lock.acquire()
     held.callback(lock.release)
-    return Result(directory, fingerprint, _reuse(stage, directory, determined_by)), determined_by
-
-
-def _reuse(stage: Stage, directory: Path, determined_by: dict[str, Any]) -> bool:
-    if not directory.exists():
-        return False
-    if _recorded(directory) != determined_by:
+    made = {need: result.made for need, result in upstream.items()}
+    why = _outdated(step, made)  # again: another process may have been at work since the start
+    if why and config.stale == Stale.error:
+        raise CtrlRecError(f"{why}; {_ADVICE}")
+    if why:
+        log.info("%-12s stale  %s (stale=%s)", step.name, why, config.stale.value)
+    if why and config.stale == Stale.rebuild:
+        shutil.rmtree(step.partial, ignore_errors=True)
+        return Result(step.directory, step.fingerprint, step.made(made), reused=False)
+    if not step.directory.exists():
+        return Result(step.directory, step.fingerprint, step.made(made), reused=False)
+    if _recorded(step.directory) != step.determined_by:
         raise CtrlRecError(
-            f"{directory}: its stage.json does not record the configuration that its name stands for; "
+            f"{step.directory}: its stage.json does not record the configuration that its name stands for; "
             "move the directory away and run again"
         )
-    check_files(directory)
-    _drop_checkpoints(directory)
-    changed = _changed_code(stage, directory)
-    advice = f"; made by other code of {', '.join(changed)}: delete it to make it anew" if changed else ""
-    log.info("%-12s reuse  %s%s", stage.name, directory, advice)
-    return True
-
-
-def _changed_code(stage: Stage, directory: Path) -> list[str]:
-    """The rooms whose code is no longer what made a result, as far as that is on record."""
-    try:
-        made_by = json.loads((directory / "provenance.json").read_text(encoding="utf-8")).get("code", {})
-    except (OSError, ValueError):
-        return []
-    return [room for room in stage.code if made_by.get(room, now := provenance.code_digest(room)) != now]
+    check_files(step.directory)
+    _drop_checkpoints(step.directory)
+    log.info("%-12s reuse  %s", step.name, step.directory)
+    return Result(step.directory, step.fingerprint, provenance.read(step.directory).get("made", ""), reused=True)
 
 
 def _recorded(directory: Path) -> Any:
-    """What a directory says it was made from; None where it does not say."""
+    """Return what a directory was made from, by its ``stage.json``; None if that cannot be read."""
     try:
         return json.loads((directory / "stage.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
-def _make(
-    stage: Stage, config: Config, inputs: dict[str, Path], directory: Path, determined_by: dict[str, Any]
-) -> None:
-    partial = directory.with_name(directory.name + ".partial")
-    processes.once(lambda: _prepare(stage, directory, partial, determined_by))
+def _make(step: Step, config: Config, upstream: Mapping[str, Result]) -> Result:
+    """Make the result of a step and publish it."""
+    stage, partial = STAGES[step.name], step.partial
+    inputs = {need: result.directory for need, result in upstream.items()}
+    processes.once(lambda: _prepare(step, config, upstream))
     if not partial.is_dir():
         raise CtrlRecError(f"{partial}: made by process 0 and not here: output= must lie where all processes see it")
     started = time.monotonic()
@@ -196,45 +182,75 @@ def _make(
         else:
             processes.once(lambda: stage.run(config, inputs, partial))
     seconds = time.monotonic() - started
-    processes.once(lambda: _publish(stage, config, inputs, directory, partial, seconds))
-    log.info("%-12s done   in %.0f s", stage.name, time.monotonic() - started)
+    result = processes.once(lambda: _publish(step, config, upstream, seconds))
+    log.info("%-12s done   in %.0f s", step.name, time.monotonic() - started)
+    return result
 
 
-def _prepare(stage: Stage, directory: Path, partial: Path, determined_by: dict[str, Any]) -> None:
-    """Have a partial directory to work in, an earlier attempt's where there is one."""
-    resumed = _recorded(partial) == determined_by
-    log.info("%-12s %s %s", stage.name, "resume" if resumed else "run   ", directory)
-    if partial.exists() and not resumed:  # nobody knows what it was made from
-        shutil.rmtree(partial)
-    partial.mkdir(exist_ok=True)
-    write_text(partial / "stage.json", json.dumps(determined_by, indent=2, ensure_ascii=False))
-    provenance.begin_attempt(partial)
+def _prepare(step: Step, config: Config, upstream: Mapping[str, Result]) -> None:
+    """Make the partial directory, or keep that of an earlier attempt to resume from it."""
+    resumed = _recorded(step.partial) == step.determined_by
+    log.info("%-12s %s %s", step.name, "resume" if resumed else "run   ", step.directory)
+    if step.partial.exists() and not resumed:  # it is unknown what it was made from
+        shutil.rmtree(step.partial)
+    step.partial.mkdir(exist_ok=True)
+    write_text(step.partial / "stage.json", json.dumps(step.determined_by, indent=2, ensure_ascii=False))
+    made = {need: {"made": result.made} for need, result in upstream.items()}
+    tracked = {} if config.logger.wandb == "disabled" else _tracked(step, config, upstream)
+    provenance.begin_attempt(step.partial, step.code, made, tracked)
 
 
-def _publish(
-    stage: Stage, config: Config, inputs: dict[str, Path], directory: Path, partial: Path, seconds: float
-) -> None:
+def _tracked(step: Step, config: Config, upstream: Mapping[str, Result]) -> dict[str, Any]:
+    """Return what Weights & Biases shows of a result: its label, the rows that use it, and its lineage."""
+    inputs = [
+        {"stage": need, "name": result.directory.name, "fingerprint": result.fingerprint, "made": result.made}
+        for need, result in upstream.items()
+    ]
+    made = step.made({need: result.made for need, result in upstream.items()})
+    result = {"stage": step.name, "name": step.directory.name, "fingerprint": step.fingerprint, "made": made}
+    label = step.directory.name.removesuffix(f"-{step.fingerprint}")
+    return {"label": label, "variants": sharing(step, config), "result": result | {"upstream": inputs}}
+
+
+def _publish(step: Step, config: Config, upstream: Mapping[str, Result], seconds: float) -> Result:
+    """Record how a result was made and move it to its place."""
+    for result in upstream.values():
+        if provenance.read(result.directory).get("made", "") != result.made:
+            raise CtrlRecError(
+                f"{result.directory}: another process rebuilt it while {step.name} was made from it; run the same "
+                "command again"
+            )
+    made = step.made({need: result.made for need, result in upstream.items()})
     provenance.write(
-        partial,
+        step.partial,
         command=SECRET.sub("...", shlex.join(["python", "-m", "ctrlrec", *_words()])),
         config=plain(config),
         seconds=seconds,
         processes=processes.count(),
-        upstream={need: {"directory": str(path), "fingerprint": path.name[-12:]} for need, path in inputs.items()},
-        code={room: provenance.code_digest(room) for room in stage.code},
+        upstream={
+            need: {"directory": str(result.directory), "fingerprint": result.fingerprint, "made": result.made}
+            for need, result in upstream.items()
+        },
+        made=made,
     )
-    record_files(partial)
-    partial.rename(directory)
-    _drop_checkpoints(directory)
+    record_files(step.partial)
+    replaced = step.directory.with_name(step.directory.name + ".replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if step.directory.exists():  # rebuilt: the old one stood until now
+        step.directory.rename(replaced)
+    step.partial.rename(step.directory)
+    shutil.rmtree(replaced, ignore_errors=True)
+    _drop_checkpoints(step.directory)
+    return Result(step.directory, step.fingerprint, made, reused=False)
 
 
 def _words() -> list[str]:
-    """Behind ``python -m ctrlrec``; of a row of a sweep its own, since a launcher's process has other arguments."""
+    """Return the words behind ``python -m ctrlrec``; of a row of a sweep its own, whatever started its process."""
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         return list(HydraConfig.get().overrides.task)
     return sys.argv[1:]
 
 
 def _drop_checkpoints(directory: Path) -> None:
-    """Only after publishing: a kill before goes on from them, and a kill in between leaves them to the next reuse."""
+    """Delete checkpoints only after publishing, so that a killed run can resume."""
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)

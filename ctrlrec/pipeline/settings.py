@@ -15,19 +15,21 @@ def tokenizer_settings(config: Config) -> dict[str, Any]:
     settings = {"kind": model.kind, "path": model.path, "revision": model.revision, "vocabulary": model.vocabulary}
     if model.kind != "llama_mini":  # its chat template holds neither
         settings |= {"thinking": model.thinking, "template_date": model.template_date}
-    return settings | _local_model(config, but=(".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"))
+    return _by_files(settings, but=(".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"))
 
 
 def model_settings(config: Config) -> dict[str, Any]:
     """Return what decides the backbone, the files of a local one included."""
-    return plain(config.model) | _local_model(config)
+    return _by_files(plain(config.model))
 
 
-def _local_model(config: Config, but: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The files of a model of the user's own; nothing for one out of a hub."""
-    path = config.model.path
-    local = path is not None and Path(path).is_dir()
-    return {"files": folder_digest(Path(str(path)), but)} if local else {}
+def _by_files(settings: dict[str, Any], but: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return settings with the digest of a local model's files in place of its path, which has many spellings."""
+    path = settings["path"]
+    if path is None or not Path(path).is_dir():
+        return settings
+    files = folder_digest(Path(path), but)
+    return {**{key: value for key, value in settings.items() if key != "path"}, "files": files}
 
 
 def without(node: Any, *names: str) -> dict[str, Any]:
@@ -36,11 +38,11 @@ def without(node: Any, *names: str) -> dict[str, Any]:
 
 
 def dialogues(config: Config) -> dict[str, Any]:
-    """Chat data of the user's own; nothing for the shipped dialogues."""
+    """Return the digest of a chat file or the name of a hub data set as ``chat_path``; nothing without a path."""
     from ctrlrec.instructions.chat import source_digest
 
     path = config.instructions.chat_path
-    return {"dialogues": [path, source_digest(path)]} if path is not None else {}
+    return {"chat_path": source_digest(path) or path} if path is not None else {}
 
 
 def instruction_set(config: Config) -> dict[str, Any]:
@@ -58,6 +60,12 @@ def constrained(config: Config) -> dict[str, Any]:
 def constraint_label(config: Config) -> str:
     """Return the end of a label that names the constraint; empty without one."""
     return f"-{config.constraint.name}" if constrained(config) else ""
+
+
+def trainer_additions(config: Config) -> dict[str, Any]:
+    """Return callbacks and further arguments of Lightning's trainer; nothing if there are none."""
+    added = {"callbacks": plain(config.trainer.callbacks), "extra": plain(config.trainer.extra)}
+    return {"trainer": added} if any(added.values()) else {}
 
 
 def labelled(config: Config, *parts: str) -> str:

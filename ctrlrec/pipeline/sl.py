@@ -4,8 +4,10 @@ from pathlib import Path
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
-from ctrlrec.pipeline.loading import cache_folder, load_builder
-from ctrlrec.pipeline.settings import labelled, model_settings, without
+from ctrlrec.lm.checks import check_backbone
+from ctrlrec.pipeline.inputs import cache_folder
+from ctrlrec.pipeline.loading import load_builder
+from ctrlrec.pipeline.settings import labelled, model_settings, trainer_additions, without
 from ctrlrec.pipeline.stage import Inputs, Stage
 
 
@@ -30,10 +32,11 @@ STAGE = Stage(
         "tasks": plain(c.variant.tasks),
         "seed": c.seed,
         "precision": c.trainer.precision,
+        **trainer_additions(c),
     },
     lambda c: labelled(c, *(task[:4] for task in c.variant.tasks)),
     run,
-    ("sl", "controls", "instructions", "baselines", "lm"),
     "lower sl.micro_batch_size or set trainer.activation_checkpointing=true, which change no result",
     trains=True,
+    check=check_backbone,
 )

@@ -10,6 +10,10 @@ from ctrlrec.config.schema import Config
 Inputs = dict[str, Path]  # finished upstream directories by stage name
 
 
+def _nothing_to_check(config: Config) -> None:
+    """Accept every configuration."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step of the flow.
@@ -21,9 +25,10 @@ class Stage:
         label: the readable part of the directory's name.
         run: called as ``run(config, inputs, directory)`` with the finished upstream directories and the partial
             directory to fill or to resume from.
-        code: rooms of the package whose code decides the result.
         memory: advice for running out of memory.
         trains: whether several processes share it; any other stage is done by the first alone.
+        check: called with the configuration before the first stage of a run that will make this result; refuses what
+            is known to stop it. Imports nothing heavy and reads no large file.
     """
 
     name: str
@@ -31,15 +36,23 @@ class Stage:
     settings: Callable[[Config], dict[str, Any]]
     label: Callable[[Config], str]
     run: Callable[[Config, Inputs, Path], None]
-    code: tuple[str, ...]
     memory: str = ""
     trains: bool = False
+    check: Callable[[Config], None] = _nothing_to_check
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished stage: where it lies, its fingerprint, and whether this run made it."""
+    """A finished stage.
+
+    Attributes:
+        directory: of the result.
+        fingerprint: of what determines it.
+        made: tells it apart from a result of the same fingerprint that other code made.
+        reused: whether this run found it.
+    """
 
     directory: Path
     fingerprint: str
+    made: str
     reused: bool

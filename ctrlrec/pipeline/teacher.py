@@ -5,10 +5,12 @@ from pathlib import Path
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
-from ctrlrec.pipeline.loading import dataset
+from ctrlrec.pipeline.inputs import dataset
+from ctrlrec.pipeline.settings import trainer_additions
 from ctrlrec.pipeline.stage import Inputs, Stage
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.files import write_text
+from ctrlrec.runtime.hardware import check_accelerator
 
 
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
@@ -27,10 +29,10 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
 STAGE = Stage(
     "teacher",
     lambda _: ("data",),
-    lambda c: {"teacher": plain(c.teacher), "seed": c.seed},
+    lambda c: {"teacher": plain(c.teacher), "seed": c.seed, **trainer_additions(c)},
     lambda c: f"{c.dataset.name}-{c.teacher.name}",
     run,
-    ("teacher",),
     "lower teacher.batch_size",
     trains=True,
+    check=lambda c: check_accelerator(c.trainer),
 )

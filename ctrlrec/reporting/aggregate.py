@@ -2,17 +2,15 @@
 
 import json
 import logging
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
-from scipy.special import stdtrit
-
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.reporting.tables import Row
+from ctrlrec.evaluation.intervals import mean_of_seeds, with_spread
+from ctrlrec.evaluation.metrics import limits_of
+from ctrlrec.reporting.rows import Row, note_of
 from ctrlrec.runtime.files import check_files
 from ctrlrec.runtime.provenance import made_from
 
@@ -21,7 +19,6 @@ log = logging.getLogger(__name__)
 _SPEED_ONLY = ("micro_batch_size", "batch_size", "engine", "checkpoint_every")  # the last: of earlier results
 _UNRECORDED = {"constraint": {"name": "none"}}  # sections of results that are older than them
 _FOLDER = ("dataset", "model", "budget")  # whose names make a folder of tables
-OWN_BACKBONE = ("instructrec",)  # rows that their papers give a backbone other than the table's
 
 
 @dataclass(frozen=True)
@@ -36,26 +33,32 @@ class Result:
 
     @property
     def name(self) -> str:
-        """The table row it belongs to; each model behind an API has its own."""
+        """Return the table row it belongs to; each model behind an API has its own."""
         variant = self.config["variant"]
         api = self.config["api"]["model"] if variant["answers_with"] == "api" else ""
         return f"{variant['name']} {api}".strip()
 
     @property
+    def row(self) -> Row:
+        """Return it as a row of a table."""
+        recorded = self.config["variant"].get("table")
+        return Row(self.name, self.metrics["settings"], (self.seed,), recorded)
+
+    @property
     def seed(self) -> int:
-        """Of the whole run."""
+        """Return the seed of the whole run."""
         return self.config["seed"]
 
     def input(self, stage: str) -> Path:
-        """The directory of an upstream stage."""
+        """Return the directory of an upstream stage."""
         return made_from(self.directory, self.upstream)[stage]
 
     def belongs_with(self, config: Mapping[str, Any]) -> bool:
-        """Whether everything that decides a row of this kind, but for its variant and seed, is as ``config`` says."""
+        """Return whether all that decides a row of this kind, except its variant and seed, is as ``config`` says."""
         return self.unlike(config) is None
 
     def unlike(self, config: Mapping[str, Any]) -> str | None:
-        """The first setting, of those that decide a row of this kind, that is not as ``config`` says; None without one.
+        """Return the first setting that decides a row of this kind and is not as ``config`` says; None without one.
 
         What a variant lists under ``variant.differs`` is its own.
         """
@@ -64,7 +67,7 @@ class Result:
         keys += ["instructions", "sl"] if variant["tasks"] else []
         keys += ["rl", "reward"] if variant["rl"] else []
         keys += ["constraint"] if variant["answers_with"] == "model" else []
-        if self.name in OWN_BACKBONE and self.config["model"]["name"] != config["model"]["name"]:
+        if self.row.place.own_backbone and self.config["model"]["name"] != config["model"]["name"]:
             keys = ["dataset", "teacher", "evaluation"]
         if variant["answers_with"] == "model" and _server(self.config) != _server(config):
             return "the server that answers"
@@ -112,7 +115,7 @@ def read_results(directories: Iterable[Path]) -> list[Result]:
     """Read evaluations.
 
     Raises:
-        CtrlRecError: where a directory does not hold a finished one as it was left.
+        CtrlRecError: if a directory does not hold a finished one as it was left.
     """
     results = []
     for directory in directories:
@@ -130,7 +133,7 @@ def read_results(directories: Iterable[Path]) -> list[Result]:
 
 
 def comparable(results: Sequence[Result], config: Mapping[str, Any], current: Path) -> list[Result]:
-    """The results that belong in one table with a run of ``config``.
+    """Return the results that belong in one table with a run of ``config``.
 
     They share the settings of data, teacher, backbone and questions, and whatever of the training decides their row is
     as ``config`` says; a row with a backbone of its own shares those of data, teacher and questions. Of several with
@@ -152,19 +155,17 @@ def comparable(results: Sequence[Result], config: Mapping[str, Any], current: Pa
 
 
 def aggregate(results: Sequence[Result], confidence: float) -> list[Row]:
-    """Rows of a table.
+    """Return rows of a table.
 
-    A row of one seed keeps its intervals over users. A row of several is the mean over seeds; its metrics hold
-    ``seeds``, and n remains the number of users. All seeds are asked the same users, so what a sample of users leaves
-    open does not average out: to each side of the mean goes the root of two squares, the mean distance of the seeds'
-    intervals over users, and that of Student's interval over the seeds. The interval is cut to 0..1.
+    A row of one seed keeps its intervals over users. A row of several is the mean over seeds; n remains the number of
+    users, and the interval holds what users and what seeds leave open (:func:`mean_of_seeds`, :func:`with_spread`).
 
     Args:
         results: at most one for a row name and seed.
         confidence: of the intervals over seeds.
 
     Raises:
-        CtrlRecError: where two results have one row name and one seed.
+        CtrlRecError: if two results have one row name and one seed.
     """
     rows: dict[str, dict[int, Result]] = {}
     for result in results:
@@ -174,28 +175,21 @@ def aggregate(results: Sequence[Result], confidence: float) -> list[Row]:
                 f"row {result.name}, seed {result.seed}: both {seeds[result.seed].directory} and {result.directory} "
                 "hold it; give one of them"
             )
-    return [
-        (name, _over_seeds(seeds, confidence) if len(seeds) > 1 else next(iter(seeds.values())).metrics)
-        for name, seeds in rows.items()
-    ]
+    return [_over_seeds(list(seeds.values()), confidence) for seeds in rows.values()]
 
 
-def _over_seeds(results: Mapping[int, Result], confidence: float) -> dict[str, Any]:
-    every = [result.metrics["settings"] for result in results.values()]
-    quantile = float(stdtrit(len(every) - 1, (1 + confidence) / 2))
-    settings: dict[str, dict[str, dict[str, float | int]]] = {}
-    for setting, metrics in every[0].items():
-        for metric in metrics:
-            cells = [found[setting][metric] for found in every if metric in found.get(setting, {})]
-            if len(cells) < len(every):
+def _over_seeds(results: Sequence[Result], confidence: float) -> Row:
+    first, *others = (result.row for result in results)
+    if not others:
+        return first
+    settings: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for setting, metrics in first.settings.items():
+        for name, cell in metrics.items():
+            further = [found for row in others if (found := row.cell(setting, name))]
+            if len(further) < len(others):
                 continue  # a metric that some seed lacks has no mean over the seeds
+            cells: list[Any] = [cell, *further]
             values = [cell["value"] for cell in cells]
-            mean, over_seeds = fmean(values), quantile * stdev(values) / math.sqrt(len(values))
-            below, above = (fmean(abs(cell[end] - cell["value"]) for cell in cells) for end in ("low", "high"))
-            settings.setdefault(setting, {})[metric] = {
-                "value": mean,
-                "low": max(0.0, mean - math.hypot(below, over_seeds)),
-                "high": min(1.0, mean + math.hypot(above, over_seeds)),
-                "n": min(cell["n"] for cell in cells),
-            }
-    return {"settings": settings, "seeds": sorted(results)}
+            mean = with_spread(mean_of_seeds(cells), values, confidence, limits_of(setting, name))
+            settings.setdefault(setting, {})[name] = mean | note_of(cells)
+    return Row(first.name, settings, tuple(sorted(result.seed for result in results)), first.recorded)

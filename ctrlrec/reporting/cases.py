@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from ctrlrec.config.schema import CasesConfig
-from ctrlrec.controls.instruction import Instruction
+from ctrlrec.controls.instruction import Condition, Instruction
+from ctrlrec.controls.registry import BLEND
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.evaluation.settings import SETTINGS
+from ctrlrec.evaluation.settings import SETTINGS, question_of
 from ctrlrec.reporting.aggregate import Result
-from ctrlrec.reporting.tables import paper_order
+from ctrlrec.reporting.rows import in_order
 from ctrlrec.rewards.judging import Judgement, legality, side_of
 from ctrlrec.rewards.schemes import SCHEMES
 from ctrlrec.runtime.escaping import inert, markdown_text
 from ctrlrec.runtime.files import read_jsonl, write_text
 
 log = logging.getLogger(__name__)
-
-_QUESTION = ("target", "category", "item_count", "proportion")  # of a record: what is asked, whatever the words
 
 # What an item can be, in the order in which it is said, with the words and the colours of the page.
 _MARKS = {
@@ -69,20 +68,19 @@ class Case:
 
 
 def find_cases(results: Sequence[Result], config: CasesConfig) -> list[Case]:
-    """The chosen users' questions with the answers of all rows that were asked them.
+    """Return the chosen users' questions with the answers of all rows that were asked them.
 
     Another seed has other words and another teacher, which asks against other categories: of several seeds the one with
     most rows is shown, the smallest among equals. Titles are judged as rewards judge them: exactly. What a reward needs
     of the teacher stands in the predictions.
 
     Raises:
-        CtrlRecError: where a chosen user was not asked.
+        CtrlRecError: if a chosen user was not asked.
     """
     seeds = Counter(result.seed for result in results)
     seed = max(seeds, key=lambda seed: (seeds[seed], -seed), default=None)
-    rows = sorted(
-        (result for result in results if result.seed == seed), key=lambda row: (paper_order(row.name), row.name)
-    )
+    by_name = {result.name: result for result in results if result.seed == seed}
+    rows = [by_name[row.name] for row in in_order(result.row for result in by_name.values())]
     absent = {result.name for result in results} - {row.name for row in rows}
     found: dict[tuple[str, str], list[tuple[Result, dict[str, Any]]]] = {}
     for row in rows:
@@ -103,8 +101,9 @@ def find_cases(results: Sequence[Result], config: CasesConfig) -> list[Case]:
                 continue
             answered = found[setting, user]
             # A row with words of its own is shown beside the others under their question.
-            asked = next((record for row, record in answered if row.name != "instructrec"), answered[0][1])
-            alike = [(row, record) for row, record in answered if all(record[key] == asked[key] for key in _QUESTION)]
+            own = [record for row, record in answered if row.config["variant"]["instructions"] == "paper"]
+            asked = own[0] if own else answered[0][1]
+            alike = [(row, record) for row, record in answered if question_of(record) == question_of(asked)]
             absent |= {row.name for row, _ in answered} - {row.name for row, _ in alike}
             answers = tuple(_judged(row, record, catalogues[row.name]) for row, record in alike)
             cases.append(Case(user, setting, asked["prompt"], asked["target"], asked["category"], answers))
@@ -114,7 +113,7 @@ def find_cases(results: Sequence[Result], config: CasesConfig) -> list[Case]:
 
 
 def judgement_of(record: Mapping[str, Any], task: str, catalogue: Catalogue) -> Judgement:
-    """The judgement of an answer on disk: a line of ``predictions.jsonl`` or of ``rollouts.jsonl``."""
+    """Return the judgement of an answer on disk: a line of ``predictions.jsonl`` or of ``rollouts.jsonl``."""
     index, offered = catalogue.title_index, record.get("candidates")
     candidates = None if offered is None else tuple(index[title] for title in offered)
     items = tuple(catalogue.answer_index.get(title) for title in record["titles"])
@@ -129,6 +128,7 @@ def judgement_of(record: Mapping[str, Any], task: str, catalogue: Catalogue) -> 
         record["proportion"],
         candidates,
         (("user", record.get("prompt", "")),),
+        tuple(Condition.read(constraint) for constraint in record["constraints"]) if task == BLEND else (),
     )
     illegal = legality(items, history, record["item_count"], candidates)
     ranks = tuple(None if item is None else rank for item, rank in zip(items, record["teacher_rank"], strict=True))
@@ -155,12 +155,12 @@ def _judged(row: Result, record: Mapping[str, Any], catalogue: Catalogue) -> Sho
 
 
 def _decisive(marks: Sequence[str]) -> str:
-    """What colours an item: why it is illegal, else that it is the target, else its category."""
+    """Return the mark that colours an item: why it is illegal, else that it is the target, else its category."""
     return max(marks, key=lambda mark: (mark not in ("target", "inside"), mark == "target"))
 
 
 def web_page(cases: Sequence[Case]) -> str:
-    """The page as HTML without scripts; all text is made inert."""
+    """Return the page as HTML without scripts; all text is made inert."""
 
     def text(raw: str) -> str:
         return html.escape(inert(raw))
@@ -193,7 +193,7 @@ def web_page(cases: Sequence[Case]) -> str:
 
 
 def markdown_page(cases: Sequence[Case]) -> str:
-    """The page as Markdown, which has words where the other has colours."""
+    """Return the page as Markdown, with words in the place of colours."""
     lines = ["# Answers of all rows", "", "Behind each item: its item reward, and what it is.", ""]
     for case in cases:
         wanted = f"; category **{markdown_text(case.category)}**" if case.category else ""

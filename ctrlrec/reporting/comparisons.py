@@ -1,29 +1,67 @@
-"""Is one row better than another, and how sure is that: paired bootstrap over the users that both were asked for."""
+"""Is one row better than another, and how sure is that: paired differences over users, and over seeds."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ctrlrec.data.catalogue import Catalogue
-from ctrlrec.evaluation.metrics import UserScores, mean_over_seeds, paired_differences, summarise
+from ctrlrec.evaluation.intervals import DIFFERENCE, holm, mean_of_seeds, p_value, with_spread
+from ctrlrec.evaluation.metrics import limits_of
+from ctrlrec.evaluation.scoring import UserScores, mean_over_seeds, paired_differences, summarise_differences
 from ctrlrec.reporting.aggregate import Result
-from ctrlrec.reporting.render import Cell, Grid
+from ctrlrec.reporting.columns import Column, Notes, sizes
+from ctrlrec.reporting.render import Cell as Shown
+from ctrlrec.reporting.render import Grid, Mark
+from ctrlrec.reporting.rows import Row, averaged, in_order, kind, note_of
 from ctrlrec.reporting.summary import lines_of
-from ctrlrec.reporting.tables import ROW_ORDER, Column, averaged, kind, label, sizes
 from ctrlrec.runtime.files import read_jsonl
 
-# (row, the row it is to be better than): what each step of the method adds, and the whole method against the others
-_STEPS = (("v1", "palr"), ("v2", "v1"), ("v3", "v2"), ("full", "v2"), ("full", "v3"))
-_OTHERS = ("sasrec", "api", "zero_shot", "instructrec", "palr")
-PAIRS = (*_STEPS, *(("full", other) for other in _OTHERS))
+Cells = dict[str, dict[str, Any]]  # {setting: {metric: cell}}
 
 
-def comparisons(
-    results: Sequence[Result], resamples: int, confidence: float, seed: int
-) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """The differences of every pair of :data:`PAIRS` at hand, laid out as the rows of a table, with their ``seeds``.
+@dataclass(frozen=True)
+class Comparison:
+    """The differences between two rows.
 
-    Rows of several seeds are compared seed by seed, the differences of a user are averaged over the seeds, and users
-    are resampled; seeds are not. Only evaluations on one data set and one teacher make a pair.
+    Attributes:
+        better: the row that is to be better.
+        worse: the other one.
+        by_seed: cells over users, ``{seed: {setting: {metric: cell}}}``.
+        settings: cells over users and seeds; ``p`` is the p-value of no difference.
+        confidence: of all intervals.
+    """
+
+    better: str
+    worse: str
+    by_seed: Mapping[int, Mapping[str, Any]]
+    settings: Mapping[str, Any]
+    confidence: float
+
+    @property
+    def row(self) -> Row:
+        """Return the differences laid out as a row of a table."""
+        return Row(f"{self.better} - {self.worse}", self.settings, tuple(self.by_seed))
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one entry of ``comparisons.json`` a seed, with the metrics that pages show."""
+        shown = [(column.setting, column.name) for _, column in lines_of([self.row])]
+        records = []
+        for seed, settings in self.by_seed.items():
+            cells: Cells = {}
+            for setting, name in shown:
+                if name in settings.get(setting, {}):
+                    cells.setdefault(setting, {})[name] = settings[setting][name]
+            entry = {"better": self.better, "worse": self.worse, "seed": seed, "confidence": self.confidence}
+            records.append(entry | {"settings": cells})
+        return records
+
+
+def comparisons(results: Sequence[Result], resamples: int, confidence: float, seed: int) -> list[Comparison]:
+    """Return the differences of each row at hand to those that its variant's file compares it with.
+
+    Rows of several seeds are compared seed by seed. Users are resampled with the mean of their differences over the
+    seeds, and the interval is widened by the spread of the seeds' means. Only evaluations on one data set and one
+    teacher make a pair.
 
     Args:
         results: evaluations of one table.
@@ -31,48 +69,104 @@ def comparisons(
         confidence: of the intervals.
         seed: of the resampling.
     """
-    found: dict[tuple[str, str], Mapping[str, Any]] = {}
-    # A row that is not of the paper, beside the rows that it is most likely a change of.
-    others = dict.fromkeys(kind(result.name) for result in results if kind(result.name) not in ROW_ORDER)
-    for better, worse in (*PAIRS, *((name, base) for name in others for base in ("full", "v2"))):
-        for other in dict.fromkeys(result.name for result in results if kind(result.name) == worse):
-            pairs = [(a, b) for a in results for b in results if (a.name, b.name) == (better, other)]
-            pairs = [(a, b) for a, b in pairs if _same_basis(a, b)]
-            if pairs:
-                scores = mean_over_seeds([_differences(a, b) for a, b in pairs])
-                settings = {name: summarise(of.values, resamples, confidence, seed) for name, of in scores.items()}
-                found[better, other] = {"settings": settings, "seeds": sorted(a.seed for a, _ in pairs)}
+    found = []
+    names = dict.fromkeys(row.name for row in in_order(result.row for result in results))
+    places = {result.name: result.row.place for result in results}
+    for better in names:
+        for base in places[better].compared_with:
+            for worse in (name for name in names if kind(name) == base):
+                pairs = [(a, b) for a in results for b in results if (a.name, b.name) == (better, worse)]
+                parts = {a.seed: _differences(a, b) for a, b in pairs if _same_basis(a, b)}
+                if parts:
+                    resampled = (resamples, confidence, seed)
+                    by_seed = {number: summarise_differences(parts[number], *resampled) for number in sorted(parts)}
+                    users = summarise_differences(mean_over_seeds(list(parts.values())), *resampled)
+                    settings = _with_seeds(users, by_seed, confidence)
+                    found.append(Comparison(better, worse, by_seed, settings, confidence))
     return found
 
 
-def comparison_grid(found: Mapping[tuple[str, str], Mapping[str, Any]]) -> Grid | None:
-    """One column a pair, one line a metric of a setting; None without a pair.
+def pooled(records: Sequence[Mapping[str, Any]]) -> list[Comparison]:
+    """Return comparisons from entries of ``comparisons.json``, in the order in which pairs first occur.
 
-    The better row's number is bold where the interval of the difference leaves 0 out on the side that is better, and
-    underlined where it does on the other side.
+    The users behind the seeds are not at hand. Their part of an interval over several seeds is the mean distance from a
+    seed's value to the end of its interval, which is never too narrow.
+    """
+    pairs: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
+    for record in records:
+        pairs.setdefault((record["better"], record["worse"]), {})[record["seed"]] = record
+    found = []
+    for (better, worse), by_seed in pairs.items():
+        confidence = next(iter(by_seed.values()))["confidence"]
+        cells = {seed: by_seed[seed]["settings"] for seed in sorted(by_seed)}
+        users: Cells = {}
+        first, *others = cells.values()
+        for setting, metrics in first.items():
+            for name in metrics:
+                seeds = [settings[setting][name] for settings in cells.values() if name in settings.get(setting, {})]
+                if len(seeds) == 1 + len(others):
+                    users.setdefault(setting, {})[name] = mean_of_seeds(seeds) | note_of(seeds)
+        found.append(Comparison(better, worse, cells, _with_seeds(users, cells, confidence), confidence))
+    return found
+
+
+def _with_seeds(users: Mapping[str, Any], by_seed: Mapping[int, Mapping[str, Any]], confidence: float) -> Cells:
+    """Widen cells over users by the spread of the seeds, and add the p-value of no difference."""
+    settings: Cells = {}
+    for setting, cells in users.items():
+        for name, cell in cells.items():
+            values = [seed[setting][name]["value"] for seed in by_seed.values()]
+            limits = DIFFERENCE if limits_of(setting, name) else None
+            wide: dict[str, Any] = with_spread(cell, values, confidence, limits)
+            settings.setdefault(setting, {})[name] = wide | {"p": p_value(cell, values, confidence)}
+    return settings
+
+
+def comparison_grid(found: Sequence[Comparison]) -> Grid | None:
+    """Return one column a pair, one line a metric of a setting; None without a pair.
+
+    A number is bold if the first row is better beyond chance and underlined if it is worse, both after Holm's
+    correction over all differences of the grid. The intervals shown are not corrected.
     """
     if not found:
         return None
-    rows = [(f"{better} - {worse}", metrics) for (better, worse), metrics in found.items()]
+    rows = [comparison.row for comparison in found]
+    columns = lines_of(rows)
+    level = 1 - found[0].confidence
+    p_values = {
+        (column, row.name): cell["p"] for _, column in columns for row in rows if (cell := column.cell(row))
+    }  # fmt: skip
+    beyond = {place for place, sure in zip(p_values, holm(list(p_values.values()), level), strict=True) if sure}
+    notes = Notes()
     lines = []
-    for labels, column in lines_of(rows):
-        numbers = [column.cell(metrics) for _, metrics in rows]
-        lines.append((labels, (*(_cell(column, number) for number in numbers), Cell(sizes(numbers)))))
+    for labels, column in columns:
+        numbers = [column.cell(row) for row in rows]
+        cells = [
+            _shown(column, number, (column, row.name) in beyond, notes)
+            for row, number in zip(rows, numbers, strict=True)
+        ]
+        lines.append((labels, (*cells, Shown(sizes(numbers)))))
+    widened = ", widened by the spread of the seeds where there are several" if averaged(rows) else ""
     return Grid(
-        caption="Differences between rows in percentage points, with the interval of a bootstrap over the n users that "
-        f"both were asked for{', of their means over the seeds' if averaged(rows) else ''}. Bold: better beyond "
-        "chance. Underlined: worse beyond chance.",
+        caption=f"Differences between rows in percentage points, with the {100 * (1 - level):.0f}% interval over the n "
+        f"users that both were asked for{widened}. Of these {len(p_values)} intervals about "
+        f"{level * len(p_values):.0f} would leave out 0 by chance alone, {sum(p < level for p in p_values.values())} "
+        f"do. Bold: better, underlined: worse after Holm's correction over all {len(p_values)}, which leaves "
+        f"{len(beyond)}.",
         labels=("Setting", "Metric"),
         groups=(),
-        heads=(*map(label, rows), "n"),
+        heads=(*(row.label for row in rows), "n"),
         rows=tuple(lines),
+        notes=notes.lines,
     )
 
 
 def _same_basis(a: Result, b: Result) -> bool:
     stages = ("data", "teacher")
     return a.seed == b.seed and all(
-        a.upstream[stage]["fingerprint"] == b.upstream[stage]["fingerprint"] for stage in stages
+        a.upstream[stage]["fingerprint"] == b.upstream[stage]["fingerprint"]
+        and a.upstream[stage].get("made") == b.upstream[stage].get("made")
+        for stage in stages
     )
 
 
@@ -82,10 +176,9 @@ def _differences(a: Result, b: Result) -> dict[str, UserScores]:
     return paired_differences(first, second, catalogue)
 
 
-def _cell(column: Column, number: Mapping[str, float] | None) -> Cell:
+def _shown(column: Column, number: Mapping[str, Any] | None, beyond: bool, notes: Notes) -> Shown:
     if number is None:
-        return Cell()
-    low, high = number["low"], number["high"]
-    good, bad = (high < 0, low > 0) if column.falling else (low > 0, high < 0)
-    interval = f"[{100 * low:+.1f}, {100 * high:+.1f}]"
-    return Cell(f"{100 * number['value']:+.1f}", "", interval, "best" if good else "second" if bad else "")
+        return Shown()
+    value, low, high = (column.metric.scaled(number[part]) for part in ("value", "low", "high"))
+    mark: Mark = "" if not beyond else "best" if (value < 0) == column.metric.lower_is_better else "second"
+    return Shown(f"{value:+.1f}", "", f"[{low:+.1f}, {high:+.1f}]", mark, notes.letter(number))

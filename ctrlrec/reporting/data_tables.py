@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ctrlrec.data.card import TABLE_1
+from ctrlrec.reporting.paper import published_numbers
 from ctrlrec.reporting.render import Cell, Grid
-from ctrlrec.reporting.tables import published_numbers, write_grid
+from ctrlrec.reporting.tables import write_grid
 from ctrlrec.runtime.files import write_text
 from ctrlrec.runtime.provenance import how_made
 
@@ -18,6 +19,7 @@ _KINDS = {
     "proportion_at_most": "I2 ≤",
     "proportion_at_least": "I2 ≥",
     "proportion_about": "I2 ≈",
+    "blend": "I1 and I2 as blends",
     "search": "I3",
     "chat": "I4",
     "all": "ALL",
@@ -25,7 +27,7 @@ _KINDS = {
 
 
 def table_1(report: Mapping[str, Any]) -> Grid:
-    """Users, items, interactions and sparsity of a prepared dataset (``report.json``) and of the paper's two."""
+    """Return users, items, interactions and sparsity of a prepared dataset (``report.json``) and of the paper's two."""
     kept = report["kept"]
     rows = {report["dataset"]: (kept["users"], kept["items"], kept["interactions"], kept["sparsity"])}
     rows |= {f"{name} (paper)": numbers for name, numbers in TABLE_1.items()}
@@ -42,8 +44,9 @@ def table_1(report: Mapping[str, Any]) -> Grid:
 
 
 def table_7(dataset: str, counts: Mapping[str, Any]) -> Grid:
-    """Instructions of one epoch by kind (``counts.json``), beside the paper's."""
-    columns = {dataset: {**dict.fromkeys(_KINDS, 0), **counts["counts"], "all": counts["total"]}}
+    """Return instructions of one epoch by kind (``counts.json``), beside the paper's."""
+    kinds = _KINDS if "blend" in counts["counts"] else {kind: name for kind, name in _KINDS.items() if kind != "blend"}
+    columns = {dataset: {**dict.fromkeys(kinds, 0), **counts["counts"], "all": counts["total"]}}
     columns |= {f"{name} (paper)": numbers for name, numbers in published_numbers("table7").items()}
     return Grid(
         caption="Instructions of one epoch: Table 7 of the paper.",
@@ -52,7 +55,7 @@ def table_7(dataset: str, counts: Mapping[str, Any]) -> Grid:
         heads=tuple(columns),
         rows=tuple(
             ((title,), tuple(Cell(str(numbers.get(kind, ""))) for numbers in columns.values()))
-            for kind, title in _KINDS.items()
+            for kind, title in kinds.items()
         ),
     )
 

@@ -12,25 +12,35 @@ from matplotlib.figure import Figure
 from ctrlrec.errors import CtrlRecError
 
 Panels = Mapping[str, str]  # title: regular expression of the columns drawn
-SL_PANELS: Panels = {"Loss per response token": r"(train|validation)/loss.*"}
-RL_PANELS: Panels = {
-    "Reward of an answer": r"reward/(total|item|list)",
-    "Share of written items": r"illegal/.*",
-    "KL per token": r"kl/.*",
+PANELS: Mapping[str, Panels] = {  # by stage
+    "sl": {"Loss per response token": r"(train|validation)/loss.*"},
+    "rl": {
+        "Reward of an answer": r"reward/(total|item|list)",
+        "Share of written items": r"illegal/.*",
+        "KL per token": r"kl/.*",
+        "Greedy answers to validation questions": r"validation/(?!reward).*",
+        "Reward of greedy answers": r"validation/reward|greedy/total",
+    },
 }
 
 
 _MANY = 30  # points: from here on a curve is drawn faint, with the mean over the last tenth of them in full colour
 
 
+def attempts(stage: Path) -> list[Path]:
+    """Return the logs of a stage, a resumed stage's attempts in their order."""
+    logs = stage.glob("logs/attempt_*/metrics.csv")
+    return sorted(logs, key=lambda path: int(path.parent.name.removeprefix("attempt_")))
+
+
 def read_curves(logs: Iterable[Path]) -> dict[str, dict[int, float]]:
-    """Columns of ``metrics.csv`` files as {column: {step: value}}.
+    """Return columns of ``metrics.csv`` files as {column: {step: value}}.
 
     Args:
         logs: of one stage, a resumed stage's attempts in their order: a step done again counts as it was done last.
 
     Raises:
-        CtrlRecError: where a file has no column ``step`` or a value is no number.
+        CtrlRecError: if a file has no column ``step`` or a value is no number.
     """
     curves: dict[str, dict[int, float]] = {}
     for log in logs:
@@ -46,16 +56,12 @@ def read_curves(logs: Iterable[Path]) -> dict[str, dict[int, float]]:
     return curves
 
 
-def learning_curves(logs: Iterable[Path], panels: Panels, png: Path) -> bool:
-    """Draw one panel beside the other.
+def draw(curves: Mapping[str, Mapping[int, float]], panels: Panels, png: Path) -> bool:
+    """Draw columns ``{column: {step: value}}``, one panel beside the other.
 
     Returns:
         Whether there was anything to draw; nothing is written otherwise.
-
-    Raises:
-        CtrlRecError: as :func:`read_curves`.
     """
-    curves = read_curves(logs)
     chosen = {title: [name for name in curves if re.fullmatch(columns, name)] for title, columns in panels.items()}
     chosen = {title: names for title, names in chosen.items() if names}
     if not chosen:

@@ -29,12 +29,21 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Cell:
-    """A number with what belongs to it, all as text; an empty cell shows as a dash."""
+    """A number with what belongs to it, all as text; an empty cell shows as a dash.
+
+    Attributes:
+        value: the number.
+        free: the same of the answer without control.
+        interval: of the number.
+        mark: whether it is the best or the second.
+        note: letter of its footnote.
+    """
 
     value: str = ""
     free: str = ""
     interval: str = ""
     mark: Mark = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ class Grid:
         groups: (title, number of columns) spanning the number columns from left to right; empty for none.
         heads: heads of the number columns.
         rows: (texts of the leading columns, cells of the number columns); an empty first text goes on with the section.
+        notes: footnotes, each with its letter in front.
     """
 
     caption: str
@@ -54,38 +64,50 @@ class Grid:
     groups: tuple[tuple[str, int], ...]
     heads: tuple[str, ...]
     rows: tuple[tuple[tuple[str, ...], tuple[Cell, ...]], ...]
+    notes: tuple[str, ...] = ()
 
     def full_heads(self) -> list[str]:
-        """Heads of the number columns with the title of their group in front."""
+        """Return heads of the number columns with the title of their group in front."""
         titles = [title for title, width in self.groups for _ in range(width)] or [""] * len(self.heads)
         return [f"{title} {head}".strip() for title, head in zip(titles, self.heads, strict=True)]
 
 
-def _cell(cell: Cell, bold: Callable[[str], str], underlined: Callable[[str], str], small: Callable[[str], str]) -> str:
+_Style = Callable[[str], str]
+
+
+def _cell(cell: Cell, bold: _Style, underlined: _Style, small: _Style, raised: _Style) -> str:
     if not cell.value:
         return "-"
     value = {"": cell.value, "best": bold(cell.value), "second": underlined(cell.value)}[cell.mark]
+    value += raised(cell.note) if cell.note else ""
     return value + (f" ({cell.free})" if cell.free else "") + (f" {small(cell.interval)}" if cell.interval else "")
 
 
 def markdown(grid: Grid) -> str:
-    """A GitHub-flavoured table with its caption above."""
+    """Return a GitHub-flavoured table with its caption above and its footnotes below."""
 
     def line(parts: Sequence[str]) -> str:
         return f"| {' | '.join(parts)} |"
 
     def number(cell: Cell) -> str:
-        return _cell(cell, lambda v: f"**{v}**", lambda v: f"<ins>{v}</ins>", lambda v: f"<sub>{v}</sub>")
+        return _cell(
+            cell,
+            lambda v: f"**{v}**",
+            lambda v: f"<ins>{v}</ins>",
+            lambda v: f"<sub>{v}</sub>",
+            lambda v: f"<sup>{v}</sup>",
+        )
 
     heads = [*grid.labels, *grid.full_heads()]
     aligned = [*["---"] * len(grid.labels), *["---:"] * len(grid.heads)]
     body = [line([*map(markdown_text, labels), *map(number, cells)]) for labels, cells in grid.rows]
     top = [markdown_text(grid.caption), "", line([markdown_text(head) for head in heads]), line(aligned)]
-    return "\n".join([*top, *body]) + "\n"
+    notes = [line for note in grid.notes for line in ("", markdown_text(note))]
+    return "\n".join([*top, *body, *notes]) + "\n"
 
 
 def latex(grid: Grid) -> str:
-    """A table environment; needs the package booktabs."""
+    """Return a table environment; it needs the package booktabs."""
 
     def text(raw: str) -> str:
         return "".join(_LATEX.get(sign, sign) for sign in inert(raw))
@@ -96,6 +118,7 @@ def latex(grid: Grid) -> str:
             lambda v: rf"\textbf{{{v}}}",
             lambda v: rf"\underline{{{v}}}",
             lambda v: rf"{{\scriptsize {text(v)}}}",
+            lambda v: rf"\textsuperscript{{{v}}}",
         )
 
     lead = len(grid.labels)
@@ -111,11 +134,12 @@ def latex(grid: Grid) -> str:
         lines.append(" & ".join([*[""] * lead, *spans]) + r" \\")
     lines += [" & ".join(map(text, [*grid.labels, *grid.heads])) + r" \\", r"\midrule"]
     lines += [" & ".join([*map(text, labels), *map(number, cells)]) + r" \\" for labels, cells in grid.rows]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+    notes = [rf"\par {text(note)}" for note in grid.notes]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}"]) + "\n"
 
 
 def web(grid: Grid) -> str:
-    """An HTML table element."""
+    """Return an HTML table element, with its footnotes below."""
 
     def row(tag: str, parts: Sequence[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{part}</{tag}>" for part in parts) + "</tr>"
@@ -124,7 +148,13 @@ def web(grid: Grid) -> str:
         return html.escape(inert(raw))
 
     def number(cell: Cell) -> str:
-        return _cell(cell, lambda v: f"<strong>{v}</strong>", lambda v: f"<u>{v}</u>", lambda v: f"<small>{v}</small>")
+        return _cell(
+            cell,
+            lambda v: f"<strong>{v}</strong>",
+            lambda v: f"<u>{v}</u>",
+            lambda v: f"<small>{v}</small>",
+            lambda v: f"<sup>{v}</sup>",
+        )
 
     heads = [text(head) for head in (*grid.labels, *grid.heads)]
     lines = ["<table>", f"<caption>{text(grid.caption)}</caption>", "<thead>"]
@@ -133,11 +163,12 @@ def web(grid: Grid) -> str:
         lines.append(f"<tr>{'<th></th>' * len(grid.labels)}{spans}</tr>")
     lines += [row("th", heads), "</thead>", "<tbody>"]
     lines += [row("td", [*map(text, labels), *map(number, cells)]) for labels, cells in grid.rows]
-    return "\n".join([*lines, "</tbody>", "</table>"]) + "\n"
+    notes = [f"<p>{text(note)}</p>" for note in grid.notes]
+    return "\n".join([*lines, "</tbody>", "</table>", *notes]) + "\n"
 
 
 def spreadsheet(rows: Iterable[Sequence[str | float]]) -> str:
-    """Rows as CSV; a leading sign, which a spreadsheet takes for a formula, is quoted in text that is no number."""
+    """Return rows as CSV; text that a spreadsheet would take for a formula because of its first sign is quoted."""
 
     def text(raw: str | float) -> str | float:
         if not isinstance(raw, str):
@@ -152,22 +183,27 @@ def spreadsheet(rows: Iterable[Sequence[str | float]]) -> str:
 
 
 def comma_separated(grid: Grid) -> str:
-    """The cells as they are shown, without marks."""
+    """Return the cells as they are shown, without marks and footnotes."""
+    return spreadsheet([[*grid.labels, *grid.full_heads()], *shown_cells(grid)])
+
+
+def shown_cells(grid: Grid) -> list[list[str]]:
+    """Return the texts of every row, without marks and footnotes; those of leading columns first."""
 
     def number(cell: Cell) -> str:
-        return _cell(cell, str, str, str) if cell.value else ""
+        return _cell(cell, str, str, str, lambda note: "") if cell.value else ""
 
-    body = [[*labels, *map(number, cells)] for labels, cells in grid.rows]
-    return spreadsheet([[*grid.labels, *grid.full_heads()], *body])
+    return [[*labels, *map(number, cells)] for labels, cells in grid.rows]
 
 
 def terminal(grid: Grid) -> Group:
-    """Tables for a rich console, one for each group of columns, so that they fit a narrow one."""
+    """Return tables for a rich console, one for each group of columns, so that they fit a narrow one."""
 
     def number(cell: Cell) -> Text:
         style = {"": "", "best": "bold green", "second": "underline"}[cell.mark]
         text = Text(cell.value or "-", style="" if cell.value else "dim")
         text.stylize(style)
+        text.append(f" {cell.note}" if cell.note else "", "default")
         text.append(f" ({cell.free})" if cell.free else "", "default")
         # An interval stands below its number, a short margin of error behind it.
         gap = "\n" if cell.interval.startswith("[") else " "
@@ -188,4 +224,4 @@ def terminal(grid: Grid) -> Group:
                 table.add_row(Text(" ".join(sections), "bold"))
             table.add_row(Text("  " * len(sections) + label), *map(number, cells[span]))
         tables.append(table)
-    return Group(Text(inert(grid.caption), "bold"), *tables)
+    return Group(Text(inert(grid.caption), "bold"), *tables, *(Text(inert(note)) for note in grid.notes))

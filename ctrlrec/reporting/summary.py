@@ -1,57 +1,61 @@
-"""Did it help: rows side by side over all seven settings."""
+"""Did it help: rows side by side over all settings."""
 
 from collections.abc import Sequence
 
-from ctrlrec.evaluation.metrics import BOUNDS, CATEGORY_SETTINGS
+from ctrlrec.evaluation.metrics import metrics_of
 from ctrlrec.evaluation.settings import SETTINGS
+from ctrlrec.reporting.columns import Column, Notes, sizes
 from ctrlrec.reporting.render import Cell, Grid
-from ctrlrec.reporting.tables import Column, Row, in_order, label, marks, sizes
-
-_FORMATTING = ("NonExist@K", "RepeatItem@K", "CorrectCount")
+from ctrlrec.reporting.rows import Row, in_order
+from ctrlrec.reporting.tables import SILENT
 
 
 def summary(rows: Sequence[Row]) -> Grid:
-    """A compact grid: one column a row of the tables, one line a metric of a setting, everything in percent.
+    """Return a compact grid: one column a row of the tables, one line a metric of a setting, shares in percent.
 
-    ``a (b) ±c``: a is the value, b that of the same model's answer without control, c half the interval's width; n, the
-    number of users, behind each line. The teacher is shown for comparison and not marked: it cannot misspell a title.
+    ``a (b) ±c``: a is the value, b that of the same model's answer without control, c half the interval's width. n, the
+    number of users, stands behind each line. The teacher is shown for comparison and not marked: it cannot misspell a
+    title.
     """
-    ordered = in_order(rows)
-    lines = [(labels, _line(column, ordered)) for labels, column in lines_of(ordered)]
+    ordered = [row for row in in_order(rows) if "summary" not in row.place.hidden]
+    notes, columns = Notes(), lines_of(ordered)
+    lines = [(labels, _line(column, ordered, notes)) for labels, column in columns]
+    silent = any(column.silent(row) for _, column in columns for row in ordered)
     return Grid(
-        caption="Did it help? Percent; a (b) ±c: value, (without control), half the interval over n users.",
+        caption="Did it help? Percent; a (b) ±c: value, (without control), half the interval over n users."
+        f"{' ' + SILENT if silent else ''}",
         labels=("Setting", "Metric"),
         groups=(),
-        heads=(*(label(row) for row in ordered), "n"),
+        heads=(*(row.label for row in ordered), "n"),
         rows=tuple(lines),
+        notes=notes.lines,
     )
 
 
 def lines_of(rows: Sequence[Row]) -> list[tuple[tuple[str, str], Column]]:
-    """Labels and column of each line that some row has a number of; a setting is named in its first line."""
+    """Return labels and column of each line that some row has a number of; a setting's first line names it."""
     lines = []
     for setting in SETTINGS:
-        control = ("TCP@10",) if setting in CATEGORY_SETTINGS else ("CPA",) if setting in BOUNDS else ()
-        accuracy = ("HR@K", "NDCG@K") if setting == "formatting" else ("HR@10", "NDCG@10")
         title = setting
-        for metric in (*control, *accuracy, *_FORMATTING):
-            column = Column(setting, metric)
-            if any(column.cell(metrics) for _, metrics in rows):
-                lines.append(((title, f"{metric} {'↓' if column.falling else '↑'}"), column))
+        for name, metric in metrics_of(setting).items():
+            column = Column(setting, name)
+            if metric.summary and any(column.cell(row) for row in rows):
+                unit = "" if metric.is_share else f" ({metric.unit})"
+                lines.append(((title, f"{name}{unit} {metric.arrow}"), column))
                 title = ""
     return lines
 
 
-def _line(column: Column, rows: Sequence[Row]) -> tuple[Cell, ...]:
-    numbers = [column.cell(metrics) for _, metrics in rows]
-    shown = [None if number is None else f"{100 * number['value']:.1f}" for number in numbers]
-    competing = [None if name == "sasrec" else text for (name, _), text in zip(rows, shown, strict=True)]
+def _line(column: Column, rows: Sequence[Row], notes: Notes) -> tuple[Cell, ...]:
+    metric, numbers = column.metric, [column.cell(row) for row in rows]
+    shown = [None if number is None else f"{metric.scaled(number['value']):.1f}" for number in numbers]
     cells = []
-    for (_, metrics), number, text, mark in zip(rows, numbers, shown, marks(competing, column.falling), strict=True):
+    for row, number, text, mark in zip(rows, numbers, shown, column.marks(rows, shown, "summary"), strict=True):
         if number is None or text is None:
             cells.append(Cell())
             continue
-        free = column.cell(metrics, f"{column.metric}_free")
-        half = f"±{50 * (number['high'] - number['low']):.1f}"
-        cells.append(Cell(text, f"{100 * free['value']:.1f}" if free else "", half, mark))
+        free = column.free(row)
+        half = f"±{metric.scaled(number['high'] - number['low']) / 2:.1f}"
+        without = f"{metric.scaled(free['value']):.1f}" if free else ""
+        cells.append(Cell(text, without, half, mark, notes.letter(number, free)))
     return (*cells, Cell(sizes(numbers)))

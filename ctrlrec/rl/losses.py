@@ -1,14 +1,20 @@
-"""PPO as pure tensor functions (Schulman et al., 2017); every tensor is (B, T) over generated tokens.
+"""Rewards, advantages and losses of PPO as pure tensor functions; every tensor is (B, T) over generated tokens.
 
-``mask`` is 1 on generated tokens and 0 on padding behind an answer. Nothing on padding ever enters a result.
+``mask`` is 1 on generated tokens and 0 on padding after an answer. Nothing on padding ever enters a result. Sources:
+Schulman et al., 2016 (advantages) and 2017 (the clipped surrogate).
 """
 
 import torch
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean over the tokens of all answers, each token alike; 0-dimensional."""
+    """Return the mean over the tokens of all answers, each token alike; 0-dimensional."""
     return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def deviation(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the standard deviation over the tokens of all answers, never quite 0; 0-dimensional."""
+    return (masked_mean((values - masked_mean(values, mask)) ** 2, mask) + 1e-8).sqrt()
 
 
 def whiten(values: torch.Tensor, mask: torch.Tensor, shift_mean: bool) -> torch.Tensor:
@@ -22,25 +28,23 @@ def whiten(values: torch.Tensor, mask: torch.Tensor, shift_mean: bool) -> torch.
     Returns:
         (B, T), zero on padding.
     """
-    mean = masked_mean(values, mask)
-    deviation = (masked_mean((values - mean) ** 2, mask) + 1e-8).sqrt()
-    centred = values - mean if shift_mean else values
-    return centred / deviation * mask
+    centred = values - masked_mean(values, mask) if shift_mean else values
+    return centred / deviation(values, mask) * mask
 
 
 def penalised_rewards(
     placed: torch.Tensor, log_probs: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor, coefficient: float
 ) -> torch.Tensor:
-    """Rule rewards less the per-token KL penalty against the SL model: r - coefficient * (log pi - log pi_ref)."""
+    """Return rule rewards less the KL penalty against the SL model: r - coefficient * (log pi - log pi_ref)."""
     return (placed - coefficient * (log_probs - reference)) * mask
 
 
 def advantages_and_returns(
     rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, gamma: float, gae_lambda: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Generalised advantage estimation (Schulman et al., 2016).
+    """Estimate generalised advantages (Schulman et al., 2016, Eq. 16) and returns.
 
-    delta_t = r_t + gamma * V_{t+1} - V_t,  A_t = delta_t + gamma * lambda * A_{t+1}; behind the last token all is zero.
+    delta_t = r_t + gamma * V_{t+1} - V_t,  A_t = delta_t + gamma * lambda * A_{t+1}; after the last token all is zero.
 
     Args:
         rewards: (B, T).
@@ -64,7 +68,7 @@ def advantages_and_returns(
 
 
 def kl_estimate(log_probs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Per-token estimate of KL(pi || reference) for tokens drawn from pi: exp(-d) - 1 + d with d = log pi - log ref.
+    """Estimate KL(pi || reference) per token drawn from pi: exp(-d) - 1 + d with d = log pi - log ref.
 
     Non-negative and unbiased (Schulman, "Approximating KL divergence", k3).
     """
@@ -75,7 +79,7 @@ def kl_estimate(log_probs: torch.Tensor, reference: torch.Tensor) -> torch.Tenso
 def policy_loss(
     log_probs: torch.Tensor, old_log_probs: torch.Tensor, advantages: torch.Tensor, clip: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Clipped surrogate, per token.
+    """Return the clipped surrogate per token (Schulman et al., 2017, Eq. 7).
 
     Returns:
         ``(loss, ratio, clipped)``, each (B, T): max(-A * ratio, -A * clamp(ratio)), the ratio, and whether the clamp
@@ -90,7 +94,7 @@ def policy_loss(
 def value_loss(
     values: torch.Tensor, old_values: torch.Tensor, returns: torch.Tensor, clip: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Half the squared error, per token; with ``clip`` the larger of it and that of the clipped move.
+    """Return half the squared error per token; with ``clip`` the larger of it and that of the clipped move.
 
     Returns:
         ``(loss, clipped)``, each (B, T).
@@ -104,7 +108,7 @@ def value_loss(
 
 
 def explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """1 - Var(returns - values) / Var(returns) over tokens; 1 is a perfect critic, 0 a constant one."""
+    """Return 1 - Var(returns - values) / Var(returns) over tokens; 1 is a perfect critic, 0 a constant one."""
     residual = returns - values
     spread = masked_mean((returns - masked_mean(returns, mask)) ** 2, mask)
     error = masked_mean((residual - masked_mean(residual, mask)) ** 2, mask)

@@ -1,8 +1,11 @@
 """Rollouts: sampled answers, judged and rewarded, with rewards placed on the tokens that earned them."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,12 +14,14 @@ from peft import PeftModel
 from ctrlrec.controls.instruction import Instruction
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.generation.constraints.base import Constraint
+from ctrlrec.generation.decoder import Sample
 from ctrlrec.generation.generate import generate
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.parsing import last_tokens, written_items
 from ctrlrec.rewards.credit import place
 from ctrlrec.rewards.judging import Judgement, judge
 from ctrlrec.rewards.schemes import RewardScheme
+from ctrlrec.runtime.files import json_line, write_jsonl
 from ctrlrec.teacher.ranker import Ranker
 
 
@@ -34,6 +39,7 @@ class Answer:
         item_rewards: R_item of each, whether or not the variant places them.
         list_reward: R_list before its weight.
         reward_at: generated-token index of each item reward, then of the list reward.
+        greedy: whether it was decoded greedily and not sampled.
     """
 
     prompt: list[int]
@@ -45,6 +51,7 @@ class Answer:
     item_rewards: tuple[float, ...]
     list_reward: float
     reward_at: tuple[int, ...]
+    greedy: bool = False
 
     def record(self, iteration: int, sample: int, catalogue: Catalogue) -> dict[str, Any]:
         """One line of ``rollouts.jsonl`` (spec section 9)."""
@@ -64,74 +71,134 @@ class Answer:
             "list_reward": self.list_reward,
             "tokens": len(self.tokens),
             "reward_at": list(self.reward_at),
+            **({"greedy": True} if self.greedy else {}),
         }
 
 
-def sample_answers(
-    model: PeftModel,
-    chat_format: ChatFormat,
-    instructions: Sequence[Instruction],
-    prompts: Sequence[list[int]],
-    samples: int,
-    catalogue: Catalogue,
-    ranker: Ranker,
-    scheme: RewardScheme,
-    max_new_tokens: int,
-    temperature: float,
-    engine: str,
-    constraint: Constraint | None = None,
-) -> list[Answer]:
-    """Sample answers in one call, judge and reward them; those to one prompt stand side by side.
+class Sampler:
+    """Answers to prompts, judged and rewarded.
 
     Args:
-        model: in evaluation mode, the actor active.
         chat_format: of the model.
-        instructions: B instructions.
-        prompts: their B rows of prompt ids.
-        samples: answers to each.
         catalogue: titles and categories.
         ranker: the teacher.
         scheme: the reading of the reward.
         max_new_tokens: longest answer.
-        temperature: of sampling.
         engine: ``generation.engine``.
         constraint: what may be written; None for anything.
     """
-    starts = [constraint.start(instruction) for instruction in instructions] if constraint is not None else []
-    sampled = generate(
-        model,
-        chat_format,
-        prompts,
-        max_new_tokens,
-        engine,
-        temperature,
-        samples,
-        constraint=constraint,
-        starts=starts,
-    )
-    instructions = [instruction for instruction in instructions for _ in range(samples)]
-    prompts = [prompt for prompt in prompts for _ in range(samples)]
-    texts = [chat_format.decode(sample.tokens) for sample in sampled]
-    written = [written_items(text) for text in texts]
-    judgements = judge(instructions, [[item.title for item in items] for items in written], catalogue, ranker)
-    answers = []
-    for prompt, sample, text, items, judgement in zip(prompts, sampled, texts, written, judgements, strict=True):
-        tokens = sample.tokens
-        ends = last_tokens(chat_format.tokenizer, tokens, text, [item.end for item in items])
-        answers.append(
-            Answer(
-                prompt,
-                tokens,
-                sample.log_probs,
-                text,
-                tuple(item.title for item in items),
-                judgement,
-                tuple(scheme.item(judgement)),
-                scheme.list(judgement),
-                (*ends, len(tokens) - 1),
-            )
+
+    def __init__(
+        self,
+        chat_format: ChatFormat,
+        catalogue: Catalogue,
+        ranker: Ranker,
+        scheme: RewardScheme,
+        max_new_tokens: int,
+        engine: str,
+        constraint: Constraint | None = None,
+    ):
+        self.chat_format, self.catalogue, self.ranker, self.scheme = chat_format, catalogue, ranker, scheme
+        self.max_new_tokens, self.engine, self.constraint = max_new_tokens, engine, constraint
+
+    def __call__(
+        self,
+        model: PeftModel,
+        instructions: Sequence[Instruction],
+        prompts: Sequence[list[int]],
+        temperature: float | None,
+        samples: int = 1,
+        greedy_row: bool = False,
+    ) -> list[Answer]:
+        """Return answers in one list; those to one prompt lie side by side.
+
+        Args:
+            model: in evaluation mode, the actor active.
+            instructions: B instructions.
+            prompts: their B rows of prompt ids.
+            temperature: of sampling; None for greedy answers.
+            samples: answers to each.
+            greedy_row: add a greedy answer behind the samples of each prompt.
+        """
+        constraint = self.constraint
+        starts = [constraint.start(instruction) for instruction in instructions] if constraint is not None else []
+        answered = partial(
+            generate,
+            model,
+            self.chat_format,
+            prompts,
+            self.max_new_tokens,
+            self.engine,
+            constraint=constraint,
+            starts=starts,
         )
-    return answers
+        rows = [(sample, temperature is None) for sample in answered(temperature=temperature, samples=samples)]
+        if greedy_row:
+            likeliest = answered()
+            groups = [rows[begin : begin + samples] for begin in range(0, len(rows), samples)]
+            rows = [row for group, one in zip(groups, likeliest, strict=True) for row in (*group, (one, True))]
+        each = samples + greedy_row
+        return self._judged(
+            [instruction for instruction in instructions for _ in range(each)],
+            [prompt for prompt in prompts for _ in range(each)],
+            rows,
+        )
+
+    def _judged(
+        self, instructions: Sequence[Instruction], prompts: Sequence[list[int]], rows: Sequence[tuple[Sample, bool]]
+    ) -> list[Answer]:
+        """Return one answer a row; a row is what was generated, and whether greedily."""
+        texts = [self.chat_format.decode(sample.tokens) for sample, _ in rows]
+        written = [written_items(text) for text in texts]
+        titles = [[item.title for item in items] for items in written]
+        judgements = judge(instructions, titles, self.catalogue, self.ranker)
+        answers = []
+        for prompt, (sample, greedy), text, items, judgement in zip(
+            prompts, rows, texts, written, judgements, strict=True
+        ):
+            tokens = sample.tokens
+            ends = last_tokens(self.chat_format.tokenizer, tokens, text, [item.end for item in items])
+            answers.append(
+                Answer(
+                    prompt,
+                    tokens,
+                    sample.log_probs,
+                    text,
+                    tuple(item.title for item in items),
+                    judgement,
+                    tuple(self.scheme.item(judgement)),
+                    self.scheme.list(judgement),
+                    (*ends, len(tokens) - 1),
+                    greedy,
+                )
+            )
+        return answers
+
+
+class Rollouts:
+    """The file ``rollouts.jsonl``, written iteration by iteration.
+
+    Args:
+        path: of the file.
+        catalogue: turns items into titles.
+    """
+
+    def __init__(self, path: Path, catalogue: Catalogue):
+        self.path, self.catalogue = path, catalogue
+
+    def add(self, iteration: int, answers: Sequence[Answer], answers_per_prompt: int) -> None:
+        """Append the answers of an iteration, numbered within their prompt."""
+        with self.path.open("a", encoding="utf-8") as file:
+            for place, answer in enumerate(answers):
+                file.write(json_line(answer.record(iteration, place % answers_per_prompt, self.catalogue)))
+
+    def cut(self, iterations: int) -> None:
+        """Keep the rows of so many iterations; a kill may have cut the last line."""
+        if self.path.exists():
+            # Not splitlines: a title may hold one of the other line separators of Unicode.
+            lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
+            rows = [json.loads(line) for line in lines]
+            write_jsonl(self.path, [row for row in rows if row["iteration"] < iterations])
 
 
 def placed_rewards(answers: Sequence[Answer], item_rewards: bool, list_weight: float) -> torch.Tensor:
@@ -146,7 +213,12 @@ def placed_rewards(answers: Sequence[Answer], item_rewards: bool, list_weight: f
 
 
 def summary(answers: Sequence[Answer], list_weight: float) -> dict[str, float]:
-    """Means to log for one iteration: reward and its parts, overall and per task, and shares of illegal items."""
+    """Return means to log for one iteration: rewards, overall and per task, and shares of illegal items.
+
+    They are those of the sampled answers; greedy ones are summed up beside them, as ``greedy/``.
+    """
+    greedy = [answer for answer in answers if answer.greedy]
+    answers = [answer for answer in answers if not answer.greedy]
     groups: dict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
         groups[""].append(answer)
@@ -168,4 +240,7 @@ def summary(answers: Sequence[Answer], list_weight: float) -> dict[str, float]:
     means["answer/right_count"] = sum(
         len(answer.titles) == answer.judgement.instruction.item_count for answer in answers
     ) / len(answers)
+    if greedy:
+        likeliest = summary([replace(answer, greedy=False) for answer in greedy], list_weight)
+        means |= {f"greedy/{name.partition('/')[2]}": likeliest[name] for name in ("reward/total", "illegal/repeat")}
     return means

@@ -1,4 +1,4 @@
-"""Runs RL: adds actor and critic to the merged SL model and leaves their adapters."""
+"""Run RL: add an actor and, for some algorithms, a critic to the merged SL model and leave their adapters."""
 
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from ctrlrec.config.compose import sampling_engine
 from ctrlrec.config.schema import Config
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.instructions.builder import InstructionBuilder
-from ctrlrec.lm.adapters import sample_weights, save_adapters, with_actor_and_critic
+from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapters, with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.layers import checkpoint_activations
 from ctrlrec.lm.scoring import check_head
 from ctrlrec.rewards.schemes import SCHEMES
-from ctrlrec.rl.module import PPOModule
+from ctrlrec.rl.algorithms import ALGORITHMS
+from ctrlrec.rl.data import RLData
+from ctrlrec.rl.module import RLModule
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.files import read_jsonl
 from ctrlrec.runtime.loggers import log_answers
@@ -32,14 +34,18 @@ def align(
     directory: Path,
     loggers: list[Logger],
 ) -> None:
-    """Align with PPO and leave ``adapter/actor``, ``adapter/critic``, ``value_head.safetensors``, ``rollouts.jsonl``.
+    """Align a model and leave its adapters and rollouts.
+
+    The folder then holds ``rollouts.jsonl``, ``adapter/actor`` and, for an algorithm with a critic, ``adapter/critic``
+    and ``value_head.safetensors``. With ``rl.validate_every`` they are those of the iteration with the best validation
+    reward, otherwise of the last one.
 
     Args:
         config: everything.
         model: the model after SL, adapters folded in.
         chat_format: its prompt format.
-        builder: gives the prompts of every iteration.
-        directory: where checkpoints and the result go; a checkpoint found there is gone on from.
+        builder: gives the prompts of every iteration and the validation questions.
+        directory: where checkpoints and the result go; training resumes from a checkpoint that lies there.
         loggers: of this stage.
     """
     check_head(model)
@@ -48,8 +54,9 @@ def align(
         checkpoint_activations(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        adapted = with_actor_and_critic(model, config.rl.lora_rank, config.rl.lora_alpha)
-        module = PPOModule(
+        critic = ALGORITHMS[config.rl.algorithm.name].critic
+        adapted = with_actor_and_critic(model, config.rl.lora_rank, config.rl.lora_alpha, critic)
+        module = RLModule(
             adapted,
             chat_format,
             builder,
@@ -61,27 +68,44 @@ def align(
             directory,
             make_constraint(config.constraint, builder.catalogue, chat_format),
         )
-    checkpoints = directory / "checkpoints"
+    checkpoints, every = directory / "checkpoints", config.rl.validate_every
     last = ModelCheckpoint(checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+    best = ModelCheckpoint(
+        checkpoints,
+        filename="best",
+        monitor="validation/reward",
+        mode="max",
+        save_weights_only=True,
+        save_on_train_epoch_end=False,  # but after validation, which not every iteration has
+        enable_version_counter=False,
+    )
     fit = trainer(
         config.trainer,
         directory,
         loggers,
-        [last],
+        [last] if every is None else [best, last],
         max_epochs=config.rl.iterations,
         reload_dataloaders_every_n_epochs=1,
+        check_val_every_n_epoch=every or 1,
+        limit_val_batches=0 if every is None else 1.0,
+        num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
+    rollouts = module.rollouts.path
     if not (checkpoints / "last.ckpt").exists():
-        module.rollouts.unlink(missing_ok=True)  # rows of an attempt that never reached a checkpoint
-    train(fit, module, checkpoints)
+        rollouts.unlink(missing_ok=True)  # rows of an attempt that never reached a checkpoint
+    train(fit, module, checkpoints, RLData(builder, config.rl, config.generation.batch_size))
     module.cpu()
+    if every is not None:
+        state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+        load_trainable_state(module, state)
     if processes.rank():
         return
     columns = ("iteration", "task", "user", "category", "response", "illegal", "item_reward", "list_reward")
-    log_answers(loggers, read_jsonl(module.rollouts), columns)
+    log_answers(loggers, read_jsonl(rollouts), columns)
     save_adapters(adapted, directory / "adapter", base, chat_format.tokenizer)
-    save_file(
-        {"weight": module.value_head.weight.data, "bias": module.value_head.bias.data},
-        directory / "value_head.safetensors",
-    )
+    if module.value_head is not None:
+        save_file(
+            {"weight": module.value_head.weight.data, "bias": module.value_head.bias.data},
+            directory / "value_head.safetensors",
+        )

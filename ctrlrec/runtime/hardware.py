@@ -4,7 +4,6 @@ import ctypes
 import logging
 import os
 import platform
-import resource
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -41,10 +40,31 @@ def native_bfloat16() -> bool:
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def peak_memory_bytes() -> int:
-    """Largest resident size of this process so far."""
+def peak_memory_bytes() -> int | None:
+    """Return the largest resident size of this process so far; None on Windows, which has no ``getrusage``."""
+    try:
+        import resource
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def check_accelerator(config: TrainerConfig) -> None:
+    """Refuse a GPU that is asked for and not there.
+
+    Raises:
+        CtrlRecError: naming what to change.
+    """
+    if config.accelerator != "gpu":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise CtrlRecError(
+            "trainer.accelerator=gpu: torch finds no GPU that it can use; use trainer.accelerator=cpu, or install the "
+            "driver and a build of torch that belong to the GPU"
+        )
 
 
 def prepare_hardware(config: TrainerConfig) -> None:
@@ -56,11 +76,7 @@ def prepare_hardware(config: TrainerConfig) -> None:
     import torch
     import transformers
 
-    if config.accelerator == "gpu" and not torch.cuda.is_available():
-        raise CtrlRecError(
-            "trainer.accelerator=gpu: torch finds no GPU that it can use; use trainer.accelerator=cpu, or install the "
-            "driver and a build of torch that belong to the GPU"
-        )
+    check_accelerator(config)
     if config.threads:
         torch.set_num_threads(config.threads)
     on_cpu = device(config).type == "cpu"

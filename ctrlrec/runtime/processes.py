@@ -1,90 +1,20 @@
-"""One run in several processes, started by torchrun or srun: how they share work and stop together.
+"""How the processes of one run share work and stop together.
 
 A launcher starts the same command in every process. All of them train, each on its share of every batch; whatever is
 not training is done by process 0 while the others wait. In a run of one process every function here is a plain call.
 """
 
-import logging
-import os
 from collections.abc import Callable, Iterable
-from datetime import timedelta
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-
-from ctrlrec.config.schema import SHARING_OUT, TrainerConfig
+from ctrlrec.config.schema import TrainerConfig
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.runtime.launcher import count, local_rank, on_gpus, rank
 
 if TYPE_CHECKING:
     import torch
 
 Made = TypeVar("Made")
-
-_PATIENCE = timedelta(days=30)  # process 0 may prepare data or evaluate for as long as it takes
-
-
-def _number(*names: str, default: int) -> int:
-    return next((int(os.environ[name]) for name in names if os.environ.get(name)), default)
-
-
-def count() -> int:
-    """Processes of this run; a job of many tasks is one process unless srun starts it."""
-    return _number("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", default=1)
-
-
-def rank() -> int:
-    """Which of them this is; 0 writes files and logs."""
-    return _number("RANK", "SLURM_PROCID", default=0) if count() > 1 else 0
-
-
-def nodes() -> int:
-    """Machines of this run."""
-    return _number("GROUP_WORLD_SIZE", "SLURM_STEP_NUM_NODES", default=1) if count() > 1 else 1
-
-
-def join(config: TrainerConfig) -> None:
-    """Meet the other processes of this run; at once in a run of one process.
-
-    Raises:
-        CtrlRecError: for what several processes cannot do together.
-    """
-    if count() == 1:
-        if config.strategy in SHARING_OUT:
-            raise CtrlRecError(
-                f"trainer.strategy={config.strategy} shares out a model between several processes, and this is one: "
-                "start it with torchrun --nproc-per-node ... -m ctrlrec ..."
-            )
-        return
-    if config.strategy == "deepspeed" and find_spec("deepspeed") is None:
-        raise CtrlRecError(
-            "trainer.strategy=deepspeed: DeepSpeed is not installed: pip install 'ctrlrec[deepspeed]', or use "
-            "trainer.strategy=fsdp"
-        )
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise CtrlRecError(
-            f"-m with {count()} processes: a row that fails in one would leave the others in another: start "
-            "each row as a command of its own (torchrun ... -m ctrlrec variant=v1, then variant=v2)"
-        )
-    from torch import distributed
-
-    if rank():
-        logging.disable(logging.WARNING)
-    if distributed.is_initialized():
-        return
-    from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
-
-    launcher = TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment()
-    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = launcher.main_address, str(launcher.main_port)
-    backend = "cpu:gloo,cuda:nccl" if _on_gpus(config) else "gloo"
-    distributed.init_process_group(backend, rank=rank(), world_size=count(), timeout=_PATIENCE)
-
-
-def _on_gpus(config: TrainerConfig) -> bool:
-    import torch
-
-    return config.accelerator != "cpu" and torch.cuda.is_available()
 
 
 def gather(value: Made) -> list[Made]:
@@ -147,45 +77,27 @@ def stop_where(bad: bool, refuse: Callable[[], NoReturn]) -> None:
 
 
 def shard_frozen(model: "torch.nn.Module", layers: "list[torch.nn.Module]", config: TrainerConfig) -> None:
-    """Freeze a backbone and leave each process a part of every layer; a layer is whole only while it computes.
+    """Freeze a backbone and leave each process a part of every layer by FSDP2; a layer is whole only while it computes.
 
-    By FSDP2, or by ZeRO-3 of DeepSpeed. Adapters added afterwards stay whole everywhere, and so do embeddings and head:
-    gradients, optimiser and checkpoints are as without. All processes must then make equally many passes.
+    Adapters added afterwards stay whole everywhere, and so do embeddings and head: gradients, optimiser and checkpoints
+    are as without. All processes must then make equally many passes.
 
     Args:
         model: the backbone without adapters.
-        layers: of it, to be shared out.
-        config: says how, and on which devices.
+        layers: of it, to be sharded.
+        config: says on which devices.
     """
     import torch
-
-    device = "cuda" if _on_gpus(config) else "cpu"
-    if device == "cuda":
-        torch.cuda.set_device(_number("LOCAL_RANK", "SLURM_LOCALID", default=0))
-    model.requires_grad_(False)
-    if config.strategy == "deepspeed":
-        _shard_by_deepspeed(layers, device)
-        return
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    device = "cuda" if on_gpus(config) else "cpu"
+    if device == "cuda":
+        torch.cuda.set_device(local_rank())
+    model.requires_grad_(False)
     mesh = init_device_mesh(device, (count(),))
     for layer in layers:
         fully_shard(layer, mesh=mesh, reshard_after_forward=True)
-
-
-def _shard_by_deepspeed(layers: "list[torch.nn.Module]", device: str) -> None:
-    """ZeRO-3 without DeepSpeed's engine, whose optimiser would share out what is trained as well."""
-    os.environ.setdefault("DS_ACCELERATOR", device)
-    import deepspeed
-    from deepspeed.runtime.zero.parameter_offload import DeepSpeedZeRoOffload
-
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    backend = "nccl" if device == "cuda" else "gloo"
-    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
-    told = {"train_batch_size": count(), "zero_optimization": {"stage": 3}}
-    for layer in layers:
-        DeepSpeedZeRoOffload(layer, None, told, param_persistence_threshold=0)
 
 
 def share(work: Any) -> Any:

@@ -1,7 +1,6 @@
-"""How a result was made (``provenance.json``)."""
+"""How a result was made (``provenance.json``, spec section 9)."""
 
 import functools
-import hashlib
 import json
 import platform
 import subprocess
@@ -11,51 +10,69 @@ from pathlib import Path
 from typing import Any
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.runtime.files import sha256_of, write_text
+from ctrlrec.runtime.code import Digests
+from ctrlrec.runtime.files import write_text
 from ctrlrec.runtime.hardware import hardware, peak_memory_bytes
 
+_RECORD = "provenance.json"
 _ATTEMPTS = "logs/attempts.json"
-
-
-_LEFT = ("checkpoints", "answered")  # what a killed attempt leaves to go on from
-
-
+_LEFT = ("checkpoints", "answered")  # what a killed attempt leaves, from which the next resumes
+_UNFINISHED = (".partial", ".replaced")  # results that are being made, or that a rebuilt one took the place of
+_CIRCUMSTANCES = ("git_commit", "packages", "hardware")
 _PACKAGES = (
     "torch", "transformers", "peft", "trl", "pytorch-lightning", "datasets", "wandb", "hydra-core", "omegaconf",
     "numpy", "polars", "pyarrow", "rapidfuzz", "scipy", "tokenizers",
 )  # fmt: skip
 
 
+def read(directory: Path) -> dict[str, Any]:
+    """Return the ``provenance.json`` of a result; empty if there is none that can be read."""
+    return _json(directory / _RECORD, {})
+
+
+def attempts(directory: Path) -> list[dict[str, Any]]:
+    """Return the attempts at a result so far, the last one last."""
+    return _json(directory / _ATTEMPTS, [])
+
+
+def _json(path: Path, otherwise: Any) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return otherwise
+
+
 def how_made(directory: Path) -> dict[str, Any]:
-    """What a published number carries of the ``provenance.json`` of a finished result."""
-    made = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))
+    """Return what a published number carries of the ``provenance.json`` of a finished result."""
+    made = json.loads((directory / _RECORD).read_text(encoding="utf-8"))
     kept = (
         "command", "git_commit", "hardware", "packages", "seed", "processes", "wall_seconds", "earlier_attempts",
         "upstream",
     )  # fmt: skip
-    return {key: made.get(key) for key in kept}
+    earlier = [{key: attempt.get(key) for key in _CIRCUMSTANCES} for attempt in made.get("earlier_attempts") or ()]
+    return {key: made.get(key) for key in kept} | {"earlier_attempts": earlier}
 
 
 def made_from(directory: Path, upstream: Mapping[str, Any]) -> dict[str, Path]:
-    """The directories by stage that a finished result was made from.
+    """Return the directories by stage that a finished result was made from.
 
     They lie beside it in its output folder, which may have been moved, or be seen from elsewhere, since it was made.
 
     Args:
         directory: of the result.
-        upstream: what its ``provenance.json`` says under this name.
+        upstream: the part of this name of its ``provenance.json``.
     """
     output = directory.absolute().parents[1]
     return {stage: output / stage / Path(found["directory"]).name for stage, found in upstream.items()}
 
 
 def finished(stage: Path, file: str) -> list[Path]:
-    """Results of a stage that hold a file, by name; those still in the making are left out."""
-    return [path.parent for path in sorted(stage.glob(f"*/{file}")) if path.parent.suffix != ".partial"]
+    """Return the finished results of a stage that hold a file, by name."""
+    return [path.parent for path in sorted(stage.glob(f"*/{file}")) if path.parent.suffix not in _UNFINISHED]
 
 
 def git_commit() -> str | None:
-    """The commit of this process's code, with ``-dirty`` where it has changes; None outside a checkout.
+    """Return the commit of this process's code, with ``-dirty`` if it has changes; None outside a checkout.
 
     It is that of :func:`code_at_start`. Code is read as it is needed, so a tree whose code has moved on since counts as
     changed.
@@ -66,12 +83,12 @@ def git_commit() -> str | None:
 
 @functools.cache
 def code_at_start() -> tuple[str | None, str, bool]:
-    """See :func:`_state`: as the process found it when it first asked."""
+    """Return :func:`_state` as it was when the process first asked."""
     return _state()
 
 
 def _state() -> tuple[str | None, str, bool]:
-    """The commit, what it holds of the package and its configuration, and whether the tree has other changes."""
+    """Return the commit, what it holds of the package and its configuration, and whether the tree has other changes."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None, "", False
@@ -88,20 +105,8 @@ def _state() -> tuple[str | None, str, bool]:
         return None, "", False
 
 
-@functools.cache
-def code_digest(room: str) -> str:
-    """What tells apart two states of a room of the package (a folder with its subfolders, or a module)."""
-    home = Path(__file__).resolve().parents[1]
-    place = home / room
-    files = sorted(path for path in place.rglob("*") if path.suffix in (".py", ".yaml")) if place.is_dir() else [place]
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path.relative_to(home).as_posix()} {sha256_of(path)}\n".encode())
-    return digest.hexdigest()[:12]
-
-
 def packages() -> dict[str, str]:
-    """Versions of the packages that results depend on."""
+    """Return the versions of the packages that results depend on."""
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -112,7 +117,7 @@ def packages() -> dict[str, str]:
 
 
 def circumstances() -> dict[str, Any]:
-    """What every measured number carries: the commit, the packages and the hardware that it was made with."""
+    """Return what every measured number carries: the commit, the packages and the hardware that it was made with."""
     return {"git_commit": git_commit(), "packages": packages(), "hardware": hardware()}
 
 
@@ -120,7 +125,7 @@ def check_committed(made: Mapping[str, Any], what: str) -> None:
     """Refuse to publish what no commit holds the code of.
 
     Args:
-        made: how it was made: ``git_commit``, and ``earlier_attempts`` where a killed one was gone on from.
+        made: how it was made: ``git_commit``, and ``earlier_attempts`` of killed ones that it was resumed from.
         what: was made, for the message.
 
     Raises:
@@ -130,18 +135,29 @@ def check_committed(made: Mapping[str, Any], what: str) -> None:
         commit = attempt["git_commit"]
         if not commit or commit.endswith("-dirty"):
             found = f"was made from '{commit}', no clean commit" if commit else "has no commit on record"
-            raise CtrlRecError(f"{what} {found}; delete its result and make it anew from a commit")
+            raise CtrlRecError(f"{what} {found}; delete its result and recompute it from a commit")
 
 
-def begin_attempt(directory: Path) -> None:
-    """Note the circumstances of an attempt at a result in ``logs/attempts.json``, behind those that it goes on from."""
-    record = directory / _ATTEMPTS
-    left = any(path for name in _LEFT for path in (directory / name).glob("*"))
-    attempts = json.loads(record.read_text(encoding="utf-8")) if left and record.exists() else []
+def resumable(directory: Path) -> bool:
+    """Return whether a killed attempt left something to resume from."""
+    return any(path for name in _LEFT for path in (directory / name).glob("*"))
+
+
+def begin_attempt(directory: Path, code: Digests, upstream: Mapping[str, Any], tracked: Mapping[str, Any]) -> None:
+    """Add an attempt at a result to ``logs/attempts.json``, after those that it resumes.
+
+    Args:
+        directory: where the result is made.
+        code: that the result rests on.
+        upstream: ``made`` of what it is made from, by stage.
+        tracked: what Weights & Biases shows of it (:mod:`ctrlrec.runtime.loggers`).
+    """
+    earlier = attempts(directory) if resumable(directory) else []
     made_with = circumstances()
     del made_with["hardware"]["threads"]  # the stage sets them
-    record.parent.mkdir(exist_ok=True)
-    write_text(record, json.dumps([*attempts, made_with], indent=2))
+    (directory / _ATTEMPTS).parent.mkdir(exist_ok=True)
+    attempt = made_with | {"code": code, "upstream": upstream, "tracked": tracked}
+    write_text(directory / _ATTEMPTS, json.dumps([*earlier, attempt], indent=2))
 
 
 def write(
@@ -151,16 +167,24 @@ def write(
     config: dict[str, Any],
     seconds: float,
     processes: int,
-    upstream: Any,
-    code: Mapping[str, str],
+    upstream: Mapping[str, Any],
+    made: str,
 ) -> None:
-    """Write ``provenance.json`` (spec section 9) into a stage's directory.
+    """Write ``provenance.json`` into a stage's directory.
 
     Commit, packages, hardware and seconds are those of the attempt that finished; ``earlier_attempts`` holds the
-    commit, packages and hardware of the killed ones that it went on from. ``code`` holds :func:`code_digest` of the
-    rooms that decide the result.
+    commit, packages, hardware and code of the killed ones that it resumed.
+
+    Args:
+        directory: where the result was made.
+        command: that made it.
+        config: resolved.
+        seconds: of the last attempt.
+        processes: that shared the work.
+        upstream: directory, fingerprint and ``made`` of what it was made from, by stage.
+        made: tells the result apart from one of the same settings that other code made.
     """
-    earlier = json.loads((directory / _ATTEMPTS).read_text(encoding="utf-8"))[:-1]
+    *earlier, last = attempts(directory)
     record = {
         "command": command,
         "config": config,
@@ -168,9 +192,10 @@ def write(
         "seed": config["seed"],
         "processes": processes,
         "wall_seconds": round(seconds, 3),
-        "earlier_attempts": earlier,
+        "earlier_attempts": [{key: part for key, part in attempt.items() if key != "tracked"} for attempt in earlier],
         "peak_memory_bytes": peak_memory_bytes(),
-        "code": code,
+        "code": last["code"],
+        "made": made,
         "upstream": upstream,
     }
-    write_text(directory / "provenance.json", json.dumps(record, indent=2, ensure_ascii=False))
+    write_text(directory / _RECORD, json.dumps(record, indent=2, ensure_ascii=False))

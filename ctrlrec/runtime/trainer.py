@@ -16,7 +16,8 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from ctrlrec.config.schema import TrainerConfig
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.runtime import processes
+from ctrlrec.runtime import launcher, processes
+from ctrlrec.runtime.callbacks import CALLBACKS
 from ctrlrec.runtime.files import write_bytes
 from ctrlrec.runtime.hardware import device, precision
 from ctrlrec.runtime.progress import PhaseProfiler, ProgressLines
@@ -58,20 +59,21 @@ def trainer(
         shown = [TQDMProgressBar() if sys.stderr.isatty() else ProgressLines()]
     return pl.Trainer(
         accelerator=device(config).type,
-        devices=processes.count() // processes.nodes(),
-        num_nodes=processes.nodes(),
+        devices=processes.count() // launcher.nodes(),
+        num_nodes=launcher.nodes(),
         strategy=SideBySide() if processes.count() > 1 else "auto",
         precision=precision(config),  # type: ignore[arg-type]
         default_root_dir=directory,
         # Lightning would take a shell inside a SLURM job for one of its tasks.
         plugins=[WholeCheckpoints(), *([LightningEnvironment()] if processes.count() == 1 else [])],
         logger=list(made),
-        callbacks=[*callbacks, *shown],
+        callbacks=[*callbacks, *shown, *(CALLBACKS[name](**given) for name, given in config.callbacks.items())],
         max_epochs=max_epochs,
         enable_model_summary=False,
         enable_progress_bar=bool(shown) and sys.stderr.isatty(),
         use_distributed_sampler=False,
         profiler=PhaseProfiler(directory / "logs") if config.profile and not processes.rank() else None,
+        **config.extra,
         **options,
     )
 
@@ -86,16 +88,19 @@ class _Ended(Callback):
         self.by = exception
 
 
-def train(fit: pl.Trainer, module: pl.LightningModule, checkpoints: Path) -> None:
-    """Train from the last checkpoint on, or from the start where there is none.
+def train(
+    fit: pl.Trainer, module: pl.LightningModule, checkpoints: Path, data: pl.LightningDataModule | None = None
+) -> None:
+    """Train from the last checkpoint on, or from the start if there is none.
 
     Args:
         fit: of :func:`trainer`.
         module: what to train.
         checkpoints: folder that may hold ``last.ckpt``.
+        data: what to train on; None for a module with loaders of its own.
 
     Raises:
-        CtrlRecError: where the checkpoint cannot be read.
+        CtrlRecError: if the checkpoint cannot be read.
         KeyboardInterrupt: after Ctrl-C, which Lightning turns into an exit of its own.
         BaseException: whatever else ended the training.
     """
@@ -111,7 +116,7 @@ def train(fit: pl.Trainer, module: pl.LightningModule, checkpoints: Path) -> Non
     ended = _Ended()
     fit.callbacks.insert(0, ended)  # type: ignore[attr-defined]
     try:
-        fit.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+        fit.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     except BaseException as error:
         if isinstance(ended.by, KeyboardInterrupt):
             raise KeyboardInterrupt from None

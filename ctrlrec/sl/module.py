@@ -8,14 +8,14 @@ from typing import Any, NoReturn
 import pytorch_lightning as pl
 import torch
 from torch.nn import functional
-from torch.utils.data import DataLoader
 
+from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import SLConfig
 from ctrlrec.lm.adapters import load_trainable_state, trainable_state
 from ctrlrec.lm.scoring import logits, packed_hidden_states
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.faults import refuse
-from ctrlrec.sl.stream import IGNORED, MicroBatch, Steps, TrainingStream
+from ctrlrec.sl.stream import IGNORED, MicroBatch
 
 
 def response_loss(model: torch.nn.Module, batch: MicroBatch) -> tuple[torch.Tensor, int]:
@@ -44,52 +44,22 @@ def polynomial_decay(step: int, total: int, warmup: int, power: float) -> float:
 
 
 class SupervisedModule(pl.LightningModule):
-    """Trains a language model on a stream of instructions.
+    """Train a language model on batches of :class:`ctrlrec.sl.data.SLData`.
 
-    One training step is one optimiser step over a whole batch; one Lightning epoch is one validation interval, so that
-    checkpoints and validations fall together.
+    One training step is one optimiser step over a whole batch, one Lightning epoch one validation interval.
     """
 
-    def __init__(
-        self,
-        model: torch.nn.Module,
-        stream: TrainingStream,
-        validation: Sequence[tuple[str, list[MicroBatch]]],
-        config: SLConfig,
-        total_steps: int,
-    ):
+    def __init__(self, model: torch.nn.Module, config: SLConfig, total_steps: int, seed: int):
         super().__init__()
+        self.save_hyperparameters({"sl": plain(config), "total_steps": total_steps, "seed": seed}, logger=False)
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold the trainable tensors alone; on_load_checkpoint compares names
-        self.model, self.stream, self.validation, self.config = model, stream, validation, config
-        self.total_steps = total_steps
-        self.steps_per_interval = -(-total_steps // config.validations)
+        self.model, self.config, self.total_steps, self.seed = model, config, total_steps, seed
         self._losses: dict[str, list[tuple[float, int]]] = defaultdict(list)
-
-    @property
-    def intervals(self) -> int:
-        """Lightning epochs of the whole schedule."""
-        return -(-self.total_steps // self.steps_per_interval)
 
     def on_train_epoch_start(self) -> None:
         """Make a backbone's dropout a function of seed and interval."""
-        torch.manual_seed(processes.own_seed(self.stream.builder.seed, self.current_epoch))
-
-    def train_dataloader(self) -> DataLoader:
-        """The steps of the current validation interval."""
-        begin = self.current_epoch * self.steps_per_interval
-        steps = range(begin, min(begin + self.steps_per_interval, self.total_steps))
-        return DataLoader(Steps(self.stream, steps), batch_size=None, num_workers=0)
-
-    def val_dataloader(self) -> DataLoader:
-        """Validation micro-batches with their kind of instruction."""
-        rows = [(task, batch) for task, batches in self.validation for batch in batches]
-        rows += rows[-1:] * (-len(rows) % processes.count())  # processes make equally many passes
-        return DataLoader(rows, batch_size=None, num_workers=0)  # type: ignore[arg-type]
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move the micro-batches of a training or a validation step."""
-        return [part.to(device) if isinstance(part, MicroBatch) else part for part in batch]
+        torch.manual_seed(processes.own_seed(self.seed, self.current_epoch))
 
     def training_step(self, batch: list[MicroBatch], batch_idx: int) -> None:
         """Accumulate the gradient of the mean over all response tokens of the batch, clip, step."""
@@ -135,20 +105,20 @@ class SupervisedModule(pl.LightningModule):
         directory = Path(self.trainer.default_root_dir)
         refuse(what, "lower sl.learning_rate or set trainer.precision=32-true", directory, tensors | weights)
 
-    def validation_step(self, batch: tuple[str, MicroBatch], batch_idx: int) -> None:
+    def validation_step(self, batch: tuple[str, MicroBatch, bool], batch_idx: int) -> None:
         """Collect the loss of one micro-batch under its kind of instruction; processes take turns."""
         if batch_idx % processes.count() != processes.rank():
             return
-        task, micro = batch
+        task, micro, counts = batch
         loss, tokens = response_loss(self.model, micro)
-        if batch_idx < sum(len(batches) for _, batches in self.validation):
+        if counts:
             self._losses[task].append((float(loss), tokens))
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean loss of each kind and the mean of these, which selects the checkpoint."""
         means = {}
         everyones = processes.gather(dict(self._losses))
-        for task in dict.fromkeys(task for task, _ in self.validation):
+        for task in dict.fromkeys(task for losses in everyones for task in losses):
             parts = [part for losses in everyones for part in losses.get(task, [])]
             means[f"validation/loss_{task}"] = sum(loss for loss, _ in parts) / max(1, sum(count for _, count in parts))
         self._losses.clear()

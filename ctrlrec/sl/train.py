@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from transformers import PreTrainedModel
 
-from ctrlrec.config.schema import SHARING_OUT, Config, Trainable
+from ctrlrec.config.schema import Config, Trainable
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapters, with_adapter
@@ -18,6 +18,7 @@ from ctrlrec.lm.layers import checkpoint_activations, repeated_layers
 from ctrlrec.lm.scoring import check_head, keeps_apart
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.trainer import train, trainer
+from ctrlrec.sl.data import SLData
 from ctrlrec.sl.module import SupervisedModule
 from ctrlrec.sl.stream import Layout, TrainingStream, encode, split
 
@@ -56,11 +57,11 @@ def fine_tune(
     model.train()  # for a backbone with dropout: it was loaded ready to answer
     if config.trainer.activation_checkpointing:
         checkpoint_activations(model)
-    if config.trainer.strategy in SHARING_OUT:
+    if config.trainer.strategy == "fsdp":
         if settings.batch_size < processes.count():
             raise CtrlRecError(
                 f"sl.batch_size={settings.batch_size} leaves some of {processes.count()} processes without a sample; "
-                f"under trainer.strategy={config.trainer.strategy} all must take part in every step"
+                "under trainer.strategy=fsdp all must take part in every step"
             )
         processes.shard_frozen(model, repeated_layers(model), config.trainer)
     trained: PreTrainedModel | PeftModel = model
@@ -78,7 +79,8 @@ def fine_tune(
         for task, examples in by_task.items()
     ]
     total_steps = settings.max_steps or settings.epochs * stream.steps_per_epoch
-    module = SupervisedModule(trained, stream, validation, settings, total_steps)
+    module = SupervisedModule(trained, settings, total_steps, builder.seed)
+    data = SLData(stream, validation, total_steps, settings.validations)
     checkpoints = directory / "checkpoints"
     best = ModelCheckpoint(
         checkpoints,
@@ -94,12 +96,12 @@ def fine_tune(
         directory,
         loggers,
         [best, last],
-        max_epochs=module.intervals,
+        max_epochs=data.intervals,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
-    train(fit, module, checkpoints)
+    train(fit, module, checkpoints, data)
     # Of the checkpoint, and not of this attempt: one that was killed behind its last step has nothing left to validate.
     if best.best_model_score is None or not math.isfinite(best.best_model_score):
         raise CtrlRecError("the validation loss is not finite: lower sl.learning_rate")

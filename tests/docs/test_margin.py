@@ -10,14 +10,14 @@ from ctrlrec.evaluation.settings import questions
 from ctrlrec.instructions.builder import InstructionBuilder
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = runpy.run_path(str(ROOT / "experiments" / "ablation_movielens_100k" / "margin.py"))
+SCRIPT = runpy.run_path(str(ROOT / "experiments" / "reward_margin" / "margin.py"))
 
 
 @pytest.mark.parametrize(("setting", "wanted"), [("category_positive", True), ("category_negative", False)])
 def test_one_item_is_exchanged_and_breaks_the_control(builder: InstructionBuilder, setting: str, wanted: bool) -> None:
     config = compose("evaluation.item_count=4")
     catalogue = builder.catalogue
-    questioned = questions(setting, builder, config.evaluation, None)
+    questioned = [example.instruction for example in questions(setting, builder, config.evaluation, None)]
     kept, obeying, breaking = SCRIPT["lists"](builder, questioned, wanted, repeats=1)
     assert kept
     for asked, right, wrong in zip(kept, obeying, breaking, strict=True):

@@ -7,6 +7,9 @@ import math
 from collections import defaultdict
 from functools import cache
 
+import numpy as np
+from scipy.optimize import LinearConstraint, milp
+
 CONTROLLED = {
     "category_positive": "TCP@10",
     "category_negative": "TCP@10",
@@ -158,12 +161,14 @@ def edits(a: str, b: str) -> int:
 
 
 def nearest_titles(written: str, catalogue: Catalogue, limit: int) -> set[str]:
-    """The catalogue title itself, else all that are closest within ``limit`` edits."""
+    """The catalogue title itself, else all closest ones within ``limit`` edits and a quarter of their characters."""
+    if not written:
+        return set()
     if written in catalogue.titles:
         return {written}
-    near = {title: edits(written, title) for title in catalogue.titles if abs(len(title) - len(written)) <= limit}
-    best = min(near.values(), default=limit + 1)
-    return {title for title, distance in near.items() if distance == best <= limit}
+    close = {title: edits(written, title) for title in catalogue.titles if abs(len(title) - len(written)) <= limit}
+    near = {title: found for title, found in close.items() if found <= limit and 4 * found <= len(title)}
+    return {title for title, found in near.items() if found == min(near.values())}
 
 
 def metrics(predictions: list[dict], catalogue: Catalogue) -> dict[str, dict[str, list[float]]]:
@@ -184,13 +189,16 @@ def metrics(predictions: list[dict], catalogue: Catalogue) -> dict[str, dict[str
         for suffix, answer in answers if row["setting"] in CONTROLLED else ():
             scored = answer["items"][:k]
             count = sum(catalogue.inside(item, row["category"]) for item in scored)
-            if CONTROLLED[row["setting"]] == "TCP@10":
-                within = sum(catalogue.inside(item, row["category"]) for item in scored[:10])
-                found[f"TCP@10{suffix}"].append(within / 10)
+            missing = max(0, k - len(answer["titles"]))
+            if CONTROLLED[row["setting"]] == "TCP@10":  # k is 10
+                unwanted = row["setting"] == "category_negative"
+                found[f"TCP@10{suffix}"].append((count + missing * unwanted) / 10)
+                if unwanted and not suffix:
+                    found["TCP@10_literal"].append(count / 10)
                 continue
             demand, invented = k * row["proportion"], scored.count(None)
             holds = {
-                "at_most_20": 100 * (count + invented) <= demand,
+                "at_most_20": 100 * (count + invented + missing) <= demand,
                 "at_least_30": 100 * count >= demand,
                 "about_30": abs(100 * count - demand) <= 100,
             }[row["setting"]]
@@ -198,11 +206,17 @@ def metrics(predictions: list[dict], catalogue: Catalogue) -> dict[str, dict[str
             if not suffix:
                 literal = 100 * count <= demand if row["setting"] == "at_most_20" else holds
                 found["CPA_literal"].append(float(literal))
+        if row.get("constraints") and row["setting"].startswith("blend"):
+            for name, value in blend_metrics(row, sequential.get(row["user"]), catalogue).items():
+                found[name].append(value)
         named = [
             ("title", title) if item is None else ("item", item) for title, item in zip(titles, items, strict=True)
         ]
         found["CorrectCount"].append(float(len(row["titles"]) == k))
-        found["RepeatItem@K"].append(sum(name in named[:i] for i, name in enumerate(named)) / k)
+        repeated = sum(name in named[:i] for i, name in enumerate(named))
+        found["RepeatItem@K"].append(repeated / k)
+        if named:
+            found["RepeatWritten@K"].append(repeated / len(named))
         found["NonExist@K"].append(items.count(None) / k)
         found["InHistory@K"].append(sum(item in row["history"] for item in items if item is not None) / k)
     return values
@@ -239,3 +253,107 @@ def is_window(history: list[str], target: str, items: list[str], longest: int = 
     return 1 <= len(history) <= longest and any(
         items[start : start + len(window)] == window for start in range(len(items) - len(window) + 1)
     )
+
+
+# --------------------------------------------------------------------------------------------------------- section 12
+
+TASKS = {
+    "positive": "category_positive",
+    "negative": "category_negative",
+    "at_most": "proportion_at_most",
+    "at_least": "proportion_at_least",
+    "about": "proportion_about",
+}
+
+
+def allowed(kind: str, k: int, percent: int | None) -> list[int]:
+    """Numbers of items in the category that obey one constraint."""
+    return {
+        "positive": lambda: [k],
+        "negative": lambda: [0],
+        "at_most": lambda: [count for count in range(k + 1) if 100 * count <= k * percent],
+        "at_least": lambda: [count for count in range(k + 1) if 100 * count >= k * percent],
+        "about": lambda: [count for count in range(k + 1) if abs(100 * count - k * percent) <= 100],
+    }[kind]()
+
+
+def meets_all(row: dict, titles: list[str], catalogue: Catalogue) -> bool:
+    return all(
+        sum(catalogue.inside(title, each["category"]) for title in titles)
+        in allowed(each["kind"], row["item_count"], each["proportion"])
+        for each in row["constraints"]
+    )
+
+
+def best_sum(row: dict, scores: dict[str, float], catalogue: Catalogue, first: str | None) -> float:
+    """The largest sum of scores of a list that meets all constraints, its first item's left out; one variable an item.
+
+    Args:
+        row: a line with item_count and constraints.
+        scores: the teacher's, of every item outside the history.
+        catalogue: categories.
+        first: the item that leads the list; None if any may.
+    """
+    titles, k = list(scores), row["item_count"]
+    values = np.array([scores[title] if title != first else 0.0 for title in titles])
+    rows, low, high = [np.ones(len(titles))], [k], [k]
+    if first is not None:
+        rows.append(np.array([float(title == first) for title in titles]))
+        low.append(1)
+        high.append(1)
+    for each in row["constraints"]:
+        counts = allowed(each["kind"], k, each["proportion"])
+        rows.append(np.array([float(catalogue.inside(title, each["category"])) for title in titles]))
+        low.append(min(counts))
+        high.append(max(counts))
+    found = milp(-values, constraints=LinearConstraint(np.stack(rows), low, high), integrality=np.ones(len(titles)),
+                 bounds=(0, 1), options={"mip_rel_gap": 0})  # fmt: skip
+    assert found.status == 0, "asked although no list meets all"
+    return -found.fun
+
+
+def blend_rewards(row: dict, catalogue: Catalogue, reading: str = "paper") -> tuple[list[float], float]:
+    """Means over the constraints of what each would earn alone: the preference is the same in all of them."""
+    alone = [
+        rewards(row | {"task": TASKS[each["kind"]], "category": each["category"], "proportion": each["proportion"]},
+                catalogue, reading)
+        for each in row["constraints"]
+    ]  # fmt: skip
+    items = [sum(column) / len(alone) for column in zip(*(found for found, _ in alone), strict=True)]
+    return items, sum(whole for _, whole in alone) / len(alone)
+
+
+def starred(row: dict, titles: list[str | None], ranks: list[int | None]) -> float:
+    """Sum of Scores* of the first k items."""
+    total, seen = 0.0, set()
+    for place, (title, rank) in enumerate(zip(titles, ranks, strict=True)):
+        if place == row["item_count"]:
+            break
+        if title is None or title in seen or title in row["history"]:
+            total -= 1
+        else:
+            total += (1.0 if title == row["target"] else 1 / math.log2(rank + 3)) / math.log2(place + 2)
+        seen.add(title)
+    return total
+
+
+def blend_metrics(row: dict, free: dict | None, catalogue: Catalogue) -> dict[str, float]:
+    """Satisfied, all_satisfied, violation and regret of a line of ``predictions.jsonl``."""
+    k = row["item_count"]
+    found = {
+        "regret": 1 - starred(row, row["items"], row["teacher_rank"]) / starred(row, row["best"], row["best_rank"])
+    }
+    for suffix, answer in (("", row), *([("_free", free)] if free else [])):
+        off = []
+        for each in row["constraints"]:
+            listed = answer["items"][:k]
+            count = sum(catalogue.inside(title, each["category"]) for title in listed)
+            if each["kind"] in ("at_most", "negative"):
+                count += k - len(listed)
+            if each["kind"] == "at_most":
+                count += listed.count(None)
+            off.append(min(abs(count - fine) for fine in allowed(each["kind"], k, each["proportion"])))
+        found[f"satisfied{suffix}"] = sum(items == 0 for items in off) / len(off)
+        found[f"all_satisfied{suffix}"] = float(sum(off) == 0)
+        found[f"violation{suffix}"] = float(sum(off))
+    return found

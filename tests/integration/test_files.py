@@ -11,12 +11,12 @@ import tiny_run
 FIELDS = {
     "catalogue.jsonl": "item title categories target_category interactions",
     "sequences.jsonl": "user items",
-    "instructions.jsonl": "task user history target item_count category proportion candidates prompt response labels "
-    "label_ranks",
-    "rollouts.jsonl": "iteration sample task user history target item_count category proportion candidates response "
-    "titles items teacher_rank illegal item_reward list_reward tokens reward_at",
-    "predictions.jsonl": "setting user history target item_count category proportion prompt response titles items "
-    "teacher_rank",
+    "instructions.jsonl": "task user history target item_count category proportion constraints candidates prompt "
+    "response labels label_ranks",
+    "rollouts.jsonl": "iteration sample task user history target item_count category proportion constraints candidates "
+    "response titles items teacher_rank illegal item_reward list_reward tokens reward_at",
+    "predictions.jsonl": "setting user history target item_count category proportion constraints prompt response "
+    "titles items teacher_rank",
 }
 PLACES = [
     ("data", "*", "catalogue.jsonl"),

@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -90,29 +89,15 @@ def shard_frozen(model, layers, config):
     matrix = lambda: next(tensor for name, tensor in model.named_parameters() if "up_proj" in name)
     whole = matrix().numel()
     shard(model, layers, config)
-    kept = matrix().ds_tensor if config.strategy == "deepspeed" else matrix().to_local()
-    print(f"process {processes.rank()} keeps {kept.numel() / whole}", flush=True)
+    print(f"process {processes.rank()} keeps {matrix().to_local().numel() / whole}", flush=True)
 
 processes.shard_frozen = shard_frozen
 sys.exit(main())
 """
 
 
-@pytest.mark.parametrize(
-    ("sharing_out", "anew"),
-    [
-        ("fsdp", False),
-        ("fsdp", True),
-        pytest.param(
-            "deepspeed",
-            True,
-            marks=pytest.mark.skipif(find_spec("deepspeed") is None, reason="the extra deepspeed is not installed"),
-        ),
-    ],
-)
-def test_a_model_shared_out_learns_what_a_whole_one_learns(
-    records: Path, tmp_path: Path, sharing_out: str, anew: bool
-) -> None:
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_sharded_model_learns_what_a_whole_one_learns(records: Path, tmp_path: Path, checkpointing: bool) -> None:
     """Of 9 samples in micro-batches of 2, one process makes three passes and the other two."""
     titles = [row["title"] for row in tiny_run.read_lines(records / "items.jsonl")]
     tokenizer = train_tokenizer([*titles, "A user likes these: 1. 2. 3."], 400)
@@ -126,13 +111,13 @@ def test_a_model_shared_out_learns_what_a_whole_one_learns(
     script = tmp_path / "tells_its_part.py"
     script.write_text(_TELLS_ITS_PART)
     made, logs = [], []
-    for name, launcher, strategy, checkpointing in (("one", (), "auto", False), ("two", _TWO, sharing_out, anew)):
+    for name, launcher, strategy, less in (("one", (), "auto", False), ("two", _TWO, "fsdp", checkpointing)):
         arguments = tiny_run.settings(
             records, tmp_path / name, stage="sl", variant="v2", model="hf", model__path=tmp_path / "llama",
             model__dtype="float32", model__max_length=1500, model__max_response_length=300,
             instructions__validation_size=5, teacher__dropout=0.0, sl__batch_size=9, sl__micro_batch_size=2,
             sl__lora_rank=4, trainer__precision="32-true", trainer__matmul_precision="highest",
-            trainer__strategy=strategy, trainer__activation_checkpointing=checkpointing,
+            trainer__strategy=strategy, trainer__activation_checkpointing=less,
         )  # fmt: skip
         dropped = ("model.hidden_size", "model.layers", "model.heads", "model.vocabulary")
         arguments = [argument for argument in arguments if not argument.startswith(dropped)]

@@ -9,14 +9,15 @@ import by_the_spec
 import pytest
 import tiny_run
 from omegaconf import OmegaConf
+from scipy.stats import binomtest
 
 from ctrlrec.config.compose import validate
 from ctrlrec.config.schema import Config
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.data.sequences import Sequences
-from ctrlrec.evaluation import metrics as product_metrics
 from ctrlrec.evaluation.answering import predictions
 from ctrlrec.evaluation.matching import TitleMatcher
+from ctrlrec.evaluation.scoring import score
 from ctrlrec.generation.decoder import Sample
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.backbone import load_tokenizer
@@ -255,10 +256,14 @@ def check_metrics(rows: list[dict], written: dict, catalogue: by_the_spec.Catalo
     computed = by_the_spec.metrics(rows, catalogue)
     assert set(written["settings"]) == set(computed)
     for setting, cells in written["settings"].items():
+        assert set(cells) == set(computed[setting]), setting
         for name, cell in cells.items():
             values = computed[setting][name]
             assert cell["n"] == len(values)
             assert cell["value"] == pytest.approx(sum(values) / len(values), abs=1e-9), (setting, name)
+            if set(values) in ({0.0}, {1.0}):
+                exact = binomtest(int(sum(values)), len(values)).proportion_ci(0.95, method="exact")
+                assert (cell["low"], cell["high"]) == pytest.approx((exact.low, exact.high)), (setting, name)
 
 
 def check_questions(rows: list[dict], catalogue: by_the_spec.Catalogue, users: dict[str, list[str]]) -> None:
@@ -318,10 +323,13 @@ def test_metrics_of_answers_good_and_bad(parts, catalogue, users, sweep) -> None
     rows = [row for setting in evaluation.settings for row in predictions(setting, config, builder, answer, matcher)]
     check_questions(rows, catalogue, users)
     check_matches(rows, catalogue)
-    written = product_metrics.score(rows, builder.catalogue, 200, evaluation.confidence, 0)
+    written = score(rows, builder.catalogue, 200, evaluation.confidence, 0)
     check_metrics(rows, written, catalogue)
     for setting, metric in (("sequential", "HR@10"), ("category_positive", "TCP@10"), ("about_30", "CPA")):
         assert 0 < written["settings"][setting][metric]["value"] < 1
+    for setting, metric in (("category_negative", "TCP@10"), ("at_most_20", "CPA")):
+        cells = written["settings"][setting]
+        assert cells[metric]["value"] != cells[f"{metric}_literal"]["value"]  # some answers are too short
 
 
 def test_the_negative_category_is_the_largest_of_the_teachers_ten_best(parts, sweep, catalogue, users) -> None:

@@ -35,7 +35,7 @@ def _locate(config: DatasetConfig, cache: Path) -> tuple[SourceFile, SourceFile]
         # The publishers give no checksum; the data card says what was received.
         reviews = fetch(f"{_FOLDER}/categoryFilesSmall/{name}_5.json.gz", None, cache)
         return SourceFile(reviews), SourceFile(fetch(f"{_FOLDER}/metaFiles2/meta_{name}.json.gz", None, cache))
-    place = Path(config.path).expanduser()
+    place = Path(config.path)
     metadata = find(place, (f"meta_{name or '*'}.json", f"meta_{name or '*'}.jsonl"))
     name = metadata.name.removesuffix(".gz").removeprefix("meta_").removesuffix("l").removesuffix(".json")
     reviews_2018, reviews_2014 = (f"{name}_5.json", f"{name}.json"), (f"reviews_{name}_5.json", f"reviews_{name}.json")

@@ -20,7 +20,7 @@ _GENRES = (
 
 
 def _locate(config: DatasetConfig, cache: Path) -> tuple[SourceFile, SourceFile]:
-    place = Path(config.path).expanduser() if config.path else fetch_wheel(*_RECBOLE, cache)
+    place = Path(config.path) if config.path else fetch_wheel(*_RECBOLE, cache)
     return find(place, ("ml-100k.inter", "u.data")), find(place, ("ml-100k.item", "u.item"))
 
 

@@ -17,7 +17,7 @@ _SHA256 = "sha256:a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e
 
 
 def _locate(config: DatasetConfig, cache: Path) -> tuple[SourceFile, SourceFile]:
-    place = Path(config.path).expanduser() if config.path else fetch(_URL, _SHA256, cache)
+    place = Path(config.path) if config.path else fetch(_URL, _SHA256, cache)
     return find(place, ("ratings.dat", "ratings*.dat")), find(place, ("movies.dat",))
 
 

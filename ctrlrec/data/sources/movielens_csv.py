@@ -25,7 +25,7 @@ _ARCHIVES = {
 
 def _locate(config: DatasetConfig, cache: Path) -> tuple[SourceFile, SourceFile]:
     if config.path:
-        place = Path(config.path).expanduser()
+        place = Path(config.path)
     elif config.name in _ARCHIVES:
         place = fetch(*_ARCHIVES[config.name], cache)
     else:

@@ -30,7 +30,7 @@ def _locate(config: DatasetConfig, cache: Path) -> tuple[SourceFile, SourceFile]
             "dataset.path is empty: name the folder with interactions.csv (user,item,timestamp) and items.jsonl "
             "(item, title, categories)"
         )
-    place = Path(config.path).expanduser()
+    place = Path(config.path)
     return (
         find(place, [f"interactions{ending}" for ending in _ENDINGS]),
         find(place, [f"items{ending}" for ending in (".jsonl", ".parquet", ".csv", ".tsv")]),

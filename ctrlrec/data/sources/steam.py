@@ -18,7 +18,7 @@ _FILES = ("steam_reviews.json", "steam_games.json")
 
 def _locate(config: DatasetConfig, cache: Path) -> tuple[SourceFile, SourceFile]:
     if config.path:
-        reviews, games = (find(Path(config.path).expanduser(), (name,)) for name in _FILES)
+        reviews, games = (find(Path(config.path), (name,)) for name in _FILES)
     else:  # the publishers give no checksum; the data card says what was received
         reviews, games = (SourceFile(fetch(f"{_FOLDER}/{name}.gz", None, cache)) for name in _FILES)
     return reviews, games

@@ -66,6 +66,7 @@ def ours(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
     from pytorch_lightning.callbacks import Callback
 
     from ctrlrec.runtime.trainer import trainer
+    from ctrlrec.sl.data import SLData
     from ctrlrec.sl.module import SupervisedModule
 
     config, model, _, stream = parts_of(scratch, sizes)
@@ -77,11 +78,12 @@ def ours(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
             times.append(time.perf_counter())
             losses.append(float(trainer.callback_metrics["train/loss"]))
 
-    module = SupervisedModule(model, stream, [], config.sl, sizes["steps"])
+    module = SupervisedModule(model, config.sl, sizes["steps"], config.seed)
+    data = SLData(stream, [], sizes["steps"], config.sl.validations)
     with tempfile.TemporaryDirectory() as name:
         off = {"limit_val_batches": 0, "enable_checkpointing": False}
-        fit = trainer(config.trainer, Path(name), [], [Clock()], module.intervals, **off)
-        fit.fit(module)
+        fit = trainer(config.trainer, Path(name), [], [Clock()], data.intervals, **off)
+        fit.fit(module, datamodule=data)
     tokens = [sum(int(micro.mask.sum()) for micro in stream.batch(step)) for step in range(sizes["steps"])]
     return summarised(sizes, times, losses, tokens) | {"parameters": sum(p.numel() for p in model.parameters())}
 

@@ -15,6 +15,7 @@ from ctrlrec.lm.adapters import with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.parsing import written_items
 from ctrlrec.lm.policy import load_policy
+from ctrlrec.sl.data import SLData
 from ctrlrec.sl.module import SupervisedModule, response_loss
 from ctrlrec.sl.stream import IGNORED, TrainingStream, collate, encode, split
 
@@ -77,14 +78,14 @@ def test_an_adapter_learns_and_is_folded_in(
     stream = TrainingStream(builder, ("sequential",), t5_format, 6, 3, "encoder_decoder")
     rows = encode(builder.validation()[:4], t5_format)
     validation = [("sequential", split(rows, 2, t5_format.pad, "encoder_decoder"))]
-    module = SupervisedModule(adapted, stream, validation, config, 8)
+    module = SupervisedModule(adapted, config, 8, builder.seed)
     batch = collate(rows, t5_format.pad, "encoder_decoder")
     before = float(response_loss(adapted, batch)[0])
     fit = pl.Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=tmp_path,
     )  # fmt: skip
-    fit.fit(module)
+    fit.fit(module, datamodule=SLData(stream, validation, 8, 1))
     adapted.eval()
     after = float(response_loss(adapted, batch)[0])
     assert after < before

@@ -120,6 +120,8 @@ def test_a_long_prompt_loses_history_first_and_never_the_question(
 def test_every_setting_is_asked_in_its_own_words(make: Callable[..., InstructRecInstructions]) -> None:
     builder = make()
     for name, setting in SETTINGS.items():
+        if setting.conditions:
+            continue
         (example,) = builder.complete([builder.question(setting.task, 3, 10, setting.proportion)])
         asked = example.instruction
         assert asked.prompt.startswith("A user has taken these items") and asked.item_count == 10, name
@@ -128,6 +130,15 @@ def test_every_setting_is_asked_in_its_own_words(make: Callable[..., InstructRec
             assert f"'{asked.category}'" in asked.prompt
         if setting.proportion is not None:
             assert f"{setting.proportion}%" in asked.prompt
+
+
+def test_a_blend_is_asked_condition_by_condition(make: Callable[..., InstructRecInstructions]) -> None:
+    builder = make()
+    (example,) = builder.complete([builder.blended_question(3, 10, 3, unseen=False)])
+    said, conditions = example.instruction.prompt, example.instruction.conditions
+    assert len(conditions) == 3 and said.startswith("A user has taken these items")
+    places = [said.index(f"'{each.category}'") for each in conditions]
+    assert places == sorted(places) and all(f"{each.proportion}%" in said for each in conditions if each.proportion)
 
 
 def test_beams_are_the_likeliest_answers_in_order(

@@ -2,17 +2,14 @@
 
 from typing import Any
 
-import hydra
-from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from ctrlrec.config.compose import conf_directory
+from ctrlrec.config import files
 
 
 def composed(*overrides: str) -> DictConfig:
-    """Before it is validated."""
-    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
-        return hydra.compose("config", list(overrides))
+    """Return the configuration before it is validated."""
+    return files.composed("config", *overrides)
 
 
 def flat(node: Any) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -47,6 +46,12 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
         (["rl.item_count_min=9", "rl.item_count_max=6"], "rl.item_count_m"),
         (["model.max_response_length=2000"], "model.max_length"),
         (["rl.minibatches=7"], "rl.minibatches"),
+        (["rl.prompts=8", "rl.minibatches=16", "rl.greedy_row=true"], "does not divide the 24 answers"),
+        (["rl.validate_every=13"], "rl.validate_every=13 rl.iterations=12"),
+        (["rl.critic_ahead=12"], "rl.critic_ahead=12 rl.iterations=12"),
+        (["rl.decay_floor=1.5"], "rl.decay_floor"),
+        (["rl.clip_groups=separate"], "rl.clip_groups"),
+        (["rl.temperature_end=0"], "rl.temperature_end"),
         (["model.hidden_size=250"], "model.hidden_size"),
         (["model=smollm2_135m", "model.hidden_size=64"], "model.hidden_size=64"),
         (["variant.differs=[rl.klcoefficient]"], "rl.kl_coefficient"),
@@ -54,6 +59,16 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
         (["evaluation.settings=[sequental]"], "sequential"),
         (["modl=llama_mini"], "model"),
         (["trainer.devices=2"], "trainer.devices"),
+        (["seed=0,1"], "-m seed=0,1"),
+        (["seed=[0,1]"], "-m seed=0,1"),
+        (["variant=v1,v2"], "-m variant=v1,v2"),
+        (["variant=[v1,v2]"], "-m variant=v1,v2"),
+        (["seed='0,1'"], "-m seed=0,1"),
+        (["variant='v1,v2'"], "-m variant=v1,v2"),
+        (["evaluation.settings=sequential,about_30"], "evaluation.settings=[sequential,about_30]"),
+        (["dataset.path=a,b"], "'dataset.path=\"a,b\"'"),
+        (["rl.clip='0.1"], "quotes"),
+        (["+seed=1"], "leave the + away"),
         (["logger.entity=hf_abcdefghijklmnopqrstuvwx"], "HF_TOKEN"),
         (["sl.learning_rate"], "sl.learning_rate"),
         (["-m", "variant=v2,ful"], "full"),
@@ -69,6 +84,42 @@ def test_a_wrong_command_is_explained_in_two_lines(tmp_path: Path, arguments: li
     assert "Traceback" not in done.stderr
     assert said in lines[-1]
     assert not list(tmp_path.glob("runs/data/*"))
+
+
+@pytest.mark.parametrize(
+    ("output", "folder"),
+    [
+        ("2024_06_01", "2024_06_01"),
+        ("1e3", "1e3"),
+        ("~/runs", "home/runs"),
+        ("it's läufe", "it's läufe"),
+        ("./~x", "~x"),
+    ],
+)
+def test_an_output_folder_is_called_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, folder: str
+) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for wanted in ([], ["-m"]):
+        done = call(tmp_path, *wanted, f"output={output}", "rl.clip=9")  # refused after Hydra made its folders
+        assert "rl.clip=9" in done.stderr.splitlines()[-1]
+        made = {str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("logs")}
+        assert made == {folder}
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("null", "output: a folder is expected"),
+        ("", "output: a folder is expected"),
+        ("${x}", "no key 'x'"),
+        ("~no-one", "./~no-one"),
+    ],
+)
+def test_an_output_that_names_no_folder_is_one_line(tmp_path: Path, output: str, said: str) -> None:
+    done = call(tmp_path, f"output={output}")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and said in done.stderr, done.stderr
 
 
 def test_help_names_the_groups_and_every_key(tmp_path: Path) -> None:
@@ -89,37 +140,35 @@ def test_info_and_cfg_answer_without_running_anything(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("runs/data/*"))
 
 
-@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2"},
+        {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"},
+    ],
+    ids=["torchrun", "srun"],
+)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["-m", "stage=data"], "command of its own"),
-        (["stage=data", "trainer.strategy=tensor_parallel"], "valid: auto, ddp, fsdp, deepspeed"),
+        (["stage=data", "trainer.strategy=tensor_parallel"], "valid: auto, ddp, fsdp"),
         (["stage=sl", "trainer.strategy=fsdp"], "trainer.strategy=ddp"),
-        (["stage=sl", "trainer.strategy=deepspeed"], "trainer.strategy=ddp"),
     ],
-    ids=["multirun", "another strategy", "nothing frozen", "nothing frozen by DeepSpeed"],
+    ids=["multirun", "another strategy", "nothing frozen"],
 )
 def test_what_several_processes_cannot_do_is_refused_before_they_meet(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, arguments: list[str], said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: dict[str, str], arguments: list[str], said: str
 ) -> None:
-    monkeypatch.setenv(variable, "2")
+    for name, value in launcher.items():
+        monkeypatch.setenv(name, value)
     done = call(tmp_path, *arguments)
     assert done.returncode == 1
     assert said in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(find_spec("deepspeed") is not None, reason="the extra deepspeed is installed")
-def test_a_strategy_that_is_not_installed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    done = call(tmp_path, "stage=data", "model=smollm2_135m", "trainer.strategy=deepspeed")
-    assert done.returncode == 1
-    assert "ctrlrec[deepspeed]" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed"])
-def test_one_process_shares_nothing_out(tmp_path: Path, strategy: str) -> None:
-    done = call(tmp_path, "stage=data", "model=smollm2_135m", f"trainer.strategy={strategy}")
+def test_one_process_shards_nothing(tmp_path: Path) -> None:
+    done = call(tmp_path, "stage=data", "model=smollm2_135m", "trainer.strategy=fsdp")
     assert done.returncode == 1
     assert "torchrun" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
 

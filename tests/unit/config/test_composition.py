@@ -3,18 +3,23 @@ from pathlib import Path
 
 import pytest
 from composing import composed, differing, flat
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
-from ctrlrec.config.compose import compose, conf_directory
+from ctrlrec.config.compose import compose, variants
+from ctrlrec.config.files import conf_directory
+from ctrlrec.config.options import option_keys
 from ctrlrec.config.schema import Config, known_keys
 from ctrlrec.errors import CtrlRecError
 
 CONF = conf_directory()
 FILES = sorted(CONF.rglob("*.yaml"))
 CHOICES = [
-    (path.parent.name, path.stem) for path in FILES if path.parent != CONF and not path.is_relative_to(CONF / "hydra")
+    (path.parent.relative_to(CONF).as_posix(), path.stem)
+    for path in FILES
+    if path.parent != CONF and not path.is_relative_to(CONF / "hydra") and path.parent.name != "tuned"
 ]
+PARTS = {"rl/beyond": "rl/beyond@rl"}  # groups whose keys go into the section above
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
@@ -26,11 +31,13 @@ def test_a_file_has_at_most_30_lines(path: Path) -> None:
 def test_every_choice_composes_and_validates(group: str, choice: str) -> None:
     needed = ["model.path=folder"] if (group, choice) == ("model", "hf") else []
     needed += ["variant=v2"] if group == "model" else []  # not every backbone goes through RL
+    needed += ["model=smollm2_135m"] if choice == "base" else []  # the released values suit a pretrained one alone
     if group == "experiment":
         compose(f"experiment={choice}")
         return
-    section = getattr(compose(f"{group}={choice}", *needed), group)
-    if hasattr(section, "name") and group != "teacher":  # two sizes of one teacher share its name
+    config = compose(f"{PARTS.get(group, group)}={choice}", *needed)
+    section = OmegaConf.select(config, group.replace("/", "."))  # type: ignore[arg-type]
+    if hasattr(section, "name") and group not in ("teacher", *PARTS):  # two sizes of one teacher share its name
         assert section.name == choice
 
 
@@ -58,13 +65,46 @@ def test_flan_t5_is_a_backbone_of_the_rows_without_rl() -> None:
         ("v2", "full", {"variant.rl", "variant.item_rewards"}),
         ("zero_shot", "v1", {"variant.tasks", "variant.prompt_suffix", "variant.lenient_answers"}),
         ("zero_shot", "sasrec", {"variant.answers_with", "variant.prompt_suffix", "variant.lenient_answers"}),
+        ("v2", "v2_blend", {"instructions.blend_share", "variant.differs"}),
+        ("full", "full_blend", {"instructions.blend_share", "variant.differs"}),
+        ("v2_blend", "full_blend", {"variant.rl", "variant.item_rewards"}),
         ("v1", "palr", {"variant.instructions"}),
         ("v1", "instructrec", {"variant.instructions", "variant.tasks", "variant.beam_search"}),
     ],
 )
 def test_a_variant_changes_what_its_row_names_and_nothing_else(parent: str, child: str, keys: set[str]) -> None:
     named = {"variant.name", "variant.description"}
-    assert differing((f"variant={parent}",), (f"variant={child}",)) == keys | named
+    changed = {key for key in differing((f"variant={parent}",), (f"variant={child}",)) if "variant.table." not in key}
+    assert changed == keys | named
+
+
+def test_variants_are_read_in_the_order_of_the_paper() -> None:
+    read = variants()
+    assert list(read) == [
+        "sasrec",
+        "api",
+        "zero_shot",
+        "instructrec",
+        "palr",
+        "v1",
+        "v2",
+        "v3",
+        "full",
+        "v2_blend",
+        "full_blend",
+    ]
+    assert {name for name, variant in read.items() if variant.table.own_backbone} == {"instructrec"}
+    assert read["v2"].tasks == ["sequential", "category", "proportion", "search", "chat"]
+    assert read["api"].table.unranked == ["table5"]  # the paper's Table 5: best excluding GPT-3.5
+    assert read["sasrec"].table.hidden == ["table3", "table4", "table5", "table8"]
+    pairs = [(name, other) for name, variant in read.items() for other in variant.table.compared_with]
+    assert pairs[:5] == [("v1", "palr"), ("v2", "v1"), ("v3", "v2"), ("full", "v2"), ("full", "v3")]
+
+
+def test_questions_of_blends_are_asked_beside_the_papers_and_nothing_else_changes() -> None:
+    assert differing((), ("evaluation=blend",)) == {"evaluation.settings"}
+    paper, blend = compose().evaluation.settings, compose("evaluation=blend").evaluation.settings
+    assert list(blend) == [*paper, "blend_2", "blend_3", "blend_unseen"]
 
 
 @pytest.mark.parametrize("reading", ["paper_literal", "released"])
@@ -75,8 +115,11 @@ def test_a_reading_of_the_reward_changes_nothing_else(reading: str) -> None:
 @pytest.mark.parametrize("budget", ["demo", "small"])
 def test_a_budget_changes_sizes_and_no_method(budget: str) -> None:
     changed = differing(("budget=paper",), (f"budget={budget}",))
+    released = compose("budget=paper").budget.sets  # the schedule of the paper
     assert changed <= {
+        *released,
         "budget.name",
+        "budget.sets",
         "sl.max_steps",
         "sl.validations",
         "rl.iterations",
@@ -100,6 +143,11 @@ def test_a_budget_changes_sizes_and_no_method(budget: str) -> None:
         ("model.name=meta/llama", "names folders"),
         ("dataset.name=..", "names folders"),
         ("budget.name=''", "names folders"),
+        ("variant.table.hidden=[table9]", "did you mean"),
+        ("variant.table.compared_with=[ful]", "did you mean 'full'"),
+        ("variant.table.order=-1", "at least 0"),
+        ("rl.schedule_iterations=3", "rl.iterations=12"),
+        ("budget.sets=[rl.clp]", "rl.clip"),
         ("api.url='http://[abc'", "expected http"),
         ("api.url=http://host:port/v1", "expected http"),
     ],
@@ -123,7 +171,10 @@ def test_the_defaults_cover_the_whole_schema_and_nothing_besides() -> None:
     defaults = set(flat(composed()))
     keys = known_keys()
     leaves = {key for key in keys if not any(other.startswith(key + ".") for other in keys)}
-    assert defaults == leaves
+    own = {key for key in defaults if key in option_keys(key)}  # declared by the chosen modules
+    assert own == {"rl.algorithm.options.whiten_advantages"}
+    free = {"rl.algorithm.options", "trainer.callbacks", "trainer.extra"}  # dictionaries whose keys are no schema's
+    assert defaults - own == leaves - free
 
 
 def test_the_schema_has_no_defaults_of_its_own() -> None:
@@ -136,6 +187,14 @@ def test_the_schema_has_no_defaults_of_its_own() -> None:
 def test_a_validated_configuration_is_frozen() -> None:
     with pytest.raises(ReadonlyConfigError):
         compose().rl.iterations = 3
+
+
+@pytest.mark.parametrize("model", ["llama_mini", "smollm2_135m", "llama2_7b_chat"])
+def test_the_budget_of_the_paper_makes_32_adam_steps_of_2_answers(model: str) -> None:
+    rl = compose("budget=paper", f"model={model}").rl
+    answers = rl.prompts * rl.samples_per_prompt
+    assert answers / rl.minibatches == 2
+    assert rl.minibatches * rl.ppo_epochs == 32
 
 
 def test_the_papers_numbers_are_the_defaults_of_the_paper_budget() -> None:
@@ -168,7 +227,11 @@ def test_the_papers_numbers_are_the_defaults_of_the_paper_budget() -> None:
         "rl.warmup_iterations": 50,
         "rl.gradient_clip": 0.5,
         "rl.list_weight": 10.0,
-        "rl.item_count_min": 5,
+        "rl.item_count_min": 6,
+        "rl.iterations": 3000,
+        "rl.schedule_iterations": 9900,
+        "rl.minibatches": 8,
+        "rl.adam_epsilon": 1e-5,
         "rl.item_count_max": 10,
         "instructions.item_count_max": 10,
         "instructions.chat_ratio": 0.5,

@@ -32,6 +32,15 @@ def test_v2_v3_and_full_share_everything_up_to_sl(row) -> None:
     assert len({v2["evaluate"], v3["evaluate"], full["evaluate"]}) == 3
 
 
+def test_a_metric_that_is_added_is_measured(row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = planned(row())
+    (tmp_path / "evaluation" / "metrics").mkdir(parents=True)
+    (tmp_path / "evaluation" / "metrics" / "mine.py").write_text("METRICS = ()\n")
+    monkeypatch.setenv("CTRLREC_PLUGINS", str(tmp_path))
+    after = planned(row())
+    assert {name for name in before if before[name] != after[name]} == {"evaluate"}
+
+
 def test_v1_shares_data_teacher_and_instructions_but_not_sl(row) -> None:
     v1, v2 = planned(row("variant=v1")), planned(row("variant=v2"))
     assert {name for name in v1 if v1[name] != v2[name]} == {"sl", "evaluate"}
@@ -77,6 +86,7 @@ def test_a_baseline_with_its_own_instructions_shares_data_and_teacher(row) -> No
         "sl.micro_batch_size=1",
         "rl.micro_batch_size=1",
         "generation.batch_size=1",
+        "variant.table.order=1",
         "output=elsewhere",
         "cache=elsewhere",
     ],
@@ -96,6 +106,11 @@ def test_what_cannot_change_a_result_changes_no_fingerprint(row, override: str) 
         ("model.layers=1", {"sl", "rl", "evaluate"}),
         ("rl.learning_rate=0.01", {"rl", "evaluate"}),
         ("reward=released", {"rl", "evaluate"}),
+        ("rl/algorithm=grpo", {"rl", "evaluate"}),
+        ("rl.algorithm.options.whiten_advantages=task", {"rl", "evaluate"}),
+        ("rl.validate_every=5", {"rl", "evaluate"}),
+        ("+trainer.extra.detect_anomaly=true", {"teacher", "instructions", "sl", "rl", "evaluate"}),
+        ("+trainer.callbacks.learning_rate_monitor={}", {"teacher", "instructions", "sl", "rl", "evaluate"}),
         ("variant=v3", {"rl", "evaluate"}),
         ("evaluation.users=7", {"evaluate"}),
         ("evaluation.match_max_edits=0", {"evaluate"}),
@@ -111,6 +126,49 @@ def test_what_cannot_change_a_result_changes_no_fingerprint(row, override: str) 
 )
 def test_what_changes_a_result_changes_its_stage_and_those_behind_it(row, override: str, stages: set[str]) -> None:
     assert changed(row(), row(override)) == stages
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    """A folder with data, dialogues, a model and questions of the user's own."""
+    home = tmp_path / "home"
+    (home / "data").mkdir(parents=True)
+    (home / "data/interactions.csv").write_text("user,item,timestamp\nu,i,1\n")
+    (home / "data/items.jsonl").write_text('{"item": "i", "title": "t", "categories": ["c"]}\n')
+    turns = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Hello."}]
+    (home / "chat.jsonl").write_text(json.dumps({"id": "1", "conversations": turns}) + "\n")
+    (home / "model").mkdir()
+    (home / "model/tokenizer.json").write_text("{}")
+    (home / "gsm8k").mkdir()
+    for part in ("train", "test"):
+        (home / f"gsm8k/{part}.jsonl").write_text('{"question": "1 + 1?", "answer": "#### 2"}\n')
+    return home
+
+
+def test_local_files_are_known_by_their_content_however_their_path_is_spelt(
+    local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fingerprints(home: str) -> dict[str, str]:
+        return planned(
+            compose(
+                "dataset=records",
+                f"dataset.path='{home}/data'",
+                f"instructions.chat_path='{home}/chat.jsonl'",
+                "model=hf",
+                f"model.path='{home}/model'",
+                f"general.gsm8k='{home}/gsm8k'",
+                "variant=v2",
+            )
+        )
+
+    before = fingerprints(str(local))
+    (tmp_path / "link").symlink_to(local)
+    monkeypatch.setenv("HOME", str(local))
+    monkeypatch.chdir(tmp_path)
+    spellings = [f"{local}/.", f"{tmp_path}//home", "home", "./home", "~", f"{tmp_path}/link"]
+    assert [fingerprints(spelling) for spelling in spellings] == [before] * len(spellings)
+    local.rename(tmp_path / "moved, häuser")
+    assert fingerprints(f"{tmp_path}/moved, häuser") == before
 
 
 def test_changed_data_under_the_same_path_changes_the_data_stage(row, tmp_path: Path) -> None:

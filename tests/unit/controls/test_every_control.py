@@ -7,6 +7,7 @@ from ctrlrec.controls.registry import control_of, families
 from ctrlrec.evaluation.settings import SETTINGS
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
+from ctrlrec.reporting.rows import Row
 from ctrlrec.reporting.summary import lines_of
 from ctrlrec.rewards.judging import Judgement, Side
 from ctrlrec.rewards.schemes import SCHEMES
@@ -31,7 +32,7 @@ def test_every_control_is_drawn_rewarded_and_measured(builder: InstructionBuilde
     assert settings
     cell = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 3}
     everything = {name: dict.fromkeys(("TCP@10", "CPA", "HR@10", "HR@K"), cell) for name in settings}
-    shown = {(column.setting, column.metric) for _, column in lines_of([("v2", {"settings": everything})])}
+    shown = {(column.setting, column.name) for _, column in lines_of([Row("v2", everything)])}
     control = control_of(task)
     assert control is None or (settings[0], control.metric) in shown
 

@@ -25,6 +25,7 @@ def config(source: str, folder: Path, **settings: Any) -> DatasetConfig:
         "path": str(folder),
         "category": None,
         "categories": CategoryKind.auto,
+        "attributes": [],
         "min_user_interactions": 1,
         "min_item_interactions": 1,
         "title_max_tokens": 64,

@@ -20,11 +20,28 @@ TITLES = ["Toy Story (1995)", "Toy Story 2 (1999)", "Heat (1995)", "Heat (1996)"
         ("Seven (1995)", 4),
         ("Toy Story 2", None),  # seven edits
         ("The Heat (1995)", None),  # four edits
-        ("", 5),  # two edits: the rule knows no exception
+        ("Heat (195)", 2),
+        ("Heat (19)", 2),
+        ("Heat (9)", None),  # three edits are more than a quarter of eleven characters
+        ("Up", 5),
+        ("Ux", None),  # a title of fewer than four characters forgives nothing
+        ("", None),
     ],
 )
 def test_closest_title_within_three_edits(written, item):
     assert TitleMatcher(TITLES, 3)(written) == item
+
+
+@pytest.mark.parametrize("written", ["", "xyz", "FT", "FTLX", "ftl"])
+def test_a_title_of_three_letters_forgives_nothing(written):
+    assert TitleMatcher(["FTL", "Heat"], 3)(written) is None
+
+
+def test_each_title_forgives_its_own_number_of_edits():
+    """The nearest title may forgive less than one that is further away."""
+    titles = ["abcdefg", "abcdefghijkl"]
+    assert Levenshtein.distance("abcdefghi", titles[0]) == 2
+    assert TitleMatcher(titles, 3)("abcdefghi") == 1
 
 
 def test_zero_edits_is_exact():
@@ -44,20 +61,24 @@ def test_answers_are_the_same_when_asked_again():
 
 
 @given(
-    st.lists(st.text("abc", max_size=6), min_size=1, max_size=12, unique=True),
-    st.text("abc", max_size=7),
+    st.lists(st.text("abc", min_size=1, max_size=14), min_size=1, max_size=12, unique=True),
+    st.text("abc", max_size=15),
     st.integers(0, 3),
 )
 def test_agrees_with_a_search_through_all_titles(titles, written, max_edits):
     distances = [Levenshtein.distance(written, title) for title in titles]
-    expected = distances.index(min(distances)) if min(distances) <= max_edits else None
-    assert TitleMatcher(titles, max_edits)(written) == expected
+    near = [
+        (distance, item)
+        for item, distance in enumerate(distances)
+        if distance <= max_edits and distance <= len(titles[item]) / 4
+    ]
+    assert TitleMatcher(titles, max_edits)(written) == (min(near)[1] if near and written else None)
 
 
 @given(st.text(max_size=200) | st.sampled_from(TITLES).flatmap(lambda title: st.text(max_size=3).map(title.__add__)))
 def test_any_text_is_an_item_near_by_or_none(written):
     item = TitleMatcher(TITLES, 3)(written)
-    assert item is None or Levenshtein.distance(written, TITLES[item]) <= 3
+    assert item is None or Levenshtein.distance(written, TITLES[item]) <= min(3, len(TITLES[item]) / 4)
 
 
 @pytest.mark.parametrize("max_edits", [0, 3])

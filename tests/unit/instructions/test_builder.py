@@ -398,6 +398,15 @@ def test_rollout_prompts_take_turns_and_stay_in_their_range(builder: Instruction
     assert [one.history for one in builder.rollout_prompts(15, 25, (5, 10))] != [one.history for one in prompts[:25]]
 
 
+def test_rollout_prompts_are_in_the_free_form_whatever_training_asks(make_builder: Make) -> None:
+    free, selecting = (
+        [one for turn in range(5) for one in make_builder(candidate_share=share).rollout_prompts(turn, 15, (6, 10))]
+        for share in (0.0, 1.0)
+    )
+    assert all(one.candidates is None for one in selecting)
+    assert free == selecting  # the other draws of a prompt stay what they were
+
+
 # ---------------------------------------------------------------------- length
 
 
@@ -517,8 +526,8 @@ def test_a_system_prompt_leads_and_counts(make_builder: Make, chat_format: ChatF
 
 def test_records_hold_titles_and_the_fields_of_the_contract(examples: list[Example], catalogue: Catalogue) -> None:
     fields = {
-        "task", "user", "history", "target", "item_count", "category", "proportion", "candidates", "prompt",
-        "response", "labels", "label_ranks",
+        "task", "user", "history", "target", "item_count", "category", "proportion", "constraints",
+        "candidates", "prompt", "response", "labels", "label_ranks",
     }  # fmt: skip
     for example in examples[:200]:
         record = example.record(catalogue)

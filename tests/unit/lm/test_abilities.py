@@ -35,7 +35,7 @@ from transformers import (
 
 from ctrlrec.config.schema import ModelConfig
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.lm.abilities import check_backbone
+from ctrlrec.lm.abilities import check_model, empty_model
 from ctrlrec.lm.backbone import answer_ends, load_ends, load_model, make_tokenizer, save_tokenizer
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.merge import merge_adapter, save_whole
@@ -72,8 +72,9 @@ def published(tmp_path: Path, make_model_config: Callable[..., ModelConfig]) -> 
 def test_backbones_that_can_do_everything_pass(
     settings: PretrainedConfig, published: Callable[..., ModelConfig], tmp_path: Path
 ) -> None:
-    model = check_backbone(published(settings), tmp_path, EVERYTHING)
-    assert model is not None and model.device.type == "meta"
+    config = published(settings)
+    check_model(config, tmp_path, EVERYTHING)
+    assert empty_model(config, tmp_path).device.type == "meta"
 
 
 @pytest.mark.parametrize(
@@ -93,9 +94,9 @@ def test_what_a_backbone_cannot_do_is_said(
 ) -> None:
     config = published(settings)
     with pytest.raises(CtrlRecError, match=said):
-        check_backbone(config, tmp_path, needs)
+        check_model(config, tmp_path, needs)
     if needs:  # as it comes, it may answer
-        assert check_backbone(config, tmp_path, set()) is not None
+        check_model(config, tmp_path, set())
 
 
 def test_a_backbone_without_positions_is_refused(
@@ -103,16 +104,12 @@ def test_a_backbone_without_positions_is_refused(
 ) -> None:
     monkeypatch.setattr(LlamaModel, "forward", lambda self, input_ids, attention_mask, use_cache: None)
     with pytest.raises(CtrlRecError, match=r"llama\): it takes no positions"):
-        check_backbone(published(LlamaConfig(**LARGE)), tmp_path, {"training"})
+        check_model(published(LlamaConfig(**LARGE)), tmp_path, {"training"})
 
 
 def test_an_encoder_decoders_positions_have_no_end(published: Callable[..., ModelConfig], tmp_path: Path) -> None:
     config = published(T5Config(n_positions=512), kind="encoder_decoder")
-    assert check_backbone(config, tmp_path, {"training", "adapters"}) is not None
-
-
-def test_a_backbone_from_scratch_needs_no_look(make_model_config: Callable[..., ModelConfig], tmp_path: Path) -> None:
-    assert check_backbone(make_model_config(), tmp_path, EVERYTHING) is None
+    check_model(config, tmp_path, {"training", "adapters"})
 
 
 def test_a_tokenizer_without_a_fast_form_is_refused(published: Callable[..., ModelConfig], tmp_path: Path) -> None:
@@ -177,7 +174,7 @@ def test_an_adapter_is_no_backbone(
     config = make_model_config(kind="pretrained", path=str(adapter))
     said = rf"adapter of {tmp_path}/base and no whole model; merge it first: python -m ctrlrec\.lm\.merge {adapter}"
     for load in (
-        lambda: check_backbone(config, tmp_path, set()),
+        lambda: check_model(config, tmp_path, set()),
         lambda: make_tokenizer(config, tmp_path, lambda: []),
         lambda: load_model(config, tmp_path, family("qwen3"), 0),
     ):

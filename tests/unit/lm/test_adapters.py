@@ -220,3 +220,43 @@ def test_weights_of_any_size_are_sampled() -> None:
     large.register_buffer("scalar", torch.tensor(2.0))
     sample = sample_weights(large)  # type: ignore[arg-type]
     assert sample["embedding"].tolist() == [1.0] * 64 and sample["scalar"].tolist() == [2.0]
+
+
+def test_a_switch_walks_over_no_modules_and_equals_pefts_own(make_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = with_actor_and_critic(make_model(), 2, 2)
+    randomise(model)
+    expected = {}
+    for adapter in (ACTOR, CRITIC):
+        model.base_model.set_adapter(adapter)
+        expected[adapter] = model(input_ids=IDS).logits
+    with model.disable_adapter():
+        expected[None] = model(input_ids=IDS).logits
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    with using(model, ACTOR):
+        pass
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("a walk over the whole model")
+
+    for adapter in (ACTOR, CRITIC, None, CRITIC, None):
+        with monkeypatch.context() as patch:
+            for name in ("modules", "named_modules", "parameters", "named_parameters"):
+                patch.setattr(torch.nn.Module, name, forbidden)
+            switch = using(model, adapter)
+            switch.__enter__()
+        assert torch.equal(model(input_ids=IDS).logits, expected[adapter])
+        switch.__exit__(None, None, None)
+    assert not any(parameter.requires_grad for parameter in model.parameters())  # a switch changes none
+
+
+def test_an_adapter_stays_in_force_and_an_unknown_one_is_refused(make_model: Make) -> None:
+    model = with_actor_and_critic(make_model(), 2, 2)
+    randomise(model)
+    with using(model, CRITIC):
+        inside = model(input_ids=IDS).logits
+    with using(model, None):
+        pass
+    assert torch.equal(model(input_ids=IDS).logits, inside)
+    with pytest.raises(ValueError, match="no adapter 'judge', only actor, critic"), using(model, "judge"):
+        pass

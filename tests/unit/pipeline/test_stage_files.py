@@ -25,8 +25,6 @@ from ctrlrec.lm.backbone import train_tokenizer
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.pipeline import data
 from ctrlrec.pipeline import evaluate as evaluation
-from ctrlrec.pipeline import run as stages
-from ctrlrec.runtime import provenance
 
 TITLES = st.text(st.sampled_from("ab  .\u00e9\u0301\u05e9\u05dc\u0627\u3042\U0001f600"), min_size=1, max_size=40)
 
@@ -170,6 +168,16 @@ def test_answers_of_one_trained_model_are_not_taken_for_those_of_another(
             assert len(server.requests) == asked + 8 * (not again)
 
 
+def test_a_model_that_other_code_made_again_is_asked_again(
+    evaluate: Callable[..., Path], server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "sl" / "sl-1").mkdir(parents=True)
+    for number, made in enumerate(("a", "b")):
+        (tmp_path / "sl" / "sl-1" / "provenance.json").write_text(json.dumps({"made": made}))
+        evaluate("v2", str(number), sl="sl-1")
+    assert len(server.requests) == 16
+
+
 def test_answers_of_a_foreign_model_are_shared(evaluate: Callable[..., Path], server: Server) -> None:
     evaluate("api", "0", data="data-1")
     evaluate("api", "1", data="data-2")
@@ -212,14 +220,3 @@ def test_examinations_keep_what_is_done_until_the_evaluation_ends(
     assert kept == [[], ["local_mmlu.json"]]
     assert json.loads((directory / "metrics.json").read_text())["settings"]["general"]["MMLU"]["n"] == 3
     assert not (directory / "answered").exists()
-
-
-def test_a_result_of_other_code_is_told_from_one_of_this(tmp_path: Path) -> None:
-    stage = stages.STAGES["rl"]
-    code = {room: provenance.code_digest(room) for room in stage.code}
-    for made_by, said in (({}, []), (code, []), (code | {"rewards": "other", "lm": "other"}, ["rewards", "lm"])):
-        (tmp_path / "provenance.json").write_text(json.dumps({"code": made_by}))
-        assert stages._changed_code(stage, tmp_path) == said
-    home = Path(provenance.__file__).parents[1]
-    for stage in stages.STAGES.values():
-        assert all((home / room).exists() for room in stage.code)

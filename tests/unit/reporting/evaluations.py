@@ -7,7 +7,7 @@ from typing import Any
 
 from ctrlrec.config.compose import plain
 from ctrlrec.data.catalogue import Catalogue
-from ctrlrec.evaluation.metrics import score
+from ctrlrec.evaluation.scoring import score
 from ctrlrec.runtime.files import write_jsonl
 
 TITLES = ("Alien", "Babe", "Clerks", "Das Boot", "E.T.", "Fargo", "Gattaca", "<b>Heat</b> | x", "Ikiru", "Jaws")

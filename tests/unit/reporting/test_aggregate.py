@@ -51,15 +51,15 @@ def names(results):
 
 def test_one_seed_keeps_its_intervals_over_users(tmp_path):
     (row,) = aggregate(read_results([make(tmp_path, "a", config())]), 0.95)
-    assert row[0] == "v2"
-    assert row[1]["settings"]["sequential"]["HR@10"]["low"] == pytest.approx(0.4)
+    assert row.name == "v2"
+    assert row.cell("sequential", "HR@10")["low"] == pytest.approx(0.4)
 
 
 def over_seeds(root, values, half):
     paths = [make(root, f"{half}-{seed}", config(seed=seed), value, half=half) for seed, value in enumerate(values)]
-    ((name, metrics),) = aggregate(read_results(paths), 0.9)
-    cell = metrics["settings"]["sequential"]["HR@10"]
-    assert (name, metrics["seeds"], cell["n"]) == ("v2", list(range(len(values))), 100)
+    (row,) = aggregate(read_results(paths), 0.9)
+    cell = row.cell("sequential", "HR@10")
+    assert (row.name, row.seeds, cell["n"]) == ("v2", tuple(range(len(values))), 100)
     assert cell["value"] == pytest.approx(sum(values) / len(values))
     return cell
 
@@ -80,7 +80,7 @@ def test_seeds_that_agree_do_not_make_users_certain(tmp_path):
 
 def test_intervals_over_seeds_stay_shares(tmp_path):
     paths = [make(tmp_path, str(seed), config(seed=seed), value) for seed, value in enumerate((0.1, 0.9))]
-    cell = aggregate(read_results(paths), 0.95)[0][1]["settings"]["sequential"]["HR@10"]
+    cell = aggregate(read_results(paths), 0.95)[0].cell("sequential", "HR@10")
     assert (cell["low"], cell["high"]) == (0, 1)
 
 
@@ -164,7 +164,7 @@ def test_each_model_behind_an_api_is_a_row(tmp_path):
     other = {"url": "https://one.example", "model": "mistral"}
     paths = [make(tmp_path, "gpt", config("api")), make(tmp_path, "mistral", config("api", api=other))]
     rows = aggregate(comparable(read_results(paths), config("full"), tmp_path / "full"), 0.95)
-    assert sorted(name for name, _ in rows) == ["api gpt", "api mistral"]
+    assert sorted(row.name for row in rows) == ["api gpt", "api mistral"]
 
 
 def test_other_examinations_do_not_stand_in_one_table(tmp_path):

@@ -22,11 +22,12 @@ def test_later_attempts_replace_steps_and_empty_fields_are_skipped(tmp_path):
 def test_panels_that_have_columns_are_drawn(tmp_path):
     head = "step,reward/total,reward/total_sequential,illegal/repeat,kl/reference"
     log = write(tmp_path / "metrics.csv", head, "0,1,2,.1,.2", "1,2,3,.0,.1")
-    assert figures.learning_curves([log], figures.RL_PANELS, tmp_path / "rl.png")
+    logged = figures.read_curves([log])
+    assert figures.draw(logged, figures.PANELS["rl"], tmp_path / "rl.png")
     with Image.open(tmp_path / "rl.png") as image:
         assert image.width > image.height > 100
     assert not list(tmp_path.glob("*.tmp"))
-    assert not figures.learning_curves([log], figures.SL_PANELS, tmp_path / "sl.png")
+    assert not figures.draw(logged, figures.PANELS["sl"], tmp_path / "sl.png")
     assert not (tmp_path / "sl.png").exists()
 
 

@@ -7,7 +7,7 @@ from evaluations import CATALOGUE, record, write_evaluation
 
 from ctrlrec.config.compose import compose
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.evaluation.metrics import mean_over_seeds, paired_bootstrap, paired_differences
+from ctrlrec.evaluation.scoring import mean_over_seeds, paired_differences, summarise_differences
 from ctrlrec.reporting import cases
 from ctrlrec.reporting.aggregate import read_results
 from ctrlrec.reporting.comparisons import comparison_grid, comparisons
@@ -53,10 +53,10 @@ def test_a_run_reports_all_finished_rows_that_belong_together(tmp_path, evaluate
 
     text = (folder / "table2.md").read_text()
     assert [line.split(" | ")[0] for line in text.splitlines()[4:]] == ["| zero\\_shot", "| v2", "| full"]
-    assert "**100.0** <sub>±0.0</sub>" in (folder / "summary.md").read_text()
+    assert "**100.0** <sub>±30.1</sub>" in (folder / "summary.md").read_text()
     assert {path.name for path in folder.iterdir()} == {
         *(f"table{number}{form}" for number in (2, 4) for form in (".md", ".tex", ".html", ".csv")),
-        *(f"comparisons{form}" for form in (".md", ".tex", ".html", ".csv")),
+        *(f"comparisons{form}" for form in (".md", ".tex", ".html", ".csv", ".json")),
         "table6.md",
         "table6.html",
         "summary.md",
@@ -108,28 +108,33 @@ def test_a_clear_difference_is_certain_and_an_even_one_is_not(tmp_path, evaluate
     ]
     directories.append(evaluate("gpt", bad, "variant=api", "api.model=gpt", users=20)[1])
     found = comparisons(read_results(directories), 200, 0.95, 0)
-    assert list(found) == [("v3", "v2"), ("full", "v2"), ("full", "v3"), ("full", "api gpt")]
-    sure, unsure = (found[pair, "v2"]["settings"]["sequential"]["HR@10"] for pair in ("full", "v3"))
+    pairs = [(comparison.better, comparison.worse) for comparison in found]
+    assert pairs == [("v3", "v2"), ("full", "v2"), ("full", "v3"), ("full", "api gpt")]
+    unsure, sure = (comparison.row.cell("sequential", "HR@10") for comparison in found[:2])
     assert sure["value"] == 0.5 and sure["low"] > 0 and sure["n"] == 20
     assert unsure["value"] == 0 and unsure["low"] < 0 < unsure["high"]
     lines = markdown(comparison_grid(found)).splitlines()
     assert lines[2] == "| Setting | Metric | v3 - v2 | full - v2 | full - v3 | full - api gpt | n |"
     assert all(line.endswith(" | 20 |") for line in lines[4:])
     assert "**-" in next(line for line in lines if "RepeatItem" in line)  # fewer repeats are better
-    assert comparison_grid({}) is None
+    assert comparison_grid([]) is None
 
 
 def test_seeds_are_compared_user_by_user_and_only_with_their_like(evaluate, tmp_path):
     answers = [("v2", 0, bad), ("v2", 1, good), ("full", 0, good), ("full", 1, good)]
     rows = [evaluate(f"{row}{seed}", said, f"variant={row}", f"seed={seed}", users=6)[1] for row, seed, said in answers]
-    cell = comparisons(read_results(rows), 100, 0.95, 0)["full", "v2"]["settings"]["sequential"]["HR@10"]
+    (pair,) = comparisons(read_results(rows), 100, 0.95, 0)
+    cell = pair.row.cell("sequential", "HR@10")
     assert (cell["value"], cell["n"]) == (0.5, 6)  # a user's mean over seeds, not twelve users
-    text = markdown(comparison_grid(comparisons(read_results(rows), 100, 0.95, 0)))
-    assert "full - v2 (2 seeds)" in text and "means over the seeds" in text
+    assert (cell["low"], cell["high"]) == (-1, 1)  # effects of 1 and 0 over two seeds say nothing
+    assert [pair.by_seed[seed]["sequential"]["HR@10"]["value"] for seed in (0, 1)] == [1, 0]
+    text = markdown(comparison_grid([pair]))
+    assert "full - v2 (2 seeds)" in text and "widened by the spread of the seeds" in text and "**" not in text
     provenance = json.loads((rows[0] / "provenance.json").read_text())
     provenance["upstream"]["data"]["fingerprint"] = "other"
     (rows[0] / "provenance.json").write_text(json.dumps(provenance))
-    assert comparisons(read_results(rows), 100, 0.95, 0)["full", "v2"]["settings"]["sequential"]["HR@10"]["value"] == 0
+    (pair,) = comparisons(read_results(rows), 100, 0.95, 0)
+    assert pair.row.cell("sequential", "HR@10")["value"] == 0 and list(pair.by_seed) == [1]
 
 
 def test_results_are_compared_after_their_folder_has_moved(evaluate, tmp_path):
@@ -139,7 +144,7 @@ def test_results_are_compared_after_their_folder_has_moved(evaluate, tmp_path):
     for stage in ("data", "evaluate"):
         (tmp_path / stage).rename(moved / stage)
     results = read_results([moved / "evaluate" / row.name for row in rows])
-    assert comparisons(results, 50, 0.95, 0)["full", "v2"]["settings"]["sequential"]["HR@10"]["value"] == 1
+    assert comparisons(results, 50, 0.95, 0)[0].row.cell("sequential", "HR@10")["value"] == 1
 
 
 def test_the_mean_over_seeds_keeps_what_all_have():
@@ -148,8 +153,8 @@ def test_the_mean_over_seeds_keeps_what_all_have():
     parts = [paired_differences(first, none, CATALOGUE), paired_differences(first[1:], first[1:], CATALOGUE)]
     mean = mean_over_seeds(parts)["sequential"]
     assert mean.users == ("u2", "u3") and mean.values["HR@10"].tolist() == [0.5, 0.5]
-    whole = paired_bootstrap(first, none, CATALOGUE, 50, 0.95, 0)["settings"]["sequential"]["HR@10"]
-    assert whole == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 3}
+    whole = summarise_differences(parts[0], 50, 0.95, 0)["sequential"]["HR@10"]
+    assert whole == pytest.approx({"value": 1.0, "low": -0.4152, "high": 1.0, "n": 3}, abs=5e-5)  # of three users
 
 
 # ---------------------------------------------------------------- Table 6
@@ -265,7 +270,7 @@ def test_what_belonged_to_rows_that_are_gone_does_not_stay(evaluate, tmp_path):
 
 
 def test_the_printed_parts_of_table_7_add_up():
-    from ctrlrec.reporting.tables import published_numbers
+    from ctrlrec.reporting.paper import published_numbers
 
     for numbers in published_numbers("table7").values():
         assert sum(value for kind, value in numbers.items() if kind != "all") == numbers["all"]

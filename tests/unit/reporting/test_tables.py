@@ -1,12 +1,17 @@
 import csv
 import html.parser
 import re
+import sys
 
 import pytest
+from evaluations import CATALOGUE, record
 from rich.console import Console
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.reporting import render, tables
+from ctrlrec.evaluation.metrics import metrics_of
+from ctrlrec.evaluation.scoring import score
+from ctrlrec.reporting import columns, paper, render, tables
+from ctrlrec.reporting.rows import Row, in_order
 from ctrlrec.reporting.summary import summary
 from ctrlrec.runtime.escaping import inert
 
@@ -29,36 +34,46 @@ def metrics(shift=0.0):
             "HR@K": 0.2, "NDCG@K": 0.1, "CorrectCount": 0.9, "RepeatItem@K": 0.4, "NonExist@K": 0.3, "InHistory@K": 0.2,
         },
     }  # fmt: skip
-    return {"settings": {name: {m: cell(v + shift) for m, v in found.items()} for name, found in settings.items()}}
+    return {name: {m: cell(v + shift) for m, v in found.items()} for name, found in settings.items()}
 
 
 def test_marks_follow_the_direction_and_printed_equals_are_equal():
-    assert tables.marks(["0.1", "0.3", "0.2"], falling=False) == ["", "best", "second"]
-    assert tables.marks(["0.1", "0.3", "0.2"], falling=True) == ["best", "", "second"]
-    assert tables.marks(["0.3", "0.3", "0.1", "0.2"], falling=False) == ["best", "best", "", "second"]
-    assert tables.marks(["9.5", "10.0", None], falling=False) == ["second", "best", ""]
-    assert tables.marks(["0.3", None], falling=False) == ["", ""]
-    assert tables.marks([], falling=False) == []
-    assert tables.marks(["0.0", "0.0", None], falling=False) == ["", "", ""]  # all as bad as each other
+    assert columns.marks(["0.1", "0.3", "0.2"], falling=False) == ["", "best", "second"]
+    assert columns.marks(["0.1", "0.3", "0.2"], falling=True) == ["best", "", "second"]
+    assert columns.marks(["0.3", "0.3", "0.1", "0.2"], falling=False) == ["best", "best", "", "second"]
+    assert columns.marks(["9.5", "10.0", None], falling=False) == ["second", "best", ""]
+    assert columns.marks(["0.3", None], falling=False) == ["", ""]
+    assert columns.marks([], falling=False) == []
+    assert columns.marks(["0.0", "0.0", None], falling=False) == ["", "", ""]  # all as bad as each other
 
 
 def test_rows_stand_as_in_the_paper():
     names = ["other", "full", "v1", "zero_shot", "sasrec", "gpt35", "palr"]
-    assert [name for name, _ in tables.in_order([(name, {}) for name in names])] == [
+    assert [row.name for row in in_order(Row(name, {}) for name in names)] == [
         "sasrec", "gpt35", "zero_shot", "palr", "v1", "full", "other",
     ]  # fmt: skip
 
 
+def test_a_row_stands_where_its_own_result_says():
+    place = {"order": 65, "hidden": ["table4"], "unranked": ["table2"], "own_backbone": False, "compared_with": []}
+    mine = Row("mine", metrics(0.2), recorded=place)
+    grid = tables.build(2, [Row("full", metrics(0.1)), mine, Row("v1", metrics())])
+    assert [(labels[0], cells[0].mark) for labels, cells in grid.rows] == [
+        ("v1", "second"), ("mine", ""), ("full", "best"),
+    ]  # fmt: skip
+    assert tables.build(4, [mine]) is None
+
+
 def test_a_group_says_over_how_many_each_of_its_numbers_is():
     row = metrics()
-    row["settings"]["general"] = {"MMLU": cell(0.3, n=114), "GSM8K": cell(0.1, n=2)}
-    grid = tables.build(5, [("full", row), ("v2", metrics())])
+    row["general"] = {"MMLU": cell(0.3, n=114), "GSM8K": cell(0.1, n=2)}
+    grid = tables.build(5, [Row("full", row), Row("v2", metrics())])
     counts = [at for at, head in enumerate(grid.heads) if head == "n"]
     assert [[cells[at].value for at in counts] for _, cells in grid.rows] == [["7", "7", ""], ["7", "7", "114 / 2"]]
 
 
 def test_markdown_of_table_3():
-    text = render.markdown(tables.build(3, [("full", metrics(0.1)), ("v2", metrics())]))
+    text = render.markdown(tables.build(3, [Row("full", metrics(0.1)), Row("v2", metrics())]))
     assert text.splitlines()[2:] == [
         "| Row | I1+C HR@10 ↑ | I1+C NDCG@10 ↑ | I1+C TCP@10 (%) ↑ | I1+C n"
         " | I1-C HR@10 ↑ | I1-C NDCG@10 ↑ | I1-C TCP@10 (%) ↓ | I1-C n |",
@@ -75,7 +90,7 @@ def test_markdown_of_table_3():
 
 
 def test_latex_of_table_4_keeps_the_groups_that_have_numbers():
-    text = render.latex(tables.build(4, [("v2", metrics()), ("full", metrics(0.1))]))
+    text = render.latex(tables.build(4, [Row("v2", metrics()), Row("full", metrics(0.1))]))
     assert r"\begin{tabular}{lrrrr}" in text
     assert r" & \multicolumn{4}{c}{$\le$20\%} \\" in text
     assert r"Row & HR@10 $\uparrow$ & NDCG@10 $\uparrow$ & CPA (\%) $\uparrow$ & n \\" in text
@@ -84,14 +99,14 @@ def test_latex_of_table_4_keeps_the_groups_that_have_numbers():
 
 
 def test_teacher_is_a_row_of_table_2_alone():
-    rows = [("sasrec", metrics(0.1)), ("v2", metrics())]
+    rows = [Row("sasrec", metrics(0.1)), Row("v2", metrics())]
     assert [labels for labels, _ in tables.build(2, rows).rows] == [("sasrec",), ("v2",)]
     assert [labels for labels, _ in tables.build(5, rows).rows] == [("v2",)]
     assert tables.build(3, rows[:1]) is None
 
 
 def test_a_row_of_several_seeds_says_what_its_interval_is():
-    grid = tables.build(2, [("v1", metrics()), ("full", metrics(0.1) | {"seeds": [0, 1, 2]})])
+    grid = tables.build(2, [Row("v1", metrics()), Row("full", metrics(0.1), (0, 1, 2))])
     assert grid.caption.endswith("the interval over n users; of a row of several seeds, over these and the seeds.")
     assert [labels for labels, _ in grid.rows] == [("v1",), ("full (3 seeds)",)]
 
@@ -105,38 +120,43 @@ def test_comma_separated_cells_are_numbers_or_quoted_text():
 
 
 def test_the_api_row_does_not_compete_in_table_5():
-    grid = tables.build(5, [("gpt35", metrics(0.05)), ("v2", metrics()), ("full", metrics(0.01))])
+    grid = tables.build(5, [Row("gpt35", metrics(0.05)), Row("v2", metrics()), Row("full", metrics(0.01))])
     assert [cells[0].mark for _, cells in grid.rows] == ["", "second", "best"]
-    named = tables.build(5, [("v2", metrics()), ("api gpt", metrics(0.05)), ("full", metrics(0.01))])
+    named = tables.build(5, [Row("v2", metrics()), Row("api gpt", metrics(0.05)), Row("full", metrics(0.01))])
     assert [(row[0], cells[0].mark) for row, cells in named.rows] == [
         ("api gpt", ""), ("v2", "second"), ("full", "best"),
     ]  # fmt: skip
 
 
 def test_published_numbers_are_whole_and_stand_below():
-    for number, table in tables.TABLES.items():
-        width = sum(len(column.metrics) for column in table.columns)
+    assert paper.published_rows(8, "Movie") == []  # ours alone
+    for number, table in paper.TABLES.items():
+        if number == 8:
+            continue
+        width = sum(len(column.names) for column in table.columns)
         for dataset in ("Movie", "Steam"):
-            rows = tables.published_rows(number, dataset)  # refuses a row of another width
+            rows = paper.published_rows(number, dataset)  # refuses a row of another width
             assert len(rows) == (9 if number == 2 else 8)
-            assert width >= max(sum(map(len, row["settings"].values())) for _, row in rows)
-            for _, row in rows:
-                assert all(0 <= value["value"] <= 1 for found in row["settings"].values() for value in found.values())
-    printed = dict(tables.published_rows(3, "MOVIE"))["full"]["settings"]["category_negative"]
+            assert width >= max(sum(map(len, row.settings.values())) for row in rows)
+            for row in rows:
+                assert all(0 <= value["value"] <= 1 for found in row.settings.values() for value in found.values())
+    (printed,) = (row.settings["category_negative"] for row in paper.published_rows(3, "MOVIE") if row.name == "full")
     assert printed["TCP@10"]["value"] == pytest.approx(0.1149)
     assert printed["TCP@10_free"]["value"] == pytest.approx(0.3841)
-    grid = tables.build(3, [("full", metrics()), ("v2", metrics(0.1))], published="Movie")
+    grid = tables.build(3, [Row("full", metrics()), Row("v2", metrics(0.1))], published="Movie")
     label, cells = grid.rows[-1]
     assert label == ("full (paper)",)
     assert [(c.value, c.free, c.interval, c.mark) for c in cells[:4]] == [
         ("0.2336", "", "", ""), ("0.1574", "", "", ""), ("93.52", "7.81", "", ""), ("", "", "", ""),
     ]  # fmt: skip
     assert cells[0].mark == "" and grid.rows[1][1][0].mark == "second"
-    assert tables.published_rows(3, "movielens_100k") == []
+    assert paper.published_rows(3, "movielens_100k") == []
 
 
 def test_csv_holds_the_numbers_in_full(tmp_path):
-    paths = tables.write_tables([("full", metrics()), (HOSTILE, metrics(0.1)), ("=cmd()", metrics())], tmp_path / "new")
+    paths = tables.write_tables(
+        [Row("full", metrics()), Row(HOSTILE, metrics(0.1)), Row("=cmd()", metrics())], tmp_path / "new"
+    )
     assert {path.name for path in paths} == {
         f"table{n}{kind}" for n in (2, 3, 4, 5) for kind in (".md", ".tex", ".html", ".csv")
     }
@@ -145,14 +165,14 @@ def test_csv_holds_the_numbers_in_full(tmp_path):
     assert rows[0]["row"] == "full"
     assert rows[0]["category_positive/TCP@10_free/value"] == "0.1"
     assert rows[0]["category_positive/TCP@10/n"] == "7"
-    assert rows[1]["row"] == inert(HOSTILE)
-    assert rows[2]["row"] == "'=cmd()"
+    assert rows[2]["row"] == inert(HOSTILE)  # of two rows without a file, by name
+    assert rows[1]["row"] == "'=cmd()"
     assert not list((tmp_path / "new").glob("*.tmp"))
 
 
 def test_two_rows_of_one_name_are_refused(tmp_path):
     with pytest.raises(CtrlRecError, match="two rows have one name"):
-        tables.write_tables([("full", metrics()), ("full", metrics())], tmp_path)
+        tables.write_tables([Row("full", metrics()), Row("full", metrics())], tmp_path)
 
 
 class TagCollector(html.parser.HTMLParser):
@@ -168,7 +188,7 @@ class TagCollector(html.parser.HTMLParser):
 
 
 def test_hostile_names_stay_text():
-    grid = tables.build(2, [(HOSTILE, metrics()), ("v2", metrics(0.1))])
+    grid = tables.build(2, [Row(HOSTILE, metrics()), Row("v2", metrics(0.1))])
     shown = inert(HOSTILE)
     assert shown.isprintable() and "\x1b" not in shown
 
@@ -195,12 +215,116 @@ def test_hostile_names_stay_text():
 
 
 def test_seeds_are_told():
-    assert tables.label(("v2", metrics() | {"seeds": [0, 1, 2]})) == "v2 (3 seeds)"
-    assert tables.label(("v2", metrics() | {"seeds": [0]})) == "v2"
+    assert Row("v2", metrics(), (0, 1, 2)).label == "v2 (3 seeds)"
+    assert Row("v2", metrics(), (0,)).label == "v2"
+
+
+def silent(shift=0.0, value=0.0, high=0.012):
+    """A row that hardly ever answers with the number of items asked for, and is best by saying nothing."""
+    settings = metrics(shift)
+    for found in settings.values():
+        found["CorrectCount"] = {"value": value, "low": 0.0, "high": high, "n": 300}
+    settings["category_negative"]["TCP@10"] = cell(0.0)
+    settings["at_most_20"]["CPA"] = cell(1.0)
+    return settings
+
+
+@pytest.mark.parametrize(("value", "high"), [(0.0, 0.168), (0.03, 0.049)])
+def test_a_row_that_says_nothing_is_never_marked(value, high):
+    """Few users leave a wide interval around 0, and many a narrow one around a few percent: both are silence."""
+    ours = [Row("zero_shot", silent(0.2, value, high)), Row("v2", metrics()), Row("full", metrics(-0.01))]
+    for number in (2, 3, 4, 5):
+        grid = tables.build(number, ours)
+        marked = {labels[0]: {shown.mark for shown in cells} for labels, cells in grid.rows}
+        assert marked["zero_shot"] == {""}, number
+        assert "best" in marked["v2"]
+        assert grid.caption.endswith("are not marked.")
+    grid = summary(ours)
+    assert {cells[0].mark for _, cells in grid.rows} == {""} and grid.caption.endswith("are not marked.")
+    talkative = [Row("zero_shot", silent(0.2, 0.2, 0.3)), *ours[1:]]
+    assert tables.build(3, talkative).rows[0][1][6].mark == "best"
+    assert "not marked" not in tables.build(3, talkative).caption
+
+
+def test_repeats_of_what_was_written_stand_beside_those_of_what_was_asked_for():
+    row = metrics()
+    row["formatting"] |= {"RepeatWritten@K": cell(0.6)}
+    grid = tables.build(5, [Row("v2", row)])
+    shown = dict(zip(grid.full_heads(), (shown.value for shown in grid.rows[0][1]), strict=True))
+    assert shown["Formatting RepeatItem@K (%) ↓"] == "40.00" and shown["Formatting RepeatWritten@K (%) ↓"] == "60.00"
+
+
+def test_a_number_of_an_earlier_definition_has_a_footnote_and_does_not_compete(tmp_path):
+    row = metrics(-0.2)
+    row["category_negative"]["TCP@10"] |= {"note": "as printed"}
+    ours = [Row("v1", row), Row("v2", metrics()), Row("full", metrics(0.1))]
+    grid = tables.build(3, ours)
+    assert grid.notes == ("a: as printed",)
+    assert [(cells[6].value, cells[6].note, cells[6].mark) for _, cells in grid.rows] == [
+        ("60.00", "a", ""), ("80.00", "", "best"), ("90.00", "", "second"),
+    ]  # fmt: skip
+    assert "60.00<sup>a</sup> (-10.00)" in render.markdown(grid)
+    assert render.markdown(grid).endswith("\n\na: as printed\n")
+    assert r"60.00\textsuperscript{a}" in render.latex(grid) and r"\par a: as printed" in render.latex(grid)
+    assert "60.00<sup>a</sup>" in render.web(grid) and "<p>a: as printed</p>" in render.web(grid)
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console.print(render.terminal(grid))
+    text = console.export_text()
+    assert "60.00 a" in text and "a: as printed" in text
+    tables.write_tables(ours, tmp_path)
+    (first, *_) = csv.DictReader((tmp_path / "table3.csv").read_text().splitlines())
+    assert first["category_negative/TCP@10/note"] == "as printed" and first["category_positive/TCP@10/note"] == ""
+
+
+PLUGIN = """
+from ctrlrec.evaluation.metrics import Metric
+
+def letters(answer):
+    return float(sum(map(len, answer.titles)))
+
+METRICS = (
+    Metric("Letters", letters, lower_is_better=True, unit="letters", settings=("sequential",)),
+    Metric("Same", lambda answer: 1.0, unit="", columns=("about_30",)),
+)
+"""
+
+
+def test_two_metrics_of_one_name_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "evaluation" / "metrics").mkdir(parents=True)
+    (tmp_path / "evaluation" / "metrics" / "mine.py").write_text(PLUGIN.replace("Letters", "HR@10"))
+    monkeypatch.setenv("CTRLREC_PLUGINS", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "ctrlrec.evaluation.metrics.mine", raising=False)
+    with pytest.raises(CtrlRecError, match=r"mine\.py: accuracy\.py defines HR@10 in setting sequential too"):
+        metrics_of("sequential")
+    assert set(metrics_of("about_30")) > {"HR@10", "Same"}
+
+
+def test_a_metric_is_one_file(tmp_path, monkeypatch):
+    """Computed, with an interval, and shown with its own unit and direction, by its file alone."""
+    (tmp_path / "evaluation" / "metrics").mkdir(parents=True)
+    (tmp_path / "evaluation" / "metrics" / "letters.py").write_text(PLUGIN)
+    monkeypatch.setenv("CTRLREC_PLUGINS", str(tmp_path))
+    rows = []
+    for name, answer in (("v2", ("Clerks", "Jaws", "Babe")), ("full", ("E.T.", "Jaws", "Babe"))):
+        records = [record(setting, user, answer) for setting in ("sequential", "about_30") for user in range(4)]
+        rows.append(Row(name, score(records, CATALOGUE, 50, 0.95, 0)["settings"]))
+    assert rows[0].cell("sequential", "Letters") == {"value": 14, "low": 14, "high": 14, "n": 4}
+    assert rows[0].cell("about_30", "Letters") is None
+    table_2 = tables.build(2, rows)
+    place = table_2.heads.index("Letters (letters) ↓")
+    assert [(cells[place].value, cells[place].mark) for _, cells in table_2.rows] == [
+        ("14.00", "second"),
+        ("12.00", "best"),
+    ]
+    assert "Same ↑" not in table_2.heads
+    assert any(head == "Same ↑" for head in tables.build(4, rows).heads)
+    lines = {labels[1]: cells for labels, cells in summary(rows).rows}
+    assert [shown.value for shown in lines["Letters (letters) ↓"]] == ["14.0", "12.0", "4"]
+    assert [shown.value for shown in lines["Same ↑"]] == ["100.0", "100.0", "4"]
 
 
 def test_summary_sets_rows_side_by_side():
-    grid = summary([("full", metrics(0.1)), ("sasrec", metrics(0.2)), ("zero_shot", metrics())])
+    grid = summary([Row("full", metrics(0.1)), Row("sasrec", metrics(0.2)), Row("zero_shot", metrics())])
     assert grid.heads == ("sasrec", "zero_shot", "full", "n")
     labels = [labels for labels, _ in grid.rows]
     assert [setting for setting, _ in labels if setting] == [
@@ -217,7 +341,7 @@ def test_summary_sets_rows_side_by_side():
 
 
 def test_summary_of_three_rows_fits_a_narrow_terminal():
-    grid = summary([("zero_shot", metrics(-0.04)), ("v2", metrics()), ("full", metrics(0.1))])
+    grid = summary([Row("zero_shot", metrics(-0.04)), Row("v2", metrics()), Row("full", metrics(0.1))])
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
     console.print(render.terminal(grid))
     text = console.export_text()
@@ -226,6 +350,6 @@ def test_summary_of_three_rows_fits_a_narrow_terminal():
 
 
 def test_missing_numbers_show_as_a_dash():
-    bare = {"settings": {"sequential": {"HR@10": cell(0.1)}}}
-    text = render.markdown(tables.build(2, [("v1", bare), ("v2", metrics())]))
+    bare = {"sequential": {"HR@10": cell(0.1)}}
+    text = render.markdown(tables.build(2, [Row("v1", bare), Row("v2", metrics())]))
     assert "| v1 | <ins>0.1000</ins> <sub>[0.0900, 0.1100]</sub> | - | - | - | 7 |" in text

@@ -1,8 +1,11 @@
 """Rewards against numbers worked out by hand from the paper's equations."""
 
+import math
+
 import pytest
 
-from ctrlrec.controls.instruction import Instruction
+from ctrlrec.controls.instruction import Condition, Instruction
+from ctrlrec.controls.registry import CONTROLS, control_of, kind_of
 from ctrlrec.rewards.item import control_scores, item_rewards, item_rewards_released, scores
 from ctrlrec.rewards.judging import Judgement, Side
 from ctrlrec.rewards.list import positioned_scores
@@ -222,3 +225,48 @@ def test_a_perfect_list_earns_most() -> None:
         for answer in ("iix", "ixi", "xii", "iio", "ooo", "ii", "hii"):
             worse = judged("category_positive", answer, 3, ranks=[None if x in "xh" else 5 for x in answer])
             assert scheme.list(worse) < scheme.list(perfect), (name, answer)
+
+
+# ---------------------------------------------------------------------- blends (spec section 12)
+
+
+def blended(*conditions: tuple[str, str, int | None], k: int) -> Judgement:
+    """An answer of legal items of rank 1 under several conditions, each with its own spelling of who is inside."""
+    blend = tuple(Condition(CONTROLS[kind], f"c{place}", m) for place, (kind, _, m) in enumerate(conditions))
+    instruction = Instruction("blend", "u", (), TARGET, k, None, None, None, (("user", "?"),), blend)
+    sides = tuple(
+        Side(condition, tuple(letter == "i" for letter in inside), inside.count("i"), inside.count("o"), 20)
+        for condition, (_, inside, _) in zip(blend, conditions, strict=True)
+    )
+    illegal = tuple({"x": "nonexistent"}.get(letter) for letter in conditions[0][1])
+    items = tuple(None if reason else place for place, reason in enumerate(illegal))
+    return Judgement(instruction, items, illegal, tuple(None if reason else 1 for reason in illegal), sides)
+
+
+def test_a_blends_item_control_is_the_mean_of_algorithm_1() -> None:
+    answer = blended(("positive", "ioxi", None), ("at_most", "iixo", 40), ("about", "ooxi", 40), k=5)
+    assert control_scores(answer) == pytest.approx([(1 + 0.5 + 0.5) / 3, (0 + 0 + 0.5) / 3, -1.0, (1 + 1 + 1) / 3])
+    assert item_rewards(answer) == pytest.approx([0.5 * 0.5 + 0.5 * score if score >= 0 else -1.0
+                                                  for score in control_scores(answer)])  # fmt: skip
+
+
+def test_a_blends_list_control_is_the_mean_of_equation_4() -> None:
+    answer = blended(("positive", "ioi", None), ("at_least", "iii", 50), ("negative", "ooi", None), k=4)
+    expected = (1 / math.log2(4) + 1 / math.log2(2) + 1 / math.log2(4)) / 3  # off by 2, 0 and 4 - 2
+    preference = sum(positioned_scores(answer))
+    for name in ("paper", "paper_literal"):
+        assert SCHEMES[name].list(answer) == pytest.approx(0.5 * preference + 0.5 * expected)
+    released = (1 / (4 - 2 + 1) + 1 + 1 / (4 - 2 + 1)) / 3
+    best = sum(1 / math.log2(place + 2) ** 2 for place in range(4))
+    assert SCHEMES["released"].list(answer) == pytest.approx(0.5 * preference / best + 0.5 * released)
+
+
+@pytest.mark.parametrize(("task", "answer", "k", "percent", "expected"), ALGORITHM_1)
+@pytest.mark.parametrize("scheme", sorted(SCHEMES))
+def test_a_blend_of_one_condition_earns_what_the_condition_earns(
+    task: str, answer: str, k: int, percent: int | None, expected: list[float], scheme: str
+) -> None:
+    alone = judged(task, answer.replace("h", "x"), k, percent)
+    one = blended((kind_of(control_of(task)), answer.replace("h", "x"), percent), k=k)
+    assert SCHEMES[scheme].item(one) == SCHEMES[scheme].item(alone)
+    assert SCHEMES[scheme].list(one) == SCHEMES[scheme].list(alone)

@@ -14,7 +14,9 @@ from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.parsing import last_tokens, written_items
 from ctrlrec.rewards.judging import judge
 from ctrlrec.rewards.schemes import SCHEMES
-from ctrlrec.rl.module import PPOModule
+from ctrlrec.rl.algorithms import ALGORITHMS
+from ctrlrec.rl.data import Iterations
+from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Answer
 
 
@@ -25,20 +27,22 @@ def make_module(
     chat_format: ChatFormat,
     builder: InstructionBuilder,
     tmp_path: Path,
-) -> Callable[..., PPOModule]:
+) -> Callable[..., RLModule]:
     """A module that learns without a trainer; its adapters already differ from no change at all."""
 
     def make(
         item_rewards: bool = True, moved: float = 0.05, max_new_tokens: int = 24, scale: float = 4.0, **changes: Any
-    ) -> PPOModule:
+    ) -> RLModule:
         torch.manual_seed(0)
-        model = with_actor_and_critic(make_model(scale=scale), 4, 8)
+        config = make_rl_config(**changes)
+        critic = ALGORITHMS[config.algorithm.name].critic
+        model = with_actor_and_critic(make_model(scale=scale), 4, 8, critic)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if "lora_B" in name:
                     parameter.normal_(std=moved)
-        module = PPOModule(
-            model, chat_format, builder, SCHEMES["paper"], make_rl_config(**changes), item_rewards, max_new_tokens,
+        module = RLModule(
+            model, chat_format, builder, SCHEMES["paper"], config, item_rewards, max_new_tokens,
             "auto", tmp_path,
         )  # fmt: skip
         (optimizer,), _ = module.configure_optimizers()
@@ -47,6 +51,17 @@ def make_module(
         return module.eval()
 
     return make
+
+
+@pytest.fixture
+def collect(builder: InstructionBuilder) -> Callable[[RLModule], list[Answer]]:
+    """The answers of a first iteration."""
+
+    def sample(module: RLModule) -> list[Answer]:
+        torch.manual_seed(0)
+        return module.collect(Iterations(builder, module.config, range(1))[0].instructions)
+
+    return sample
 
 
 @pytest.fixture

@@ -12,9 +12,11 @@ from steps_constraint import asking, plugged_in
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.constraints.base import Constraint, support
-from ctrlrec.lm.adapters import ACTOR
 from ctrlrec.lm.chat_format import ChatFormat
-from ctrlrec.rl.module import PPOModule
+from ctrlrec.rl.module import RLModule
+from ctrlrec.rl.rollout import Answer
+
+Collect = Callable[[RLModule], list[Answer]]
 
 
 @pytest.fixture
@@ -25,12 +27,11 @@ def steps(tmp_path: Path, catalogue: Catalogue, chat_format: ChatFormat) -> Iter
 
 @pytest.mark.parametrize("engine", ["auto", "hf"])
 def test_the_learner_scores_as_the_sampler_did(
-    steps: Constraint, make_module: Callable[..., PPOModule], engine: str
+    steps: Constraint, make_module: Callable[..., RLModule], collect: Collect, engine: str
 ) -> None:
     module = make_module()
-    module.constraint, module.engine = steps, engine
-    torch.manual_seed(0)
-    answers = module.collect(0)
+    module.sampler.constraint, module.sampler.engine = steps, engine
+    answers = collect(module)
     experience = module.score(answers)
     assert (experience.log_probs - experience.sampled).abs().max() < 1e-5
     assert experience.support is not None
@@ -41,7 +42,7 @@ def test_the_learner_scores_as_the_sampler_did(
     assert (experience.log_probs != experience.reference).any()
     assert not experience.advantages[forced].any()
     assert float(experience.advantages.sum()) == pytest.approx(0, abs=1e-4)
-    _, entropy = module._log_probs(experience, torch.arange(len(answers)), ACTOR)
+    _, entropy = module.log_probs(experience, torch.arange(len(answers)))
     assert torch.isfinite(entropy).all() and not entropy[forced].any()
     assert entropy.max() <= math.log(70) + 1e-5  # of one in seven ids
     parts = module._accumulate(experience, torch.arange(len(answers)))
@@ -49,21 +50,23 @@ def test_the_learner_scores_as_the_sampler_did(
     assert all(torch.isfinite(tensor.grad).all() for tensor in module.parameters() if tensor.grad is not None)
 
 
-def test_the_rewards_on_forced_tokens_are_not_lost(steps: Constraint, make_module: Callable[..., PPOModule]) -> None:
+def test_the_rewards_on_forced_tokens_are_not_lost(
+    steps: Constraint, make_module: Callable[..., RLModule], collect: Collect
+) -> None:
     """The list reward of an answer that the constraint ends stands on its forced end."""
     module = make_module(kl_coefficient=0.0, gamma=1.0, whiten_rewards=True)
-    module.constraint = steps
-    torch.manual_seed(0)
-    experience = module.score(module.collect(0))
+    module.sampler.constraint = steps
+    experience = module.score(collect(module))
     totals = experience.returns[:, 0]
     assert len(set(totals.tolist())) > 1 and totals.abs().min() > 0
 
 
-def test_gradients_reach_the_allowed_tokens_alone(steps: Constraint, make_module: Callable[..., PPOModule]) -> None:
+def test_gradients_reach_the_allowed_tokens_alone(
+    steps: Constraint, make_module: Callable[..., RLModule], collect: Collect
+) -> None:
     module = make_module()
-    module.constraint = steps
-    torch.manual_seed(0)
-    experience = module.score(module.collect(0))
+    module.sampler.constraint = steps
+    experience = module.score(collect(module))
     scores = torch.randn(int(experience.mask.sum()), 512, requires_grad=True)
     assert experience.support is not None
     restricted = experience.support.restrict(torch.arange(len(experience.mask)), scores)

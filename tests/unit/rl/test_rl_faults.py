@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.adapters import trainable_state
-from ctrlrec.rl.module import PPOModule
+from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Answer
 
-Make = Callable[..., PPOModule]
+Make = Callable[..., RLModule]
 
 
-def state(module: PPOModule) -> dict[str, torch.Tensor]:
+def state(module: RLModule) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in trainable_state(module).items()}
 
 
@@ -33,7 +33,7 @@ def test_a_reward_that_is_not_finite_is_not_learnt_from(make_module: Make, answe
     before = state(module)
     with pytest.raises(CtrlRecError, match=said):
         module.score([spoil(answers[0]), *answers[1:]])
-    kept = load_file(module.rollouts.parent / "not_finite.safetensors")
+    kept = load_file(module.rollouts.path.parent / "not_finite.safetensors")
     assert {"batch/ids", "batch/actions", "batch/mask"} <= kept.keys()
     assert all(torch.equal(tensor, before[name]) for name, tensor in state(module).items())
 
@@ -47,7 +47,7 @@ def test_a_loss_that_is_not_finite_is_not_learnt_from(make_module: Make, answers
     with pytest.raises(CtrlRecError, match=r"the (policy|value) loss is not finite, nothing was trained on it"):
         module.learn(experience)
     assert all(torch.equal(tensor, before[name]) for name, tensor in state(module).items())
-    kept = load_file(module.rollouts.parent / "not_finite.safetensors")
+    kept = load_file(module.rollouts.path.parent / "not_finite.safetensors")
     assert torch.isnan(kept[f"batch/{field}"]).sum() == 1
 
 
@@ -73,23 +73,23 @@ def test_a_policy_that_falls_silent_is_warned_of_and_stopped(
     nothing = [silent(answer, module.chat_format.end) for answer in answers]
     with caplog.at_level(logging.WARNING):
         for iteration in range(4):
-            assert module._watch(iteration, nothing) == 0
-        module._watch(4, [*nothing[1:], answers[0]])  # one answer is left: not collapsed yet
+            assert module.watch(iteration, nothing) == 0
+        module.watch(4, [*nothing[1:], answers[0]])  # one answer is left: not collapsed yet
         for iteration in range(5, 9):
-            module._watch(iteration, nothing)
+            module.watch(iteration, nothing)
     assert caplog.text.count("of 6 answers 6 are empty and 0 have no end") == 1  # said once, not at every iteration
     with pytest.raises(CtrlRecError, match=r"collapsed: all 6 answers of each of the last 5 iterations are empty"):
-        module._watch(9, nothing)
+        module.watch(9, nothing)
 
 
 def test_answers_without_an_end_are_counted(
     make_module: Make, answers: list[Answer], caplog: pytest.LogCaptureFixture
 ) -> None:
     module = make_module()
-    assert module._watch(0, answers) == 1  # the last one is cut off
+    assert module.watch(0, answers) == 1  # the last one is cut off
     endless = [dataclasses.replace(answer, tokens=answer.tokens[:-1]) for answer in answers]
     with caplog.at_level(logging.WARNING):
-        assert module._watch(1, endless) == 6
+        assert module.watch(1, endless) == 6
     assert "of 6 answers 0 are empty and 6 have no end" in caplog.text
 
 

@@ -4,16 +4,14 @@ import json
 from collections.abc import Callable
 
 import pytest
-import torch
 
-from ctrlrec.rl.module import PPOModule
+from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Answer, placed_rewards, summary
 
 
-def test_sampled_answers_hang_together(make_module: Callable[..., PPOModule]) -> None:
+def test_sampled_answers_hang_together(make_module: Callable[..., RLModule], collect: Callable) -> None:
     module = make_module()
-    torch.manual_seed(0)
-    answers = module.collect(0)
+    answers = collect(module)
     assert len(answers) == 3 * 2
     for first, second in zip(answers[::2], answers[1::2], strict=True):  # two samples of each prompt, side by side
         assert first.judgement.instruction == second.judgement.instruction
@@ -37,8 +35,8 @@ def test_placed_rewards_add_up(answers: list[Answer], item_rewards: bool) -> Non
         assert not row[len(answer.tokens) :].any()
 
 
-def test_records_hold_the_fields_of_the_contract(answers: list[Answer], make_module: Callable[..., PPOModule]) -> None:
-    catalogue = make_module().builder.catalogue
+def test_records_hold_the_fields_of_the_contract(answers: list[Answer], make_module: Callable[..., RLModule]) -> None:
+    catalogue = make_module().sampler.catalogue
     record = json.loads(json.dumps(answers[2].record(7, 1, catalogue)))
     assert set(record) == {
         "iteration", "sample", "task", "user", "history", "target", "item_count", "category", "proportion",

@@ -18,6 +18,7 @@ from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import trainable_state
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.sl import module as sl
+from ctrlrec.sl.data import SLData
 from ctrlrec.sl.stream import MicroBatch, TrainingStream
 from ctrlrec.teacher.models.sasrec import SASRec
 from ctrlrec.teacher.train import TeacherModule
@@ -32,20 +33,15 @@ def fit(
     tmp_path: Path,
 ) -> Callable[[], sl.SupervisedModule]:
     """Three steps of SL; the module it leaves, however they end."""
-    module = sl.SupervisedModule(
-        make_model(scale=1.0),
-        TrainingStream(builder, ("sequential",), chat_format, 8, 4, "packed"),
-        [],
-        make_sl_config(),
-        3,
-    )
+    module = sl.SupervisedModule(make_model(scale=1.0), make_sl_config(), 3, builder.seed)
+    data = SLData(TrainingStream(builder, ("sequential",), chat_format, 8, 4, "packed"), [], 3, 1)
 
     def run() -> sl.SupervisedModule:
         trainer = pl.Trainer(
             accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, limit_val_batches=0, default_root_dir=tmp_path,
         )  # fmt: skip
-        trainer.fit(module)
+        trainer.fit(module, datamodule=data)
         return module
 
     run.module = module  # type: ignore[attr-defined]

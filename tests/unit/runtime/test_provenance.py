@@ -44,11 +44,13 @@ def attempt(tree: list, commit: str, directory: Path) -> None:
     """In a process of its own."""
     tree[0] = (commit, commit, False)
     provenance.code_at_start.cache_clear()
-    provenance.begin_attempt(directory)
+    provenance.begin_attempt(directory, {"rl": {"files": commit, "code": commit}}, {"sl": {"made": "m"}}, {})
 
 
 def publish(directory: Path) -> dict:
-    provenance.write(directory, command="", config={"seed": 3}, seconds=2.0, processes=2, upstream={}, code={})
+    provenance.write(
+        directory, command="", config={"seed": 3}, seconds=2.0, processes=2, upstream={"sl": {"made": "m"}}, made="n"
+    )
     return json.loads((directory / "provenance.json").read_text())
 
 
@@ -64,6 +66,10 @@ def test_attempts_that_a_result_went_on_from_are_recorded(tree: list, tmp_path: 
     assert (made["git_commit"], made["seed"], made["processes"]) == ("0d", 3, 2)
     assert [earlier["git_commit"] for earlier in made["earlier_attempts"]] == ["0b", "0c"]
     assert made["earlier_attempts"][0]["packages"] == made["packages"]
+    assert (made["code"]["rl"]["code"], made["upstream"], made["made"]) == ("0d", {"sl": {"made": "m"}}, "n")
+    assert [earlier["code"]["rl"]["code"] for earlier in made["earlier_attempts"]] == ["0b", "0c"]
+    (told,) = {tuple(earlier) for earlier in provenance.how_made(tmp_path)["earlier_attempts"]}
+    assert told == ("git_commit", "packages", "hardware")
 
 
 def test_a_folder_is_known_by_what_is_in_it(tmp_path: Path) -> None:
@@ -139,18 +145,3 @@ def test_code_that_no_commit_holds_is_a_change(package: Path, file: str, changed
     assert provenance._state()[2] is False
     (package / file).write_text("weight = 2\n")
     assert provenance._state()[2] is changed
-
-
-def test_a_room_is_known_by_the_code_in_it(package: Path) -> None:
-    def digests() -> list[str]:
-        provenance.code_digest.cache_clear()
-        return [provenance.code_digest(room) for room in ("rewards", "judging.py")]
-
-    before = digests()
-    (package / "ctrlrec" / "rewards" / "notes.md").write_text("no code")
-    assert digests() == before
-    (package / "ctrlrec" / "rewards" / "words.yaml").write_text("a: 1\n")
-    assert digests()[0] != before[0] and digests()[1] == before[1]
-    (package / "ctrlrec" / "judging.py").write_text("fail\n")
-    assert digests()[1] != before[1]
-    provenance.code_digest.cache_clear()

@@ -16,6 +16,7 @@ from ctrlrec.config.schema import SLConfig
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import trainable_state, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.sl.data import SLData
 from ctrlrec.sl.module import SupervisedModule, polynomial_decay, response_loss
 from ctrlrec.sl.stream import IGNORED, Layout, MicroBatch, TrainingStream, collate, encode, split
 
@@ -122,7 +123,8 @@ def fit(
             )
             for task in ("sequential", "category_positive")
         ]
-        module = SupervisedModule(model, stream, validation, config, steps)
+        module = SupervisedModule(model, config, steps, builder.seed)
+        data = SLData(stream, validation, steps, config.validations)
         losses: list[float] = []
         step = module.training_step
 
@@ -132,11 +134,11 @@ def fit(
 
         module.training_step = training_step  # type: ignore[method-assign]
         trainer = pl.Trainer(
-            accelerator="cpu", max_epochs=module.intervals, logger=False, enable_checkpointing=False,
+            accelerator="cpu", max_epochs=data.intervals, logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0, default_root_dir=tmp_path,
         )  # fmt: skip
-        trainer.fit(module)
+        trainer.fit(module, datamodule=data)
         return module, {name: float(value) for name, value in trainer.callback_metrics.items()}, losses
 
     return run
@@ -167,7 +169,7 @@ def test_the_logged_loss_is_the_mean_over_all_response_tokens(
 ) -> None:
     model = make_model()
     module, _, losses = fit(model, 1, learning_rate=0.0)
-    stream = module.stream
+    stream = module.trainer.datamodule.stream
     batches = TrainingStream(builder, ("sequential",), chat_format, stream.batch_size, 4, "padded").batch(0)
     logits = [model(input_ids=batch.ids, attention_mask=batch.mask).logits[:, :-1] for batch in batches]
     flat = torch.cat([part.reshape(-1, part.shape[-1]) for part in logits])

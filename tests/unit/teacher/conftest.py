@@ -21,5 +21,5 @@ def settings() -> Callable[..., TeacherConfig]:
 def hardware() -> TrainerConfig:
     return TrainerConfig(
         name="cpu", accelerator="cpu", devices=1, strategy="auto", precision="32-true", matmul_precision="highest",
-        threads=1, progress=False, profile=False,
+        threads=1, progress=False, profile=False, callbacks={}, extra={},
     )  # fmt: skip

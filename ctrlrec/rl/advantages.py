@@ -1,0 +1,95 @@
+"""Advantages from comparing the answers to one prompt, as pure tensor functions (spec section 13).
+
+Rows are answers, B of them; ``group`` (B,) numbers their prompts. ``counted`` is 1 where a value enters the statistics
+of its group and 0 where it is only compared with them: greedy answers, and steps that an answer never reached.
+"""
+
+import torch
+
+_SMALL = 1e-4  # added to a standard deviation, as in TRL's GRPOTrainer
+
+
+def group_moments(
+    values: torch.Tensor, counted: torch.Tensor, group: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return mean, standard deviation and number of the counted values in each value's group and column.
+
+    Args:
+        values: (B, S).
+        counted: (B, S).
+        group: (B,).
+
+    Returns:
+        Three (B, S) tensors, double. The deviation divides by n - 1. It and the mean are 0 where nothing can be said.
+    """
+    together = (group[:, None] == group).double()
+    values, counted = values.double(), counted.double()
+    count = together @ counted
+    mean = together @ (values * counted) / count.clamp(min=1)
+    squares = together @ ((values - mean) ** 2 * counted)
+    return mean, (squares / (count - 1).clamp(min=1)).sqrt(), count
+
+
+def standardised(values: torch.Tensor, counted: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+    """Return (value - mean) / deviation of its group (GRPO, Shao et al., 2024, Section 4.1.2).
+
+    Values that are all alike give 0, and so does a group with fewer than two counted values.
+
+    Args:
+        values: (B, S).
+        counted: (B, S).
+        group: (B,).
+
+    Returns:
+        (B, S).
+    """
+    mean, deviation, count = group_moments(values, counted, group)
+    return ((values - mean) / (deviation + _SMALL) * (count > 1)).to(values.dtype)
+
+
+def less_the_others(values: torch.Tensor, counted: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+    """Return each value less the mean of the other counted values of its group (RLOO, Ahmadian et al., 2024, Eq. 9).
+
+    A value that is not counted is compared with all that are. A value without others gives 0.
+
+    Args:
+        values: (B, S).
+        counted: (B, S).
+        group: (B,).
+
+    Returns:
+        (B, S).
+    """
+    mean, _, count = group_moments(values, counted, group)
+    others = count - counted
+    # The mean of the others is (n * mean - value) / (n - 1); the difference to it is (value - mean) * n / (n - 1).
+    return ((values - mean) * count / others.clamp(min=1) * (others > 0)).to(values.dtype)
+
+
+def returns_by_step(
+    rewards: torch.Tensor, mask: torch.Tensor, step: torch.Tensor, gamma: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the discounted rewards from each step of an answer on.
+
+    G_j = r_j + gamma * G_(j+1), r_j the sum of the rewards on the tokens of step j. A step is one item; the discount
+    counts items and not tokens, so that long titles do not make the end of a list worth less.
+
+    Args:
+        rewards: (B, T).
+        mask: (B, T) 1 on generated tokens.
+        step: (B, T) number of each token's step.
+        gamma: discount from one step to the next.
+
+    Returns:
+        ``(returns, reached)``, both (B, S); S is the largest number of steps. ``reached`` is 1 where an answer has
+        the step.
+    """
+    steps = int(step.max()) + 1
+    earned = rewards.new_zeros(len(rewards), steps).scatter_add(1, step, rewards * mask)
+    reached = rewards.new_zeros(len(rewards), steps).scatter_reduce(1, step, mask.to(rewards.dtype), "amax")
+    following = torch.zeros_like(earned[:, 0])
+    returns = []
+    for column in earned.flip(1).unbind(1):
+        following = column + gamma * following
+        returns.append(following)
+    return torch.stack(returns[::-1], 1), reached

@@ -1,0 +1,32 @@
+"""GRPO by items: each item is compared with the items at the same number in other answers to the prompt; no critic."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ctrlrec.rl.advantages import returns_by_step, standardised
+from ctrlrec.rl.algorithms.base import Algorithm
+
+if TYPE_CHECKING:
+    from ctrlrec.rl.experience import Experience
+
+
+class ItemGRPO(Algorithm):
+    """The discounted rewards from a token's item on, standardised at that item number within the group.
+
+    Item rewards stand at their items and the list reward at the end, which is a step of its own behind the last item.
+    ``rl.gamma`` discounts from one step to the next. An answer that ended earlier has no part in a later step, and a
+    step that one answer alone reaches has advantage 0. The KL penalty is part of the reward, per token as in PPO. A
+    greedy answer is compared with the sampled ones and does not enter their mean and deviation.
+    """
+
+    grouped = True
+
+    def advantages(self, experience: "Experience", rewards: torch.Tensor) -> None:
+        """Standardise the returns of each step within each group, then give them to the tokens of the step."""
+        returns, reached = returns_by_step(rewards, experience.mask, experience.step, self.config.gamma)
+        own = standardised(returns, reached * experience.drawn_rows, experience.group)
+        experience.advantages = own.gather(1, experience.step) * experience.mask
+
+
+ALGORITHM = ItemGRPO

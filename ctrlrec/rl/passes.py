@@ -1,0 +1,75 @@
+"""Forward passes of actor, reference and critic over the answers of an iteration."""
+
+import pytorch_lightning as pl
+import torch
+from peft import PeftModel
+
+from ctrlrec.lm.adapters import ACTOR, CRITIC, using
+from ctrlrec.lm.kernels import entropy_from_logits, selective_log_softmax
+from ctrlrec.lm.scoring import hidden_states, logits
+from ctrlrec.rl.experience import Experience
+
+
+class ForwardPasses(pl.LightningModule):
+    """The passes that scoring and learning are made of.
+
+    Attributes:
+        model: one frozen base with an adapter for the actor and, for some algorithms, for the critic.
+        value_head: of the critic; None without one.
+        temperature: of sampling in this iteration; all log-probabilities are taken at it.
+    """
+
+    model: PeftModel
+    value_head: torch.nn.Linear | None
+    temperature: float
+
+    def log_probs(
+        self, experience: Experience, rows: torch.Tensor, adapter: str | None = ACTOR
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the log-probability of each generated token and the entropy at its place; both (b, T).
+
+        Args:
+            experience: holds the tokens.
+            rows: (b,) row numbers.
+            adapter: the actor, or None for the reference.
+
+        Returns:
+            Both at the temperature of the iteration, among the tokens that were allowed; zero on padding.
+        """
+        with using(self.model, adapter):
+            hidden = self._states(experience, rows)
+            mask = experience.mask[rows].bool()
+            chosen = logits(self.model, hidden[mask]) / self.temperature  # the head on real tokens alone
+            if experience.support is not None:
+                chosen = experience.support.restrict(rows, chosen)
+            log_probs = torch.zeros_like(experience.mask[rows])
+            entropy = torch.zeros_like(log_probs)
+            # One row of N tokens: the kernel loops over the first dimension.
+            log_probs[mask] = selective_log_softmax(chosen[None], experience.actions[rows][mask][None])[0]
+            entropy[mask] = entropy_from_logits(chosen)
+            return log_probs, entropy
+
+    def values(self, experience: Experience, rows: torch.Tensor) -> torch.Tensor:
+        """Return the value of the state before each generated token; (b, T), zero on padding."""
+        assert self.value_head is not None
+        with using(self.model, CRITIC):
+            hidden = self._states(experience, rows)
+            # Returns of some tens would be rounded to quarters in bfloat16.
+            with torch.autocast(hidden.device.type, enabled=False):
+                return self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1) * experience.mask[rows]
+
+    def _states(self, experience: Experience, rows: torch.Tensor) -> torch.Tensor:
+        """Return the hidden states that predict the generated tokens, (b, T, H): those one place before them."""
+        longest = int(experience.lengths[rows].max())
+        hidden = hidden_states(self.model, experience.ids[rows, :longest], experience.attention[rows, :longest])
+        before = experience.before[rows].clamp(max=longest - 1)  # what lies behind an answer is masked
+        return hidden.take_along_dim(before[..., None], dim=1)
+
+
+def value_head(model: PeftModel) -> torch.nn.Linear:
+    """Return a layer from hidden states to a value, close to zero at first."""
+    width = int(model.get_base_model().config.hidden_size)  # type: ignore[union-attr,arg-type]
+    head = torch.nn.Linear(width, 1)
+    torch.nn.init.normal_(head.weight, std=1 / (width + 1))
+    torch.nn.init.zeros_(head.bias)
+    return head

@@ -1,0 +1,120 @@
+"""Variables of launchers: those that started this process, and those that did not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ctrlrec.config.compose import compose
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.runtime import launcher
+
+STEP = {"SLURM_JOB_ID": "1", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "2", "SLURM_LOCALID": "2"}
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(autouse=True)
+def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(("SLURM_", "TORCHELASTIC_", "MASTER_")) or name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+            monkeypatch.delenv(name)
+
+
+def given(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        {},
+        {"WORLD_SIZE": "1", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29555"},
+        {"RANK": "3"},
+        {"LOCAL_RANK": "2"},
+        {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "SLURM_PROCID": "2"},
+        STEP | {"SLURM_JOB_NAME": "bash"},
+        STEP | {"SLURM_JOB_NAME": "interactive"},
+        STEP | {"SLURM_JOB_NAME": "mine", "SLURM_PTY_PORT": "4711"},
+        {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"},
+    ],
+    ids=str,
+)
+def test_variables_of_other_launchers_leave_one_process(monkeypatch: pytest.MonkeyPatch, stray: dict[str, str]) -> None:
+    given(monkeypatch, stray)
+    launcher.join(compose().trainer)
+    assert (launcher.count(), launcher.rank(), launcher.nodes()) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "4", "RANK": "3", "GROUP_WORLD_SIZE": "2"}, (4, 3, 2)),
+        (STEP | {"SLURM_STEP_NUM_NODES": "2"}, (4, 2, 2)),
+        # torchrun started by srun
+        (STEP | {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "8", "RANK": "5", "GROUP_WORLD_SIZE": "4"}, (8, 5, 4)),
+    ],
+)
+def test_what_a_launcher_says_of_its_processes(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: tuple[int, int, int]
+) -> None:
+    given(monkeypatch, variables)
+    assert (launcher.count(), launcher.rank(), launcher.nodes()) == expected
+
+
+@pytest.mark.parametrize(
+    ("stray", "words"),
+    [
+        ({"WORLD_SIZE": "2"}, ("WORLD_SIZE=2", "unset WORLD_SIZE;", "torchrun")),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "a"}, ("WORLD_SIZE=2", "unset WORLD_SIZE RANK;")),
+        ({"WORLD_SIZE": "two"}, ("WORLD_SIZE=two", "unset WORLD_SIZE;")),
+        (STEP | {"SLURM_NTASKS_PER_NODE": "4", "WORLD_SIZE": "2"}, ("WORLD_SIZE=2", "unset WORLD_SIZE;")),
+        ({"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "two"}, ("WORLD_SIZE=two", "unset WORLD_SIZE")),
+        (STEP, ("--ntasks-per-node", "unset SLURM_STEP_NUM_TASKS SLURM_PROCID SLURM_LOCALID")),
+    ],
+)
+def test_variables_that_ask_for_processes_nobody_started_are_refused(
+    monkeypatch: pytest.MonkeyPatch, stray: dict[str, str], words: tuple[str, ...]
+) -> None:
+    given(monkeypatch, stray)
+    with pytest.raises(CtrlRecError) as refusal:
+        launcher.join(compose().trainer)
+    assert all(word in str(refusal.value) for word in words), refusal.value
+
+
+def test_processes_that_do_not_come_are_waited_for_no_longer_than_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    given(monkeypatch, {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost"})
+    monkeypatch.setenv("MASTER_PORT", "29561")
+    monkeypatch.setattr(launcher, "_MEETING", timedelta(seconds=2))
+    monkeypatch.setattr(launcher, "_NOTICE", 0.5)
+    with pytest.raises(CtrlRecError, match=r"localhost:29561 \(MASTER_ADDR, MASTER_PORT\).*unset WORLD_SIZE RANK"):
+        launcher.join(compose("trainer=cpu").trainer)
+    (notice,) = capsys.readouterr().err.splitlines()
+    assert "localhost:29561" in notice and "all of 2 processes" in notice and "unset WORLD_SIZE RANK" in notice
+
+
+@pytest.mark.parametrize(("sign", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_waiting_for_others_ends_when_told_to(tmp_path: Path, sign: signal.Signals, status: int) -> None:
+    variables = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost"}
+    words = [sys.executable, "-m", "ctrlrec", "stage=data", "trainer=cpu", f"output={tmp_path / 'runs'}"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            words, cwd=tmp_path, stderr=log, stdout=log,
+            env=os.environ | variables | {"MASTER_PORT": "29562", "PYTHONPATH": str(ROOT)},
+            # Where the tests run in a shell's background, Ctrl-C is ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+    until = time.monotonic() + 60
+    while "waiting at" not in (tmp_path / "log").read_text():
+        assert process.poll() is None and time.monotonic() < until, (tmp_path / "log").read_text()
+        time.sleep(0.1)
+    process.send_signal(sign)
+    assert process.wait(timeout=10) == status
+    assert "Traceback" not in (tmp_path / "log").read_text()

@@ -1,0 +1,117 @@
+"""What Weights & Biases does wrong ends nothing: one line, and less is tracked."""
+
+import errno
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+
+from ctrlrec.config.compose import compose
+from ctrlrec.runtime import tracking
+
+
+class Run:
+    """A run that fails when told to."""
+
+    offline = True
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.broken = False
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **keywords: Any) -> None:
+            if self.broken:
+                raise BrokenPipeError(errno.EPIPE, "the service is gone\nwith details")
+            self.calls.append(name)
+
+        return call
+
+
+@pytest.fixture(autouse=True)
+def reachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "_unreachable", False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+
+
+def begin(folder: Path, **changed: Any) -> tracking.Tracker | None:
+    told = {"name": "n", "job_type": "sl", "group": "g", "tags": ["a", "a"], "settings": {}}
+    return tracking.start(compose("logger=online").logger, folder, **(told | changed))
+
+
+def test_a_run_that_breaks_is_said_once_and_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    run = Run()
+    tracker = tracking.Tracker(run)
+    tracker.log_metrics({"loss": 1.0}, step=1)
+    run.broken = True
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            tracker.log_metrics({"loss": 1.0}, step=2)
+            tracker.summarise({"a": 1.0})
+            tracker.show({"t": (["a"], [["1"]])})
+        tracker.close(success=True)
+    assert run.calls.count("log") == 1 and "finish" not in run.calls
+    (record,) = caplog.records
+    assert "the service is gone" in record.getMessage() and "\n" not in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("failures", "modes", "said"),
+    [
+        ((None,), ["online"], 0),
+        ((wandb.errors.CommError("no network\nmore"), None), ["online", "offline"], 1),
+        ((wandb.errors.CommError("no network"), OSError(errno.ENOSPC, "No space left")), ["online", "offline"], 2),
+    ],
+)
+def test_a_start_that_fails_falls_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failures, modes, said: int
+) -> None:
+    asked: list[dict[str, Any]] = []
+    coming = iter(failures)
+
+    def init(**options: Any) -> Run:
+        asked.append(options)
+        failure = next(coming)
+        if failure is not None:
+            raise failure
+        return Run()
+
+    monkeypatch.setattr(wandb, "init", init)
+    tracker = begin(tmp_path, tags=["t" * 70, "u" * 70, "t" * 70], name="n" * 200, group="g" * 200)
+    assert [options["mode"] for options in asked] == modes and len(caplog.records) == said
+    assert (tracker is None) == (failures[-1] is not None)
+    assert all("\n" not in record.getMessage() for record in caplog.records)
+    for options in asked:
+        assert len(options["tags"]) == 2 and {len(tag) for tag in options["tags"]} == {64}
+        assert len(options["name"]) == len(options["group"]) == 128
+    if len(modes) == 2:  # the next stage does not wait for the network again
+        coming = iter((None,))
+        begin(tmp_path)
+        assert asked[-1]["mode"] == "offline"
+
+
+@pytest.mark.parametrize(
+    ("variable", "mode"),
+    [("online", "online"), ("run", "online"), ("dryrun", "offline"), ("disabled", "disabled"), ("maybe", "offline")],
+)
+def test_the_mode_of_the_environment(monkeypatch: pytest.MonkeyPatch, variable: str, mode: str) -> None:
+    monkeypatch.setenv("WANDB_MODE", variable)
+    assert tracking.wandb_mode("auto") == mode
+    assert tracking.wandb_mode("offline") == "offline"
+
+
+def test_without_a_home_there_is_no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert tracking.wandb_mode("auto") == "offline"
+
+
+def test_texts_that_are_too_long_stay_apart() -> None:
+    one, other = (tracking.shortened("x" * 100 + end, 64) for end in "ab")
+    assert one != other and len(one) == len(other) == 64
+    assert tracking.shortened("x" * 64, 64) == "x" * 64
