@@ -53,7 +53,7 @@ def serving() -> Iterator[Server]:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with lock:
                 server.requests.append(request)
-                server.headers.append(dict(self.headers))
+                server.headers.append({name.title(): value for name, value in self.headers.items()})
                 behave = server.script.pop(0) if server.script else server.otherwise
                 server.open += 1
                 server.most_open = max(server.most_open, server.open)

@@ -97,8 +97,8 @@ def make_model_config() -> Callable[..., ModelConfig]:
     def make(**changes: Any) -> ModelConfig:
         values = {
             "name": "tiny", "kind": "llama_mini", "path": None, "revision": None, "dtype": "float32", "attention": None,
-            "system_prompt": None, "max_length": 640, "max_response_length": 160, "hidden_size": 32, "layers": 2,
-            "heads": 2, "vocabulary": 512,
+            "system_prompt": None, "thinking": False, "template_date": "2024-07-26", "max_length": 640,
+            "max_response_length": 160, "hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 512,
         }  # fmt: skip
         return ModelConfig(**{**values, **changes})
 

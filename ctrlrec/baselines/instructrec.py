@@ -29,6 +29,7 @@ from ctrlrec.controls.instruction import Condition, Example, Instruction
 from ctrlrec.controls.kinds.positive import CONTROL as POSITIVE
 from ctrlrec.controls.registry import SEARCH, SEQUENTIAL
 from ctrlrec.generation.beams import beam_search
+from ctrlrec.generation.constraints.base import Constraint
 from ctrlrec.instructions.builder import InstructionBuilder, generator
 from ctrlrec.instructions.pools import Pool
 from ctrlrec.instructions.templates import answer, quoted
@@ -246,6 +247,8 @@ def beam_lists(
     max_new_tokens: int,
     batch_size: int,
     progress: Callable[[int], None] = lambda _: None,
+    constraint: Constraint | None = None,
+    starts: Sequence[Any] = (),
 ) -> list[str]:
     """Answers whose k items are the k best beams of each prompt, one title each, in the form of every other answer.
 
@@ -257,6 +260,8 @@ def beam_lists(
         max_new_tokens: longest title.
         batch_size: sequences searched at once, all beams together.
         progress: called with the number of prompts done.
+        constraint: what may be written; None for anything.
+        starts: B states of the constraint before an answer.
     """
     lists = [""] * len(prompts)
     for beams in sorted(set(item_counts)):
@@ -265,7 +270,9 @@ def beam_lists(
         step = max(1, batch_size // beams)
         for begin in range(0, len(rows), step):
             chunk = rows[begin : begin + step]
-            found = beam_search(model, chat_format, [prompts[row] for row in chunk], max_new_tokens, beams)
+            states = [starts[row] for row in chunk] if constraint is not None else []
+            asked = [prompts[row] for row in chunk]
+            found = beam_search(model, chat_format, asked, max_new_tokens, beams, constraint, states)
             for row, answers in zip(chunk, found, strict=True):
                 lists[row] = answer([chat_format.decode(tokens).replace("\n", " ").strip() for tokens in answers])
             progress(len(chunk))

@@ -1,5 +1,6 @@
 """Checks of values and of combinations of values, beyond their types."""
 
+import datetime
 import importlib
 import re
 from collections.abc import Iterable
@@ -41,6 +42,7 @@ MODULES: dict[str, Choices[Any]] = {
     "teacher.model": Choices("teacher.models", "TEACHER"),
     "reward.item": Choices("rewards.schemes", "SCHEME"),
     "reward.list": Choices("rewards.schemes", "SCHEME"),
+    "constraint.name": Choices("generation.constraints", "CONSTRAINT"),
     "rl.algorithm.name": Choices("rl.algorithms", "ALGORITHM"),
 }
 # Choices that the rooms themselves know, imported when a configuration is checked.
@@ -110,6 +112,12 @@ def check(config: Config) -> None:
         name = OmegaConf.select(node, key)
         if not re.fullmatch(r"\w[\w.+-]*", name):
             raise CtrlRecError(f"{key}={name}: it names folders; expected letters, digits and any of . _ + -")
+    try:
+        datetime.date.fromisoformat(config.model.template_date)
+    except ValueError:
+        raise CtrlRecError(
+            f"model.template_date={config.model.template_date}: expected a day as year-month-day, such as 2024-07-26"
+        ) from None
     settings = list(OmegaConf.select(node, "evaluation.settings"))
     if not settings or len(set(settings)) < len(settings):
         raise CtrlRecError(f"evaluation.settings={settings}: expected at least one setting, and each once")
@@ -196,6 +204,13 @@ def _check_pairs(config: Config) -> None:
             f"variant={variant.name} generation.engine={config.generation.engine}: beams are searched by transformers; "
             "use generation.engine=auto"
         )
+    if config.constraint.name != "none":
+        engine = "api" if variant.answers_with == "api" else config.generation.engine
+        if engine in ("vllm", "api") and variant.answers_with != "teacher":
+            raise CtrlRecError(
+                f"constraint.name={config.constraint.name}: answers of {engine} cannot be constrained; set "
+                "constraint.name=none, or generation.engine=auto with a row whose model answers"
+            )
     if config.model.kind == "encoder_decoder" and config.generation.engine == "vllm":
         raise CtrlRecError(f"model={config.model.name} generation.engine=vllm: encoder-decoders need auto or api")
     if not _is_address(config.api.url):

@@ -95,6 +95,8 @@ class ModelConfig:
     dtype: str = MISSING
     attention: str | None = MISSING
     system_prompt: str | None = MISSING
+    thinking: bool = MISSING
+    template_date: str = MISSING
     max_length: int = bounded(16)
     max_response_length: int = bounded(8)
     hidden_size: int | None = bounded(8)
@@ -254,6 +256,7 @@ class VariantConfig:
     tasks: list[str] = MISSING
     rl: bool = MISSING
     prompt_suffix: str | None = MISSING
+    lenient_answers: bool = MISSING
     beam_search: bool = MISSING
     differs: list[str] = MISSING
     table: RowConfig = MISSING
@@ -267,6 +270,13 @@ class GenerationConfig:
     engine: str = MISSING
     batch_size: int = bounded(1)
     max_new_tokens: int = bounded(1)
+
+
+@dataclass
+class ConstraintConfig:
+    """What a model may write, in evaluation and in RL (spec section 11)."""
+
+    name: str = MISSING
 
 
 @dataclass
@@ -394,6 +404,7 @@ class Config:
     reward: RewardConfig = MISSING
     variant: VariantConfig = MISSING
     generation: GenerationConfig = MISSING
+    constraint: ConstraintConfig = MISSING
     api: APIConfig = MISSING
     evaluation: EvaluationConfig = MISSING
     general: GeneralConfig = MISSING

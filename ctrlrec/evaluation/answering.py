@@ -11,9 +11,13 @@ from ctrlrec.evaluation.matching import TitleMatcher
 from ctrlrec.evaluation.settings import questions
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
+from ctrlrec.lm.lenient import lenient_titles
 from ctrlrec.lm.parsing import written_items
+from ctrlrec.runtime.escaping import inert
 
 log = logging.getLogger(__name__)
+
+_SHOWN = 300  # characters of an answer in a warning
 
 Answerer = Callable[[Sequence[Instruction]], list[str]]
 
@@ -44,7 +48,7 @@ def predictions(
 
     Args:
         setting: its name.
-        config: its ``evaluation`` section, the variant's prompt suffix and its number of users decide.
+        config: its ``evaluation`` section decides, and the variant's prompt suffix, number of users and way of reading.
         builder: catalogue, sequences and teacher.
         answerer: turns instructions into answer texts.
         matcher: turns written titles into items; it remembers, so one serves all settings.
@@ -61,7 +65,10 @@ def predictions(
         )
         return
     texts = answerer(asked)
-    written = [[item.title for item in written_items(text)] for text in texts]
+    if variant.lenient_answers:
+        written = [lenient_titles(text, lambda title: matcher(title) is not None) for text in texts]
+    else:
+        written = [[item.title for item in written_items(text)] for text in texts]
     items = [
         [item if instruction.candidates is None or item in instruction.candidates else None for item in found]
         for instruction, found in zip(asked, ([matcher(title) for title in row] for row in written), strict=True)
@@ -95,8 +102,23 @@ def _best(example: Example, catalogue: Catalogue) -> dict[str, Any]:
     return {"best": [catalogue.titles[item] for item in example.labels], "best_rank": list(example.label_ranks)}
 
 
-def warn_of_empty(rows: Sequence[dict[str, Any]], setting: str) -> None:
-    """Say so where most answers of a setting, ``rows``, hold no item at all: their metrics are those of silence."""
+def warn_of_useless(rows: Sequence[dict[str, Any]], setting: str) -> None:
+    """Log answers of a setting that no metric can tell from silence, with the first of them as it came.
+
+    Args:
+        rows: lines of ``predictions.jsonl``.
+        setting: their setting.
+    """
     empty = sum(not row["titles"] for row in rows)
     if 2 * empty > len(rows):
         log.warning("%-12s %s: %d of %d answers are empty", "", setting, empty, len(rows))
+    if not rows:
+        return
+    reasons = []
+    if all(len(row["titles"]) != row["item_count"] for row in rows):
+        reasons.append("no answer has the number of items asked for")
+    if empty < len(rows) and all(item is None for row in rows for item in row["items"]):
+        reasons.append("no item is in the catalogue")
+    if reasons:
+        first = inert(rows[0]["response"][:_SHOWN])
+        log.warning("%-12s %s: %s; the first answer: %r", "", setting, " and ".join(reasons), first)

@@ -1,41 +1,41 @@
-"""A client of servers that speak chat completions: bounded concurrency, retries, and a cache that loses nothing.
+"""A client of servers that speak chat completions, with a cache on disk: a run that broke off pays nothing twice.
 
-Every answer is written to disk before the next thing happens, under a name that is the hash of its request: an
-interrupted run asks only what is missing. The key is read from the environment when a client is made; it is sent in one
-header and stands in no message, file or configuration.
+Every answer is written under the hash of its request before it counts. The key is read from the environment when a
+client is made; it is sent in one header and stands in no message, file or configuration.
 """
 
+import asyncio
+import contextlib
 import email.utils
-import hashlib
 import json
+import logging
 import os
 import random
 import re
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
-import urllib3
+import openai
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from ctrlrec.config.schema import APIConfig
 from ctrlrec.controls.instruction import Messages
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.generation.answer_cache import AnswerCache
 from ctrlrec.runtime.escaping import inert
-from ctrlrec.runtime.files import write_text
 
-_TRIED_AGAIN = (408, 409, 425, 429)  # and every 5xx
-_LATE = (requests.Timeout, urllib3.exceptions.TimeoutError)
-_BROKEN = (*_LATE, requests.ConnectionError, urllib3.exceptions.HTTPError)
+log = logging.getLogger(__name__)
+
+_RETRIED = (408, 409, 425, 429)  # and every 5xx
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class _AttemptError(Exception):
-    """One attempt that another may mend; ``wait`` is what the server asks for, in seconds."""
+    """One attempt that failed and may succeed later; ``wait`` is what the server asks for, in seconds."""
 
     def __init__(self, reason: str, wait: float = 0.0):
         super().__init__(reason)
@@ -48,192 +48,167 @@ class ChatClient:
     Args:
         config: where and how.
         max_tokens: longest answer.
-        folder: of the cache; made where missing.
+        folder: of the cache; created if missing.
+        stop: at most four texts that end an answer.
 
     Raises:
-        CtrlRecError: where the environment has no key or none that a header can hold, or it would travel unencrypted.
+        CtrlRecError: if the environment has no key, or one that no header can hold, or it would travel unencrypted.
     """
 
-    def __init__(self, config: APIConfig, max_tokens: int, folder: Path):
-        self.config, self.max_tokens, self.folder = config, max_tokens, folder
+    def __init__(self, config: APIConfig, max_tokens: int, folder: Path, stop: Sequence[str] = ()):
+        self.config, self.max_tokens, self.stop = config, max_tokens, list(stop[:4])
         self._key = _key(config)
+        self.cache = AnswerCache(config, folder)
         self._url = config.url.rstrip("/") + "/chat/completions"
-        self._session = requests.Session()
-        self._session.mount(self._url, requests.adapters.HTTPAdapter(pool_maxsize=config.concurrency))
-        self._session.auth = self._authorize  # given, so that nothing is looked up in a .netrc
-        self._lock, self._stop = threading.Lock(), threading.Event()
-        self._failure: CtrlRecError | None = None
+        # How the model wants to be asked, as far as its refusals have told.
+        self._limit, self._temperature = "max_tokens", {"temperature": 0}
+        self._failure: Exception | None = None
         self._resume_at, self._served = 0.0, 0
-        self._counts = dict.fromkeys(("answers", "from_cache", "retries", "cut", "empty", "without_usage"), 0)
-        self._tokens = {True: [0, 0], False: [0, 0]}  # from the cache or asked now: prompt and completion tokens
-        folder.mkdir(parents=True, exist_ok=True)
 
     def answers(self, conversations: Sequence[Messages], progress: Callable[[int], None] = lambda _: None) -> list[str]:
-        """The answer to each conversation, in order; equal conversations are asked once.
+        """Return the answer to each conversation, in order; equal conversations are asked once.
 
         Raises:
-            CtrlRecError: where a request fails for good; answers that arrived before are kept.
+            CtrlRecError: if a request fails for good; answers that arrived before are kept.
         """
-        files = [self._file(messages) for messages in conversations]
-        asked = dict(zip(files, conversations, strict=True))
+        # One name for the limit in the cache, however the model wants it to be called.
+        requests = [self._body(messages, "max_tokens", {"temperature": 0}) for messages in conversations]
+        files = [self.cache.file(self._url, request) for request in requests]
+        times = Counter(files)
         found: dict[Path, str] = {}
-        with ThreadPoolExecutor(self.config.concurrency) as pool:
-            waiting = {pool.submit(self._answer, file, messages): file for file, messages in asked.items()}
-            try:
-                for done in as_completed(waiting):
-                    found[waiting[done]] = done.result()
-                    progress(files.count(waiting[done]))
-            except BaseException as error:
-                self._stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                if isinstance(error, CtrlRecError) and self._failure is not None:
-                    raise self._failure from None  # not that of a request that gave up because of it
-                raise
+
+        async def ask_all() -> None:
+            self._stop, places = asyncio.Event(), asyncio.Semaphore(self.config.concurrency)
+            async with self._connection() as connection:
+
+                async def ask(file: Path, messages: Messages) -> None:
+                    async with places:
+                        try:
+                            found[file] = await self._answer(connection, file, messages)
+                            progress(times[file])
+                        except Exception as error:
+                            self._failure = self._failure or error
+                            self._stop.set()
+
+                asked = dict(zip(files, conversations, strict=True))
+                # Requests on their way when another fails are waited for: they are paid.
+                await asyncio.gather(*(ask(*one) for one in asked.items()))
+
+        self._failure = None
+        asyncio.run(ask_all())
+        if self._failure is not None:
+            raise self._failure
         return [found[file] for file in files]
 
-    def report(self) -> dict[str, Any]:
-        """What the answers so far took: counts, tokens, and cost where prices are known; now or when first asked."""
-        config, (cached, now) = self.config, (self._tokens[True], self._tokens[False])
-        return {
-            "url": config.url,
-            "model": config.model,
-            **self._counts,
-            "prompt_tokens": cached[0] + now[0],
-            "completion_tokens": cached[1] + now[1],
-            "cost": self._cost(cached[0] + now[0], cached[1] + now[1]),
-            "cost_of_this_run": self._cost(*now),
-        }
+    def _connection(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(
+            base_url=self.config.url,
+            api_key=self._key or "none",
+            timeout=self.config.timeout,
+            max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),  # the key goes to api.url alone
+        )
 
-    def _cost(self, prompt: int, completion: int) -> float | None:
-        prices = self.config.price_prompt, self.config.price_completion
-        if prices[0] is None or prices[1] is None:
-            return None
-        return (prompt * prices[0] + completion * prices[1]) / 1e6
-
-    def _body(self, messages: Messages) -> dict[str, Any]:
-        return {
-            "model": self.config.model,
-            "messages": [{"role": role, "content": content} for role, content in messages],
-            "temperature": 0,
-            "max_tokens": self.max_tokens,
-        }
-
-    def _file(self, messages: Messages) -> Path:
-        request = json.dumps([self._url, self._body(messages)], sort_keys=True, ensure_ascii=False)
-        return self.folder / f"{hashlib.sha256(request.encode()).hexdigest()}.json"
-
-    def _answer(self, file: Path, messages: Messages) -> str:
+    async def _answer(self, connection: openai.AsyncOpenAI, file: Path, messages: Messages) -> str:
         cached = file.exists()
         if not cached:
-            try:
-                answer = self._ask(messages)
-            except CtrlRecError as error:
-                with self._lock:
-                    self._failure = self._failure or error
-                self._stop.set()
-                raise
-            record = {"url": self._url, "request": self._body(messages), **answer}
-            write_text(file, json.dumps(record, ensure_ascii=False, indent=1))
-        try:
-            kept = json.loads(file.read_text(encoding="utf-8"))
-            text, usage, cut = str(kept["answer"]), kept["usage"], kept["finish_reason"] == "length"
-            tokens = (usage["prompt_tokens"], usage["completion_tokens"]) if usage else (0, 0)
-        except (ValueError, KeyError, TypeError) as error:
-            raise CtrlRecError(f"{file}: not an answer that was kept ({error!r}); delete the file") from None
-        with self._lock:
-            self._counts["answers"] += 1
-            self._counts["from_cache"] += cached
-            self._counts["cut"] += cut
-            self._counts["empty"] += not text.strip()
-            self._counts["without_usage"] += not usage
-            for place, number in enumerate(tokens):
-                self._tokens[cached][place] += number
-        return text
+            answer = await self._ask(connection, messages)
+            request = self._body(messages, self._limit, self._temperature)
+            self.cache.keep(file, {"url": self._url, "request": request, **answer})
+        return self.cache.read(file, cached)
 
-    def _ask(self, messages: Messages) -> dict[str, Any]:
-        """One answer, however many attempts it takes."""
-        failures, served = 0, self._served
-        while True:
-            self._pause()
-            try:
-                answer = self._attempt(messages)
-            except _AttemptError as failed:
-                if failed.wait > self.config.longest_wait:
-                    raise CtrlRecError(
-                        f"{self._url} asks to wait {failed.wait:.0f} seconds; run the same command then: answers so "
-                        "far are kept"
-                    ) from None
-                # A server that says when to come back and meanwhile answers others is busy, not broken. That ends: once
-                # all others are answered, every failure counts.
-                if failed.wait and self._served > served:
-                    failures, served = 0, self._served
-                else:
-                    failures += 1
-                if failures == self.config.attempts:
-                    raise CtrlRecError(
-                        f"{self._url}: no answer in {self.config.attempts} attempts, the last: {failed}; run the same "
-                        "command again: answers so far are kept"
-                    ) from None
-                # Jitter keeps requests that failed together from coming back together.
-                wait = self.config.backoff * 2 ** max(failures - 1, 0) * random.uniform(0.5, 1)
-                with self._lock:
-                    self._counts["retries"] += 1
-                    if failed.wait:  # what one request is told holds for all
-                        self._resume_at = max(self._resume_at, time.monotonic() + failed.wait)
-                self._stop.wait(min(wait, self.config.longest_wait))
+    async def _ask(self, connection: openai.AsyncOpenAI, messages: Messages) -> dict[str, Any]:
+        """Return one answer, however many attempts it takes."""
+        failures, served, config = 0, self._served, self.config
+
+        def is_over(state: RetryCallState) -> bool:
+            """Return whether to give up; a server that asks to wait and meanwhile answers others is only busy."""
+            nonlocal failures, served
+            failed = state.outcome and state.outcome.exception()
+            assert isinstance(failed, _AttemptError)
+            if failed.wait and self._served > served:
+                failures, served = 0, self._served
             else:
-                with self._lock:
-                    self._served += 1
-                return answer
+                failures += 1
+            if failed.wait > config.longest_wait or failures >= config.attempts:
+                return True
+            self.cache.retries += 1
+            self._resume_at = max(self._resume_at, time.monotonic() + failed.wait)  # told one request, it holds for all
+            return False
 
-    def _pause(self) -> None:
-        """Wait as long as the server asked any request to; another request's failure ends the waiting."""
-        while (left := self._resume_at - time.monotonic()) > 0:
-            # Not all at one moment, at which a server that counts requests would turn away all but the first.
-            if self._stop.wait(left + random.uniform(0, self.config.backoff)):
-                break
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(_AttemptError),
+            wait=lambda _: min(config.backoff * 2**failures * random.uniform(0.5, 1), config.longest_wait),
+            stop=is_over,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            answer: dict[str, Any] = await attempts(self._attempt, connection, messages)
+        except _AttemptError as failed:
+            said = (
+                f"{self._url}: no answer in {config.attempts} attempts, the last: {failed}; run the same command again"
+            )
+            if failed.wait > config.longest_wait:
+                said = f"{self._url} asks to wait {failed.wait:.0f} seconds; run the same command then"
+            raise CtrlRecError(f"{said}: answers so far are kept") from None
+        self._served += 1
+        return answer
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait; another request's failure ends the waiting."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
+
+    async def _attempt(self, connection: openai.AsyncOpenAI, messages: Messages) -> dict[str, Any]:
+        while (left := self._resume_at - time.monotonic()) > 0 and not self._stop.is_set():
+            # Not all at one moment, at which a server that counts requests would refuse all but the first.
+            await self._sleep(left + random.uniform(0, self.config.backoff))
         if self._stop.is_set():
             raise CtrlRecError(f"{self._url}: given up, because another request failed")
-
-    def _attempt(self, messages: Messages) -> dict[str, Any]:
+        headers = {} if self._key else {"Authorization": openai.Omit()}
+        body = self._body(messages, self._limit, self._temperature)
         try:
-            status, headers, text = self._post(messages)
-        except _LATE:
+            async with asyncio.timeout(self.config.timeout):  # the library bounds each read alone, not all of them
+                reply = await connection.chat.completions.with_raw_response.create(**body, extra_headers=headers)  # type: ignore[arg-type]
+        except (TimeoutError, openai.APITimeoutError):
             raise _AttemptError(f"no whole answer within {self.config.timeout:g} s") from None
-        except _BROKEN as error:
-            raise _AttemptError(self._said(_cause(error))) from None
-        except requests.RequestException as error:
-            raise CtrlRecError(f"{self._url}: {self._said(str(error))}") from None
-        if status != requests.codes.ok:
-            said = f"{status} {self._said(_message(text))}"
-            if (status in _TRIED_AGAIN or status >= 500) and "insufficient_quota" not in said:
-                raise _AttemptError(said, _retry_after(headers.get("Retry-After")))
-            raise CtrlRecError(f"{self._url}: {said}{self._advice(status)}")
+        except openai.APIConnectionError as error:
+            raise _AttemptError(self._printable(_cause(error))) from None
+        except openai.APIStatusError as error:
+            self._handle(error, body)
+            return await self._attempt(connection, messages)  # as the model wants to be asked
         try:
-            body = json.loads(text)
-            choice = body["choices"][0]
-            content = choice["message"].get("content")
-            # Null where a filter stopped it or the model refused: asked again, it would be paid again and no other.
-            answer = "" if content is None else content
-            if not isinstance(answer, str):
-                raise TypeError("no text")
-            return {"answer": answer, "finish_reason": choice.get("finish_reason"), "usage": _usage(body.get("usage"))}
+            return _parsed(reply.text)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            raise _AttemptError(f"no chat completion but {self._said(text)!r}") from None
+            raise _AttemptError(f"no chat completion but {self._printable(reply.text)!r}") from None
 
-    def _post(self, messages: Messages) -> tuple[int, Mapping[str, str], str]:
-        """Status, headers and body of a reply; requests itself would bound each read alone, not all of them."""
-        timeout, body, late = self.config.timeout, bytearray(), False
-        deadline = time.monotonic() + timeout
-        with self._session.post(
-            self._url, json=self._body(messages), timeout=timeout, allow_redirects=False, stream=True
-        ) as reply:
-            while part := reply.raw.read1(65536, decode_content=True):
-                if late:  # and not yet complete: what is complete has been paid, and is taken
-                    raise requests.Timeout
-                body += part
-                late = time.monotonic() > deadline
-            return reply.status_code, reply.headers, body.decode("utf-8", "replace")
+    def _handle(self, error: openai.APIStatusError, body: dict[str, Any]) -> None:
+        """Return if the request must be put otherwise, as is remembered from now on.
+
+        Raises:
+            _AttemptError: if the same request may succeed later.
+            CtrlRecError: if it cannot.
+        """
+        status, text = error.status_code, error.response.text
+        said = f"{status} {self._printable(_message(text))}"
+        if (status in _RETRIED or status >= 500) and "insufficient_quota" not in said:
+            raise _AttemptError(said, _retry_after(error.response.headers.get("Retry-After")))
+        if status in (400, 422):
+            if "max_tokens" in body and "max_completion_tokens" in text:
+                self._limit = "max_completion_tokens"
+                return
+            if "temperature" in body and "temperature" in said:
+                if self._temperature:
+                    log.warning("%-12s %s takes no temperature: its answers are not greedy", "api", self.config.model)
+                self._temperature = {}
+                return
+        raise CtrlRecError(f"{self._url}: {said}{self._advice(status)}")
+
+    def _body(self, messages: Messages, limit: str, temperature: dict[str, int]) -> dict[str, Any]:
+        said = [{"role": role, "content": content} for role, content in messages]
+        stop = {"stop": self.stop} if self.stop else {}
+        return {"model": self.config.model, "messages": said, limit: self.max_tokens} | temperature | stop
 
     def _advice(self, status: int) -> str:
         if status in (401, 403):
@@ -241,15 +216,24 @@ class ChatClient:
             return f"; check the key in {name}" if name else "; name the variable with the key in api.key_variable"
         return "; check api.url and api.model" if status in (400, 404, 422) else ""
 
-    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._key:
-            request.headers["Authorization"] = f"Bearer {self._key}"
-        return request
-
-    def _said(self, text: str) -> str:
-        """One short printable line of what a server said, without the key."""
+    def _printable(self, text: str) -> str:
+        """Return one short printable line of what a server said, without the key."""
         line = inert(text[:2000])
         return (line.replace(self._key, "***") if self._key else line)[:200]
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """Return answer, finish reason and usage of a reply; raise one of the usual errors if it is no completion."""
+    body = json.loads(text)
+    choice = body["choices"][0]
+    content = choice["message"].get("content")
+    if isinstance(content, list):  # of parts
+        content = "".join(part["text"] for part in content)
+    # Null if a filter stopped it or the model refused: asked again, it would be paid again and no other.
+    answer = "" if content is None else content
+    if not isinstance(answer, str):
+        raise TypeError("no text")
+    return {"answer": answer, "finish_reason": choice.get("finish_reason"), "usage": _usage(body.get("usage"))}
 
 
 def _key(config: APIConfig) -> str | None:
@@ -263,8 +247,8 @@ def _key(config: APIConfig) -> str | None:
         )
     if not re.fullmatch("[!-~]+", key):  # the HTTP library would repeat it in its error
         raise CtrlRecError(
-            f"the environment variable {config.key_variable} holds a line break, a space or another character that is "
-            f"in no key: put the key of {config.url} into it anew"
+            f"the environment variable {config.key_variable} holds a line break, a space or another character that no "
+            f"key has: put the key of {config.url} into it again"
         )
     address = urlsplit(config.url)
     if address.scheme != "https" and address.hostname not in _LOOPBACK:
@@ -273,14 +257,15 @@ def _key(config: APIConfig) -> str | None:
 
 
 def _cause(error: BaseException) -> str:
-    """What the system said, which the HTTP libraries wrap in errors of their own."""
+    """Return what the system said, which the HTTP libraries wrap in errors of their own."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
-    return str(error) or type(error).__name__
+    known = isinstance(error, OSError) and error.errno
+    return os.strerror(known) if known else str(error) or type(error).__name__
 
 
 def _usage(said: Any) -> dict[str, int] | None:
-    """The tokens that a reply counts; None where it counts none, which is no reason to pay for another."""
+    """Return the tokens that a reply counts; None if it counts none, which is no reason to pay for another."""
     try:
         return {name: int(said[name]) for name in ("prompt_tokens", "completion_tokens")}
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -288,7 +273,7 @@ def _usage(said: Any) -> dict[str, int] | None:
 
 
 def _message(text: str) -> str:
-    """The error message of the usual JSON bodies, with its code, else the body."""
+    """Return the error message of the usual JSON bodies, with its code; else the body."""
     try:
         error = json.loads(text)["error"]
         return f"{error.get('code') or ''} {error['message']}".strip() if isinstance(error, dict) else str(error)
@@ -297,7 +282,7 @@ def _message(text: str) -> str:
 
 
 def _retry_after(header: str | None) -> float:
-    """Seconds of a Retry-After header, a number or a date; 0 where there is none or it cannot be read."""
+    """Return the seconds of a Retry-After header, a number or a date; 0 without one or if it cannot be read."""
     if not header:
         return 0.0
     try:

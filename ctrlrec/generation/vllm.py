@@ -37,7 +37,7 @@ def vllm_generator(
         engine = LLM(model=str(Path(folder)), max_model_len=max_length, seed=seed, generation_config="vllm")
 
     def generate(prompts: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:
-        greedy = SamplingParams(temperature=0.0, max_tokens=max_new_tokens, stop_token_ids=[chat_format.end])
+        greedy = SamplingParams(temperature=0.0, max_tokens=max_new_tokens, stop_token_ids=sorted(chat_format.ends))
         replies = engine.generate([{"prompt_token_ids": row} for row in prompts], greedy, use_tqdm=False)
         return [list(reply.outputs[0].token_ids) for reply in replies]
 

@@ -17,19 +17,24 @@ import torch
 from filelock import FileLock
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import find_adapter_config_file
 
 from ctrlrec.config.schema import ModelConfig
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.lm.checks import check_folder
+from ctrlrec.lm.chat_template import fix_template
+from ctrlrec.lm.checks import check_folder, refuse_adapter
 from ctrlrec.runtime.hardware import native_bfloat16
 from ctrlrec.runtime.wheels import fetch_wheel
 
@@ -85,21 +90,61 @@ def make_tokenizer(config: ModelConfig, cache: Path, texts: Callable[[], Sequenc
         config: which backbone.
         cache: folder for downloads.
         texts: what a tokenizer of our own is trained on; called only for ``llama_mini``.
+
+    Raises:
+        CtrlRecError: if it cannot be loaded, has no fast form, or its chat template cannot be used.
     """
     if config.kind == "llama_mini":
         assert config.vocabulary is not None
         return train_tokenizer(texts(), config.vocabulary)
     tokenizer = _pretrained(AutoTokenizer, _location(config, cache), config)
+    if not tokenizer.is_fast:
+        raise CtrlRecError(
+            f"model.path={config.path}: its tokenizer, {type(tokenizer).__name__}, has no fast form (tokenizer.json), "
+            "which cutting titles needs; use a backbone that has one"
+        )
     if config.kind == "encoder_decoder":
         # T5's vocabulary has no line break, and an answer is one item a line.
         tokenizer.add_tokens([AddedToken("\n", normalized=False)])
         tokenizer.chat_template = _PLAIN_TEMPLATE
+    fix_template(tokenizer, config)
     return tokenizer
+
+
+def load_settings(config: ModelConfig, cache: Path) -> PretrainedConfig:
+    """Return the configuration that a pretrained backbone was published with."""
+    return _pretrained(AutoConfig, _location(config, cache), config)
+
+
+def answer_ends(config: ModelConfig, cache: Path) -> list[int]:
+    """Return the tokens with which a pretrained backbone ends an answer, as its generation config lists them."""
+    if config.kind == "llama_mini":
+        return []
+    location = _location(config, cache)
+    try:
+        ends = GenerationConfig.from_pretrained(location, revision=config.revision or "main").eos_token_id
+    except OSError:  # it has none: transformers then takes them from the model's own configuration
+        ends = getattr(load_settings(config, cache), "eos_token_id", None)
+    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, ends: Sequence[int], directory: Path) -> None:
+    """Write a tokenizer and the ``ends`` of :func:`answer_ends`, in the files of a published model."""
+    tokenizer.save_pretrained(directory)
+    if ends:
+        GenerationConfig(eos_token_id=list(ends)).save_pretrained(directory)
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """The tokenizer that the data stage kept."""
     return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+
+
+def load_ends(directory: Path) -> list[int]:
+    """Return the ends that :func:`save_tokenizer` wrote."""
+    if not (directory / "generation_config.json").exists():
+        return []
+    return list(GenerationConfig.from_pretrained(directory).eos_token_id)
 
 
 def load_model(config: ModelConfig, cache: Path, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
@@ -166,6 +211,7 @@ def _location(config: ModelConfig, cache: Path) -> str:
 def _pretrained(loader, location: str, config: ModelConfig, **options):
     check_folder(location)
     try:
+        refuse_adapter(location, find_adapter_config_file(location, revision=config.revision))
         return loader.from_pretrained(location, revision=config.revision, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -1,14 +1,18 @@
 """Conversations to token ids, with the backbone's own chat template."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from ctrlrec.config.compose import typed
 from ctrlrec.config.schema import ModelConfig
 from ctrlrec.controls.instruction import Messages
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.lm.backbone import load_ends, load_tokenizer
+from ctrlrec.lm.chat_template import render, takes_system_turn, turn_end
 from ctrlrec.lm.inert_text import InertText
 
 
@@ -38,21 +42,45 @@ class ChatFormat:
     is sampled then meet at the same token boundary. What users, catalogues and dialogues say stays text, whatever it
     looks like (:class:`InertText`).
 
+    Attributes:
+        end: the token that ends a learnt answer: the one that the template writes behind an assistant's turn, else the
+            tokenizer's end-of-sequence token.
+        ends: all tokens that end a generated answer.
+        pad: the token that pads rows.
+        folds_system: whether the template takes no system turn; its text then leads the first user turn.
+
+    Args:
+        tokenizer: with a chat template.
+        config: of the model.
+        ends: further tokens that end an answer, those of the model's generation config.
+
     Raises:
-        CtrlRecError: for a tokenizer without a chat template or without an end-of-sequence token.
+        CtrlRecError: for a tokenizer without a chat template or without a token that ends an answer, or a template that
+            refuses a user turn.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: ModelConfig):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: ModelConfig, ends: Collection[int] = ()):
+        name = f"model {config.path or config.name}"
         if not tokenizer.chat_template:
-            raise CtrlRecError(
-                f"model {config.path or config.name}: its tokenizer has no chat template; use a chat model"
-            )
-        if tokenizer.eos_token_id is None:
-            raise CtrlRecError(f"model {config.path or config.name}: its tokenizer has no end-of-sequence token")
+            raise CtrlRecError(f"{name}: its tokenizer has no chat template; use a chat model")
+        try:
+            render(tokenizer, ("user", "?"))
+        except (TemplateError, ValueError) as error:
+            raise CtrlRecError(f"{name}: its chat template refuses a user turn ({error}); use a chat model") from None
+        end = turn_end(tokenizer)
+        known = [token for token in (end, tokenizer.eos_token_id, *sorted(ends)) if token is not None]
+        if not known:
+            raise CtrlRecError(f"{name}: its tokenizer has no end-of-sequence token, nor has its template one")
         self.tokenizer, self.config = tokenizer, typed(config)
         self.inert = InertText(tokenizer)
-        self.end = int(tokenizer.eos_token_id)
-        self.pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+        self.end, self.ends = int(known[0]), frozenset(map(int, known))
+        self.pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end)
+        self.folds_system = not takes_system_turn(tokenizer)
+
+    @classmethod
+    def load(cls, directory: Path, config: ModelConfig) -> "ChatFormat":
+        """Load the tokenizer that the data stage kept, with the ends of the model's answers."""
+        return cls(load_tokenizer(directory), config, load_ends(directory))
 
     @property
     def encoder_decoder(self) -> bool:
@@ -61,10 +89,10 @@ class ChatFormat:
 
     def text(self, messages: Messages) -> str:
         """A conversation under the chat template, its contents guarded, ending where the assistant's answer begins."""
-        turns = [{"role": role, "content": self.inert.guard(content)} for role, content in messages]
-        rendered = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        assert isinstance(rendered, str)
-        return rendered
+        if self.folds_system and messages[0][0] == "system":
+            (_, told), (role, asked), *others = messages
+            messages = ((role, f"{told}\n\n{asked}"), *others)
+        return render(self.tokenizer, *((role, self.inert.guard(content)) for role, content in messages))
 
     def prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
         """Token ids of many prompts."""
@@ -75,12 +103,13 @@ class ChatFormat:
         return self.inert.encode([self.inert.guard(text) for text in texts])
 
     def responses(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of many responses with the end-of-sequence token; cut to ``model.max_response_length``."""
+        """Token ids of many responses with the token that ends them; cut to ``model.max_response_length``."""
         return [[*row, self.end][: self.config.max_response_length] for row in self.contents(texts)]
 
     def decode(self, tokens: list[int]) -> str:
-        """The text of an answer, special tokens left out."""
-        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        """The text of an answer, its end and special tokens left out."""
+        ended = bool(tokens) and tokens[-1] in self.ends
+        return str(self.tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True))
 
     def limit(self) -> PromptLimit:
         """What the instruction builder needs to know to keep prompts within their length."""

@@ -10,8 +10,10 @@ from jinja2 import TemplateError
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerBase
 
+from ctrlrec.lm.chat_template import CONTENT, render
+
 # Noncharacters of Unicode: they occur in no text that is meant to be exchanged.
-_SPLIT, _CONTENT = "\ufdd0\ufdd1", "\ufdd2"
+_SPLIT = "\ufdd0\ufdd1"
 # How templates without special tokens mark a turn: [INST], <<SYS>>, USER:.
 _WORD = re.compile(r"<+[^<>\s]+>+|\[[^\[\]\s]+\]|\w+:")
 _CONVERSATIONS = (("system", "user", "assistant", "user"), ("user", "assistant", "user"), ("user",))
@@ -65,10 +67,9 @@ class InertText:
 def _template_words(tokenizer: PreTrainedTokenizerBase) -> set[str]:
     """Words of the chat template around the contents of a conversation that look like the mark of a turn."""
     for roles in _CONVERSATIONS:
-        turns = [{"role": role, "content": _CONTENT} for role in roles]
         try:
-            rendered = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+            rendered = render(tokenizer, *((role, CONTENT) for role in roles))
         except TemplateError:  # the template knows no system turn
             continue
-        return set(_WORD.findall(rendered.replace(_CONTENT, " ")))
+        return set(_WORD.findall(rendered.replace(CONTENT, " ")))
     return set()

@@ -1,15 +1,22 @@
-"""Writes the whole model of a finished SL or RL stage: ``python -m ctrlrec.lm.merge runs/rl/NAME OUT``."""
+"""Writes whole models: ``python -m ctrlrec.lm.merge FOLDER OUT``.
+
+The folder is that of a finished SL or RL stage, such as ``runs/rl/NAME``, or a PEFT adapter with its tokenizer.
+"""
 
 import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer, PreTrainedModel
+from transformers.utils import ADAPTER_CONFIG_NAME
 
 from ctrlrec.config.compose import validate
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.lm.backbone import load_tokenizer
+from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.policy import load_policy
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import check_files
@@ -40,12 +47,41 @@ def merge_stage(directory: Path, out: Path) -> None:
     upstream = made_from(directory, provenance["upstream"])
     if "instructions" not in upstream:
         raise CtrlRecError(f"{directory}: not an sl or rl stage")
-    tokenizer = load_tokenizer(upstream["data"] / "tokenizer")
+    chat_format = ChatFormat.load(upstream["data"] / "tokenizer", config.model)
     sl, rl = (upstream["sl"], directory) if "sl" in upstream else (directory, None)
     for result in (*upstream.values(), directory):
         check_files(result)
-    model = load_policy(config.model, cache_folder(config.cache), tokenizer, config.seed, sl, rl, fold=True)
+    cache = cache_folder(config.cache)
+    model = load_policy(config.model, cache, chat_format.tokenizer, config.seed, sl, rl, fold=True)
+    save_whole(model, chat_format, out)
+
+
+def save_whole(model: PreTrainedModel, chat_format: ChatFormat, out: Path) -> None:
+    """Write a model as a server reads it, with all tokens that end its answers."""
+    model.generation_config.eos_token_id = sorted(chat_format.ends)  # type: ignore[union-attr]
     model.save_pretrained(out)
+    chat_format.tokenizer.save_pretrained(out)
+
+
+def merge_adapter(directory: Path, out: Path) -> None:
+    """Fold a PEFT adapter into the base that it names, and save model and tokenizer.
+
+    Args:
+        directory: with ``adapter_config.json``, the adapter's weights and its tokenizer.
+        out: folder to write, which must not exist.
+
+    Raises:
+        CtrlRecError: if the base or the tokenizer cannot be loaded, or ``out`` exists.
+    """
+    if out.exists():
+        raise CtrlRecError(f"{out}: exists; give a folder that does not")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+        adapted: Any = AutoPeftModelForCausalLM.from_pretrained(directory, dtype="auto")
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CtrlRecError(f"{directory}: the adapter or its base cannot be loaded ({reason})") from None
+    adapted.merge_and_unload().save_pretrained(out)
     tokenizer.save_pretrained(out)
 
 
@@ -53,12 +89,13 @@ def main() -> int:
     """Run the command line."""
     guard_output()
     parser = argparse.ArgumentParser(prog="python -m ctrlrec.lm.merge", description=__doc__)
-    parser.add_argument("directory", type=Path, help="directory of a finished sl or rl stage")
+    parser.add_argument("directory", type=Path, help="directory of a finished sl or rl stage, or of a PEFT adapter")
     parser.add_argument("out", type=Path, help="folder for the whole model")
     arguments = parser.parse_args()
     try:
         with explained(arguments.out):
-            merge_stage(arguments.directory, arguments.out)
+            adapter = (arguments.directory / ADAPTER_CONFIG_NAME).exists()
+            (merge_adapter if adapter else merge_stage)(arguments.directory, arguments.out)
     except CtrlRecError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

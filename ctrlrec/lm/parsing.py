@@ -1,4 +1,8 @@
-"""Answers to titles: what a model wrote, line by line, and which generated token ends each line."""
+"""Answers to titles: what a model wrote, line by line, and which generated token ends each line.
+
+Rows that were trained are read by :func:`written_items`: they write as they were taught. Other rows are read by
+:mod:`ctrlrec.lm.lenient`; ``variant.lenient_answers`` decides.
+"""
 
 import re
 from collections.abc import Sequence
@@ -12,6 +16,9 @@ if TYPE_CHECKING:
 
 
 _INDEX = re.compile(r"^\s*\d{1,4}\s*[.)]\s*")
+# The end of a model's thinking, alone on its line or at one end of it, as no title has it.
+_THOUGHT = re.compile(r"^[ \t]*</think>|</think>[ \t]*$", re.MULTILINE)
+_THINKING = "<think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +37,13 @@ class WrittenItem:
 def written_items(text: str) -> list[WrittenItem]:
     """The items of an answer, whatever a model writes.
 
-    Every line that is not empty is an item. Only where the answer holds a numbered list do lines before its first and
-    after its last numbered line count as remarks and not as items.
+    What stands before the end of a model's thinking is no part of the answer. Every line that is not empty is an item.
+    If the answer holds a numbered list, lines before its first and after its last numbered line are remarks and no
+    items.
     """
-    lines, position = [], 0
-    for line in text.split("\n"):
+    position = answer_begin(text)
+    lines = []
+    for line in text[position:].split("\n"):
         if line.strip():
             lines.append((line, position + len(line.rstrip())))
         position += len(line) + 1
@@ -42,6 +51,14 @@ def written_items(text: str) -> list[WrittenItem]:
     if numbered:
         lines = lines[numbered[0] : numbered[-1] + 1]
     return [WrittenItem(bare_title(line), end) for line, end in lines]
+
+
+def answer_begin(text: str) -> int:
+    """Return where the answer begins: behind the model's thinking; at the end if that never ends."""
+    thoughts = [thought.end() for thought in _THOUGHT.finditer(text)]
+    if thoughts:
+        return thoughts[-1]
+    return len(text) if text.lstrip().startswith(_THINKING) else 0
 
 
 def bare_title(line: str) -> str:

@@ -1,13 +1,19 @@
 """The stage ``data``: catalogue, sequences, data card and tokenizer."""
 
+import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
 from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.settings import dialogues, tokenizer_settings, without
 from ctrlrec.pipeline.stage import Inputs, Stage
+
+if TYPE_CHECKING:
+    from ctrlrec.lm.chat_format import ChatFormat
+
+log = logging.getLogger(__name__)
 
 
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
@@ -16,9 +22,10 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     from ctrlrec.data.prepare import prepare
     from ctrlrec.data.titles import composed, cut_titles
     from ctrlrec.instructions import chat, templates
-    from ctrlrec.lm.backbone import make_tokenizer
+    from ctrlrec.lm.backbone import answer_ends, make_tokenizer, save_tokenizer
     from ctrlrec.lm.chat_format import ChatFormat
 
+    ends = answer_ends(config.model, cache_folder(config))
     made: list[ChatFormat] = []
 
     def cut(titles: list[str], categories: list[str]) -> list[str]:
@@ -28,7 +35,7 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
             return [*templates.specimens(titles, categories), *turns]
 
         tokenizer = make_tokenizer(config.model, cache_folder(config), texts)
-        made.append(ChatFormat(tokenizer, config.model))  # refuses a tokenizer without a chat template
+        made.append(ChatFormat(tokenizer, config.model, ends))  # refuses a tokenizer without a chat template
         return cut_titles(tokenizer, titles, config.dataset.title_max_tokens)
 
     def writable(names: list[str]) -> list[bool]:
@@ -46,7 +53,26 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     backend = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
     backend.no_truncation()  # of titles, or as it came: other readers of tokenizer.json obey it unasked
     backend.no_padding()
-    tokenizer.save_pretrained(directory / "tokenizer")
+    _tell_of_system_turns(config, made[0])
+    save_tokenizer(tokenizer, ends, directory / "tokenizer")
+
+
+def _tell_of_system_turns(config: Config, chat_format: "ChatFormat") -> None:
+    """Log how many system turns go into the first user turn, because the chat template takes none."""
+    from ctrlrec.instructions import chat
+
+    if not chat_format.folds_system:
+        return
+    parts = ["model.system_prompt"] if config.model.system_prompt else []
+    if "chat" in config.variant.tasks:
+        dialogues, _ = chat.load_dialogues(config.instructions.chat_path)
+        led = sum(dialogue.messages[0][0] == "system" for dialogue in dialogues)
+        parts += [f"those of {led} of {len(dialogues)} dialogues"] if led else []
+    if parts:
+        log.warning(
+            "%-12s the chat template takes no system turn: %s lead the first user turn instead",
+            "chat", " and ".join(parts),
+        )  # fmt: skip
 
 
 def _check(config: Config) -> None:

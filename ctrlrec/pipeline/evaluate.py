@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,14 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.checks import check_backbone
 from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.loading import load_builder
-from ctrlrec.pipeline.settings import model_settings, without
+from ctrlrec.pipeline.settings import constrained, constraint_label, model_settings, without
 from ctrlrec.pipeline.stage import Inputs, Stage
 from ctrlrec.runtime import provenance
 from ctrlrec.runtime.files import read_jsonl, write_jsonl, write_text
 
 if TYPE_CHECKING:
+    from ctrlrec.controls.instruction import Instruction
+    from ctrlrec.generation.constraints.base import Constraint
     from ctrlrec.lm.chat_format import ChatFormat
 
 log = logging.getLogger(__name__)
@@ -29,10 +31,11 @@ log = logging.getLogger(__name__)
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
     """Answers of all settings and their metrics, and general ability where it is asked."""
     from ctrlrec.evaluation import general
-    from ctrlrec.evaluation.answering import predictions, teacher_answers, warn_of_empty
+    from ctrlrec.evaluation.answering import predictions, teacher_answers, warn_of_useless
     from ctrlrec.evaluation.intervals import SHARE, summarise
     from ctrlrec.evaluation.matching import TitleMatcher
     from ctrlrec.evaluation.scoring import score
+    from ctrlrec.generation.constraints import make_constraint
     from ctrlrec.runtime.loggers import log_answers, log_summary, loggers
 
     builder, chat_format = load_builder(config, inputs)
@@ -42,15 +45,18 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     model: Any = None
     if (answers_with == "model" and not by_server) or exams:
         model = _whole_model(config, inputs, chat_format)
-    client = _client(config, inputs) if by_server else None
+    client = _client(config, inputs, chat_format) if by_server else None
     if answers_with == "teacher":
         answerer = teacher_answers(builder)
     elif client is not None:
         from ctrlrec.baselines.api import api_answers
 
         answerer = api_answers(client, config.trainer)
+    elif served == "vllm":
+        answerer = _vllm_answers(config, model, chat_format)
     else:
-        answerer = (_vllm_answers if served == "vllm" else _model_answers)(config, model, chat_format)
+        constraint = make_constraint(config.constraint, builder.catalogue, chat_format)
+        answerer = _model_answers(config, model, chat_format, constraint)
     settings = config.evaluation
     matcher = TitleMatcher(builder.catalogue.titles, settings.match_max_edits)
     with loggers(config, "evaluate", directory) as made:
@@ -62,11 +68,11 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
             if client is not None or not answered.exists():  # a client keeps its answers, and its report counts them
                 write_jsonl(answered, predictions(setting, config, builder, answerer, matcher))
             answers = read_jsonl(answered)
-            warn_of_empty(answers, setting)
+            warn_of_useless(answers, setting)
             rows += answers
         write_jsonl(directory / "predictions.jsonl", rows)
         if client is not None:
-            report = client.report()
+            report = client.cache.report()
             write_text(directory / "api.json", json.dumps(report, indent=2))
             log.info("%-12s %s", "api", ", ".join(f"{name} {value}" for name, value in report.items()))
         metrics = score(rows, builder.catalogue, settings.bootstrap_resamples, settings.confidence, config.seed)
@@ -96,6 +102,7 @@ def _check(config: Config) -> None:
     answers_with, engine = config.variant.answers_with, config.generation.engine
     if answers_with == "model":
         check_backbone(config)
+        check_engine(config)
     if answers_with == "model" and engine == "vllm" and find_spec("vllm") is None:
         raise CtrlRecError("generation.engine=vllm: vLLM is not installed: pip install 'ctrlrec[vllm]', or engine=hf")
     key = config.api.key_variable
@@ -106,6 +113,22 @@ def _check(config: Config) -> None:
         )
     if general.asked(config):
         general.exams(config.general)
+
+
+def check_engine(config: Config) -> None:
+    """Refuse the native decoder for a pretrained backbone that it does not support.
+
+    Raises:
+        CtrlRecError: with the reason.
+    """
+    if config.generation.engine != "native" or config.model.kind not in ("pretrained", "encoder_decoder"):
+        return
+    from ctrlrec.generation.network import unsupported
+    from ctrlrec.lm.abilities import empty_model
+
+    reason = unsupported(empty_model(config.model, cache_folder(config)))
+    if reason is not None:
+        raise CtrlRecError(f"generation.engine=native: {reason}; set generation.engine=auto")
 
 
 def _answering_stages(config: Config) -> tuple[str, ...]:
@@ -144,16 +167,18 @@ def _general(config: Config) -> dict[str, Any]:
     return {"general": settings | local, "general_source": source_digest(config.general)}
 
 
-def _client(config: Config, inputs: Inputs) -> Any:
+def _client(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:
     from ctrlrec.generation.server import ChatClient
 
     folder = cache_folder(config) / "answers"
+    stop: list[str] = []
     if config.variant.answers_with == "model":
+        stop = [str(chat_format.tokenizer.decode([end])) for end in sorted(chat_format.ends)]
         # One address and one name may serve every model of one's own in turn. The last result that made it tells them
         # apart; of an untrained one that is the data's, whose tokenizer is the backbone's.
         result = inputs.get("rl") or inputs.get("sl") or inputs["data"]
         folder /= "-".join([result.name, *filter(None, [provenance.read(result).get("made")])])
-    return ChatClient(config.api, _longest(config), folder)
+    return ChatClient(config.api, _longest(config), folder, stop)
 
 
 def _longest(config: Config) -> int:
@@ -185,7 +210,9 @@ def _vllm_answers(config: Config, model: Any, chat_format: "ChatFormat") -> Any:
     return answer
 
 
-def _model_answers(config: Config, model: Any, chat_format: "ChatFormat") -> Any:
+def _model_answers(
+    config: Config, model: Any, chat_format: "ChatFormat", constraint: "Constraint | None"
+) -> Callable[[Sequence["Instruction"]], list[str]]:
     from ctrlrec.baselines.instructrec import beam_lists
     from ctrlrec.generation.generate import generate
     from ctrlrec.runtime.hardware import autocast
@@ -195,13 +222,15 @@ def _model_answers(config: Config, model: Any, chat_format: "ChatFormat") -> Any
 
     def answer(asked: Sequence[Any]) -> list[str]:
         prompts = chat_format.prompts([instruction.messages for instruction in asked])
+        starts = [constraint.start(instruction) for instruction in asked] if constraint is not None else []
         with progress(config.trainer, asked[0].task, len(asked)) as advance, autocast(config.trainer):
             if config.variant.beam_search:
                 counts = [instruction.item_count for instruction in asked]
                 longest = min(limit, config.dataset.title_max_tokens + 1)  # one title and the end
-                return beam_lists(model, chat_format, prompts, counts, longest, batch_size, advance)
+                return beam_lists(model, chat_format, prompts, counts, longest, batch_size, advance, constraint, starts)
+            engine = config.generation.engine
             answers = generate(
-                model, chat_format, prompts, limit, config.generation.engine, batch_size=batch_size, progress=advance
+                model, chat_format, prompts, limit, engine, None, 1, batch_size, advance, constraint, starts
             )
         return [chat_format.decode(answer.tokens) for answer in answers]
 
@@ -221,11 +250,12 @@ STAGE = Stage(
             "precision": c.trainer.precision,
         }
         | _candidates(c)
+        | constrained(c)
         | _server(c)
         | _general(c)
         | _added_metrics()
     ),
-    lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}",
+    lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}{constraint_label(c)}",
     run,
     "lower generation.batch_size",
     check=_check,

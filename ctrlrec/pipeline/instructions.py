@@ -19,12 +19,15 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     """One epoch of the instruction set and its counts (Table 7); the trainer builds the other epochs the same way."""
     from collections import Counter
 
-    builder, _ = load_builder(config, inputs)
+    builder, chat_format = load_builder(config, inputs)
     examples = builder.epoch(0, builder.families)
     write_jsonl(directory / "instructions.jsonl", (example.record(builder.catalogue) for example in examples))
     write_jsonl(directory / "validation.jsonl", (example.record(builder.catalogue) for example in builder.validation()))
     counts = Counter(example.instruction.task for example in examples)
     report = {"counts": counts, "total": len(examples), "chat": dataclasses.asdict(builder.chat_report)}
+    if chat_format.folds_system:
+        first_roles = [example.instruction.messages[0][0] for example in examples]
+        report["folded_system_turns"] = first_roles.count("system")
     log.info("%-12s %s", "chat", builder.chat_report)
     write_text(directory / "counts.json", json.dumps(report, indent=2))
 

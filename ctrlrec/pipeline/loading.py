@@ -17,7 +17,6 @@ def load_builder(config: Config, inputs: Inputs) -> tuple["InstructionBuilder", 
     from ctrlrec.baselines.palr import PALRInstructions
     from ctrlrec.controls.registry import own_families
     from ctrlrec.instructions.builder import InstructionBuilder
-    from ctrlrec.lm.backbone import load_tokenizer
     from ctrlrec.lm.chat_format import ChatFormat
     from ctrlrec.runtime.hardware import prepare_hardware
     from ctrlrec.teacher.ranker import Ranker
@@ -25,7 +24,7 @@ def load_builder(config: Config, inputs: Inputs) -> tuple["InstructionBuilder", 
     builders = {"paper": InstructionBuilder, "palr": PALRInstructions, "instructrec": InstructRecInstructions}
     prepare_hardware(config.trainer)
     catalogue, sequences = dataset(config, inputs)
-    chat_format = ChatFormat(load_tokenizer(inputs["data"] / "tokenizer"), config.model)
+    chat_format = ChatFormat.load(inputs["data"] / "tokenizer", config.model)
     ranker = Ranker.load(inputs["teacher"])
     limit, own = chat_format.limit(), own_families(config.variant.tasks)
     make = builders[config.variant.instructions]

@@ -7,7 +7,7 @@ from ctrlrec.config.schema import Config
 from ctrlrec.lm.checks import check_backbone
 from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.loading import load_builder
-from ctrlrec.pipeline.settings import model_settings, trainer_additions, without
+from ctrlrec.pipeline.settings import constrained, constraint_label, model_settings, trainer_additions, without
 from ctrlrec.pipeline.stage import Inputs, Stage
 
 
@@ -28,7 +28,8 @@ def _label(config: Config) -> str:
     algorithm = config.rl.algorithm.name
     named = [] if algorithm == "ppo" else [algorithm]
     rewarded = "item-list" if config.reward.item_weight else "list"
-    return "-".join((config.dataset.name, config.model.name, *named, config.reward.name, rewarded))
+    label = "-".join((config.dataset.name, config.model.name, *named, config.reward.name, rewarded))
+    return label + constraint_label(config)
 
 
 STAGE = Stage(
@@ -42,6 +43,7 @@ STAGE = Stage(
         "seed": c.seed,
         "precision": c.trainer.precision,
         **trainer_additions(c),
+        **constrained(c),
     },
     _label,
     run,

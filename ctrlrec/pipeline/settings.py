@@ -13,6 +13,8 @@ def tokenizer_settings(config: Config) -> dict[str, Any]:
     """Return what decides the tokenizer."""
     model = config.model
     settings = {"kind": model.kind, "path": model.path, "revision": model.revision, "vocabulary": model.vocabulary}
+    if model.kind != "llama_mini":  # its chat template holds neither
+        settings |= {"thinking": model.thinking, "template_date": model.template_date}
     return _by_files(settings, but=(".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"))
 
 
@@ -47,6 +49,17 @@ def instruction_set(config: Config) -> dict[str, Any]:
     """Return what is a row's own: a baseline's instructions, added controls; nothing for what all other rows share."""
     name, own = config.variant.instructions, own_families(config.variant.tasks)
     return ({"set": name} if name != "paper" else {}) | ({"families": "+".join(own)} if own else {})
+
+
+def constrained(config: Config) -> dict[str, Any]:
+    """Return what a model may write, in evaluation and in RL; nothing if it may write anything or no model answers."""
+    settings = plain(config.constraint)
+    return {} if settings["name"] == "none" or config.variant.answers_with != "model" else {"constraint": settings}
+
+
+def constraint_label(config: Config) -> str:
+    """Return the end of a label that names the constraint; empty without one."""
+    return f"-{config.constraint.name}" if constrained(config) else ""
 
 
 def trainer_additions(config: Config) -> dict[str, Any]:

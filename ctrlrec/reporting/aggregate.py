@@ -17,6 +17,7 @@ from ctrlrec.runtime.provenance import made_from
 log = logging.getLogger(__name__)
 
 _SPEED_ONLY = ("micro_batch_size", "batch_size", "engine", "checkpoint_every")  # the last: of earlier results
+_UNRECORDED = {"constraint": {"name": "none"}}  # sections of results that are older than them
 _FOLDER = ("dataset", "model", "budget")  # whose names make a folder of tables
 
 
@@ -65,6 +66,7 @@ class Result:
         keys = ["dataset", "teacher", "model", "evaluation", "generation"]
         keys += ["instructions", "sl"] if variant["tasks"] else []
         keys += ["rl", "reward"] if variant["rl"] else []
+        keys += ["constraint"] if variant["answers_with"] == "model" else []
         if self.row.place.own_backbone and self.config["model"]["name"] != config["model"]["name"]:
             keys = ["dataset", "teacher", "evaluation"]
         if variant["answers_with"] == "model" and _server(self.config) != _server(config):
@@ -107,7 +109,7 @@ def _exams(config: Mapping[str, Any]) -> tuple[Any, ...] | None:
 def _deciding(config: Mapping[str, Any], section: str) -> dict[str, Any]:
     """Return the settings of a section that decide numbers, those of an inner section by dotted key."""
     found: dict[str, Any] = {}
-    for key, value in config.get(section, {}).items():
+    for key, value in config.get(section, _UNRECORDED.get(section, {})).items():
         if isinstance(value, Mapping):
             found |= {f"{key}.{inner}": of_inner for inner, of_inner in value.items()}
         elif key not in _SPEED_ONLY:

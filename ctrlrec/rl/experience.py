@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ctrlrec.generation.constraints.base import Constraint, support
 from ctrlrec.lm.scoring import pad
 from ctrlrec.rl.rollout import Answer
 from ctrlrec.runtime import processes
@@ -18,7 +19,10 @@ class Experience:
         before: (B, T) place in ``ids`` of the token before each generated one, which predicts it.
         actions: (B, T) generated ids.
         mask: (B, T) 1 on generated tokens.
-        drawn: (B, T) 1 on tokens that were sampled; 0 on greedy answers, which are no samples of the policy.
+        support: what a constraint allowed at each token; None if everything was.
+        decided: (B, T) 1 on generated tokens that were not the only one allowed; forced tokens teach nothing.
+        drawn_rows: (B, 1) 1 on sampled answers; 0 on greedy ones, which are no samples of the policy.
+        drawn: (B, T) 1 on the decided tokens of sampled answers.
         group: (B,) number of the prompt; answers to one prompt share it.
         task: (B,) number of the kind of instruction.
         step: (B, T) number of the item that a token writes, from 0; the end of the answer is a step of its own.
@@ -26,7 +30,9 @@ class Experience:
         log_probs: (B, T) of the policy that sampled; likewise ``reference``, ``values``, ``advantages``, ``returns``.
     """
 
-    def __init__(self, answers: Sequence[Answer], padding: int, device: torch.device):
+    def __init__(
+        self, answers: Sequence[Answer], padding: int, device: torch.device, constraint: Constraint | None = None
+    ):
         ids, attention = pad([answer.prompt + answer.tokens for answer in answers], padding)
         actions, mask = pad([answer.tokens for answer in answers], padding)
         starts = torch.tensor([len(answer.prompt) for answer in answers])
@@ -34,8 +40,11 @@ class Experience:
         self.before = (starts[:, None] - 1 + torch.arange(mask.shape[1])).to(device)
         self.actions, self.mask = actions.to(device), mask.float().to(device)
         greedy = torch.tensor([answer.greedy for answer in answers], device=device)
-        self.drawn = self.mask * ~greedy[:, None]
         asked = [answer.judgement.instruction for answer in answers]
+        self.support = support(constraint, asked, [answer.tokens for answer in answers])
+        self.decided = self.mask if self.support is None else self.mask * ~self.support.forced.to(device)
+        self.drawn_rows = (~greedy[:, None]).float()
+        self.drawn = self.decided * self.drawn_rows
         self.group = _numbered(asked).to(device)
         self.task = _numbered([instruction.task for instruction in asked]).to(device)
         self.step = torch.zeros_like(actions)
@@ -48,6 +57,10 @@ class Experience:
         self.log_probs, self.reference, self.values, self.advantages, self.returns = torch.zeros(
             5, *self.mask.shape, device=device
         )
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return the tensors by name."""
+        return {name: part for name, part in vars(self).items() if isinstance(part, torch.Tensor)}
 
     def micro_batches(self, rows: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
         """Return this process's share of the row numbers, in groups of similar length to save padding."""

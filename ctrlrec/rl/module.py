@@ -17,6 +17,7 @@ from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import ClipGroups, RLConfig
 from ctrlrec.controls.instruction import Instruction
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.generation.constraints.base import Constraint
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import ACTOR, CRITIC, load_trainable_state, trainable_state, using
 from ctrlrec.lm.chat_format import ChatFormat
@@ -49,6 +50,7 @@ class RLModule(ForwardPasses):
         max_new_tokens: int,
         engine: str,
         directory: Path,
+        constraint: Constraint | None = None,
     ):
         super().__init__()
         self.save_hyperparameters({"rl": plain(config)}, logger=False)
@@ -56,12 +58,13 @@ class RLModule(ForwardPasses):
         self.strict_loading = False  # checkpoints hold the trainable tensors alone; on_load_checkpoint compares names
         self.model, self.chat_format, self.seed = model, chat_format, builder.seed
         self.config, self.reward = config, reward
-        self.sampler = Sampler(chat_format, builder.catalogue, builder.ranker, reward, max_new_tokens, engine)
+        world = (chat_format, builder.catalogue, builder.ranker)
+        self.sampler = Sampler(*world, reward, max_new_tokens, engine, constraint)
         self.rollouts = Rollouts(directory / "rollouts.jsonl", builder.catalogue)
         self.algorithm = ALGORITHMS[config.algorithm.name](config)
         self.value_head = value_head(model) if self.algorithm.critic else None
         self.temperature = config.temperature
-        self.watch = CollapseWatch(chat_format.end, self.rollouts.path)
+        self.watch = CollapseWatch(chat_format.ends, self.rollouts.path)
         self._seconds: dict[str, float] = defaultdict(float)
         self._profiler: Profiler = PassThroughProfiler()
         self._measured: list[Measured] = []
@@ -182,7 +185,7 @@ class RLModule(ForwardPasses):
         """Return an experience with log-probabilities of actor and reference, values and advantages."""
         settings = self.config
         with self._phase("score"):
-            experience = Experience(answers, self.chat_format.pad, self.device)
+            experience = Experience(answers, self.chat_format.pad, self.device, self.sampler.constraint)
             everyone = torch.arange(len(answers), device=self.device)
             for rows in experience.micro_batches(everyone, settings.micro_batch_size):
                 experience.log_probs[rows] = self.log_probs(experience, rows)[0]
@@ -195,13 +198,14 @@ class RLModule(ForwardPasses):
             placed = placed_rewards(answers, self.reward).to(self.device)
             scored = {"reward": placed, "value": experience.values, "log-probability": experience.log_probs}
             for what, numbers in scored.items():
-                bad = not bool(torch.isfinite(numbers).all())
-                processes.stop_where(bad, partial(self._refuse, what, experience))
+                processes.stop_where(not torch.isfinite(numbers).all(), partial(self._refuse, what, experience))
             rewards = losses.penalised_rewards(
                 placed, experience.log_probs, experience.reference, experience.mask, settings.kl_coefficient
             )
-            if settings.whiten_rewards:  # greedy answers are scaled like the sampled ones and do not set the scale
-                rewards = rewards / losses.deviation(rewards, experience.drawn) * experience.mask
+            if settings.whiten_rewards:
+                # Greedy answers and forced tokens do not set the scale, but rewards do that stand on a forced token.
+                counted = experience.drawn.maximum((placed != 0) * experience.drawn_rows)
+                rewards = rewards / losses.deviation(rewards, counted) * experience.mask
             self.algorithm.advantages(experience, rewards)
         return experience
 
@@ -243,13 +247,13 @@ class RLModule(ForwardPasses):
     def _accumulate(self, experience: Experience, minibatch: torch.Tensor, actor: bool = True) -> dict[str, float]:
         """Accumulate the gradient of the loss averaged over all tokens of a minibatch; return what to log."""
         self.optimizers().zero_grad()  # type: ignore[union-attr]
-        tokens, drawn = experience.mask[minibatch].sum(), experience.drawn[minibatch].sum().clamp(min=1)
+        tokens, drawn = (mask[minibatch].sum().clamp(min=1) for mask in (experience.decided, experience.drawn))
         sums: dict[str, float] = defaultdict(float)
         largest: dict[str, float] = defaultdict(float)
         bad = None
         for rows in experience.micro_batches(minibatch, self.config.micro_batch_size):
             for term in self.algorithm.terms(self, experience, rows, actor):
-                loss = term.weight * (term.per_token * experience.mask[rows]).sum() / tokens
+                loss = term.weight * (term.per_token * experience.decided[rows]).sum() / tokens
                 if not torch.isfinite(loss):
                     bad = term.name
                     break
@@ -289,7 +293,7 @@ class RLModule(ForwardPasses):
 
     def _refuse(self, what: str, experience: Experience) -> NoReturn:
         """Stop before the step; see :func:`refuse`."""
-        tensors = {f"batch/{name}": tensor for name, tensor in vars(experience).items()}
+        tensors = {f"batch/{name}": tensor for name, tensor in experience.tensors().items()}
         weights = {f"weights/{name}": tensor for name, tensor in trainable_state(self).items()}
         advice = "lower rl.learning_rate or rl.critic_learning_rate, or set trainer.precision=32-true"
         refuse(what, advice, self.rollouts.path.parent, tensors | weights)

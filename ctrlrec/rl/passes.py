@@ -34,12 +34,14 @@ class ForwardPasses(pl.LightningModule):
             adapter: the actor, or None for the reference.
 
         Returns:
-            Both at the temperature of the iteration, zero on padding.
+            Both at the temperature of the iteration, among the tokens that were allowed; zero on padding.
         """
         with using(self.model, adapter):
             hidden = self._states(experience, rows)
             mask = experience.mask[rows].bool()
             chosen = logits(self.model, hidden[mask]) / self.temperature  # the head on real tokens alone
+            if experience.support is not None:
+                chosen = experience.support.restrict(rows, chosen)
             log_probs = torch.zeros_like(experience.mask[rows])
             entropy = torch.zeros_like(log_probs)
             # One row of N tokens: the kernel loops over the first dimension.

@@ -4,6 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from peft import PeftModel
 
 from ctrlrec.controls.instruction import Instruction
 from ctrlrec.data.catalogue import Catalogue
+from ctrlrec.generation.constraints.base import Constraint
 from ctrlrec.generation.decoder import Sample
 from ctrlrec.generation.generate import generate
 from ctrlrec.lm.chat_format import ChatFormat
@@ -83,6 +85,7 @@ class Sampler:
         reward: what answers earn.
         max_new_tokens: longest answer.
         engine: ``generation.engine``.
+        constraint: what may be written; None for anything.
     """
 
     def __init__(
@@ -93,9 +96,10 @@ class Sampler:
         reward: Reward,
         max_new_tokens: int,
         engine: str,
+        constraint: Constraint | None = None,
     ):
         self.chat_format, self.catalogue, self.ranker, self.reward = chat_format, catalogue, ranker, reward
-        self.max_new_tokens, self.engine = max_new_tokens, engine
+        self.max_new_tokens, self.engine, self.constraint = max_new_tokens, engine, constraint
 
     def __call__(
         self,
@@ -116,14 +120,21 @@ class Sampler:
             samples: answers to each.
             greedy_row: add a greedy answer behind the samples of each prompt.
         """
-        rows = [
-            (sample, temperature is None)
-            for sample in generate(
-                model, self.chat_format, prompts, self.max_new_tokens, self.engine, temperature, samples
-            )
-        ]
+        constraint = self.constraint
+        starts = [constraint.start(instruction) for instruction in instructions] if constraint is not None else []
+        answered = partial(
+            generate,
+            model,
+            self.chat_format,
+            prompts,
+            self.max_new_tokens,
+            self.engine,
+            constraint=constraint,
+            starts=starts,
+        )
+        rows = [(sample, temperature is None) for sample in answered(temperature=temperature, samples=samples)]
         if greedy_row:
-            likeliest = generate(model, self.chat_format, prompts, self.max_new_tokens, self.engine)
+            likeliest = answered()
             groups = [rows[begin : begin + samples] for begin in range(0, len(rows), samples)]
             rows = [row for group, one in zip(groups, likeliest, strict=True) for row in (*group, (one, True))]
         each = samples + greedy_row

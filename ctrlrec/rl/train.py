@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from ctrlrec.config.compose import sampling_engine
 from ctrlrec.config.schema import Config
+from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapters, with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
@@ -64,6 +65,7 @@ def align(
             config.model.max_response_length,
             sampling_engine(config),
             directory,
+            make_constraint(config.constraint, builder.catalogue, chat_format),
         )
     checkpoints, every = directory / "checkpoints", config.rl.validate_every
     last = ModelCheckpoint(checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)

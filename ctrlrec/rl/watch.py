@@ -1,7 +1,7 @@
 """Watch for a policy that collapses into empty or endless answers."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ctrlrec.errors import CtrlRecError
@@ -16,12 +16,12 @@ class CollapseWatch:
     """Count empty and endless answers from iteration to iteration.
 
     Args:
-        end: the token that ends an answer.
+        ends: tokens that end an answer.
         rollouts: file that messages refer to.
     """
 
-    def __init__(self, end: int, rollouts: Path):
-        self.end, self.rollouts = end, rollouts
+    def __init__(self, ends: Collection[int], rollouts: Path):
+        self.ends, self.rollouts = ends, rollouts
         self._degenerate, self._all_empty = False, 0
 
     def __call__(self, iteration: int, answers: Sequence[Answer]) -> int:
@@ -31,7 +31,7 @@ class CollapseWatch:
             CtrlRecError: if every answer of the last iterations is empty: there is nothing left to learn from.
         """
         empty = sum(not answer.titles for answer in answers)
-        unended = sum(answer.tokens[-1] != self.end for answer in answers)
+        unended = sum(answer.tokens[-1] not in self.ends for answer in answers)
         degenerate = 2 * max(empty, unended) > len(answers)
         if degenerate and not self._degenerate:
             log.warning(

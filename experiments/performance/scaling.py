@@ -178,7 +178,7 @@ def samples_works(tokenizer: PreTrainedTokenizerBase, quick: bool, samples: int)
     model = LlamaForCausalLM(shape).eval()
     prompts = np.random.default_rng(4).integers(5, len(tokenizer), size=(4, 40 if quick else 200)).tolist()
     steps = 8 if quick else 60
-    return {"4 prompts are answered": lambda: decode(model, prompts, len(tokenizer), steps, 0.7, samples)}
+    return {"4 prompts are answered": lambda: decode(model, prompts, {len(tokenizer)}, steps, 0.7, samples)}
 
 
 def weights(shape: LlamaConfig, adapted: Callable[[Any], Any]) -> tuple[int, int]:

@@ -23,7 +23,7 @@ class GRPO(Algorithm):
     def advantages(self, experience: "Experience", rewards: torch.Tensor) -> None:
         """Standardise the total rewards within each group."""
         total = (rewards * experience.mask).sum(1, keepdim=True)
-        own = standardised(total, experience.drawn[:, :1], experience.group)
+        own = standardised(total, experience.drawn_rows, experience.group)
         experience.advantages = own * experience.mask
 
 

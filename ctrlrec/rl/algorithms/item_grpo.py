@@ -25,7 +25,7 @@ class ItemGRPO(Algorithm):
     def advantages(self, experience: "Experience", rewards: torch.Tensor) -> None:
         """Standardise the returns of each step within each group, then give them to the tokens of the step."""
         returns, reached = returns_by_step(rewards, experience.mask, experience.step, self.config.gamma)
-        own = standardised(returns, reached * experience.drawn[:, :1], experience.group)
+        own = standardised(returns, reached * experience.drawn_rows, experience.group)
         experience.advantages = own.gather(1, experience.step) * experience.mask
 
 

@@ -58,7 +58,7 @@ class PPO(Algorithm):
             experience.advantages = sum(
                 (losses.whiten(advantages, mask, shift_mean=True) for mask in tasks), torch.zeros_like(advantages)
             )
-        greedy = experience.mask - drawn
+        greedy = experience.decided - drawn
         if greedy.any():
             own = greedy_advantages(rewards, experience, self.config.gamma)
             experience.advantages = experience.advantages + own / losses.deviation(advantages, drawn) * greedy
@@ -95,7 +95,7 @@ def greedy_advantages(rewards: torch.Tensor, experience: "Experience", gamma: fl
         (B, T); 0 where no sampled answer reaches the item, and on padding.
     """
     returns, reached = returns_by_step(rewards, experience.mask, experience.step, gamma)
-    sampled = reached * experience.drawn[:, :1]
+    sampled = reached * experience.drawn_rows
     mean, _, count = group_moments(returns, sampled, experience.group)
     differences = ((returns - mean) * (count > 0)).to(rewards.dtype)
     return differences.gather(1, experience.step) * experience.mask

@@ -23,7 +23,7 @@ class RLOO(Algorithm):
     def advantages(self, experience: "Experience", rewards: torch.Tensor) -> None:
         """Take the leave-one-out difference of the total rewards within each group."""
         total = (rewards * experience.mask).sum(1, keepdim=True)
-        own = less_the_others(total, experience.drawn[:, :1], experience.group)
+        own = less_the_others(total, experience.drawn_rows, experience.group)
         experience.advantages = own * experience.mask
 
 

@@ -20,12 +20,13 @@ from transformers import (
 )
 
 from ctrlrec.generation import decoder as decoding
-from ctrlrec.generation.decoder import decode, unsupported
+from ctrlrec.generation.decoder import decode
 from ctrlrec.generation.generate import generate
+from ctrlrec.generation.network import _FEW_ROWS, unsupported
 from ctrlrec.lm.adapters import ACTOR, CRITIC, using, with_actor_and_critic
 
 END = 3
-FORMAT: Any = SimpleNamespace(pad=0, end=END, encoder_decoder=False)
+FORMAT: Any = SimpleNamespace(pad=0, ends={END}, encoder_decoder=False)
 SHAPE = {
     "vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 4, "max_position_embeddings": 256, "bos_token_id": None, "eos_token_id": None,
@@ -74,23 +75,23 @@ def asked(count: int, longest: int = 40) -> list[list[int]]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_greedy_answers_are_those_of_generate(name: str) -> None:
-    model, prompts = made(name), asked(decoding._FEW_ROWS + 8)  # once some have left, few rows
+    model, prompts = made(name), asked(_FEW_ROWS + 8)  # once some have left, few rows
     # A token that a long answer holds in its middle, so that answers end at different lengths.
-    end = max(decode(model, prompts, END, 20), key=lambda answer: len(answer.tokens)).tokens[9]
-    expected = generate(model, SimpleNamespace(pad=0, end=end, encoder_decoder=False), prompts, 20, "hf")  # type: ignore[arg-type]
+    end = max(decode(model, prompts, {END}, 20), key=lambda answer: len(answer.tokens)).tokens[9]
+    expected = generate(model, SimpleNamespace(pad=0, ends={end}, encoder_decoder=False), prompts, 20, "hf")  # type: ignore[arg-type]
     assert len({len(answer.tokens) for answer in expected}) > 1
     assert unsupported(model) is None
     for rows in (None, 1, 5):
-        assert decode(model, prompts, end, 20, rows=rows) == expected
+        assert decode(model, prompts, {end}, 20, rows=rows) == expected
 
 
 def test_prompts_read_in_parts_and_rows_that_wait_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, prompts = made("grouped"), asked(12)
-    expected = decode(model, prompts, END, 70)
+    expected = decode(model, prompts, {END}, 70)
     monkeypatch.setattr(decoding, "_PREFILL", {"cpu": 50})
     monkeypatch.setattr(decoding, "_BLOCK", 7)
     monkeypatch.setattr(decoding, "_PATIENCE", {})
-    assert decode(model, prompts, END, 70, rows=5) == expected
+    assert decode(model, prompts, {END}, 70, rows=5) == expected
 
 
 class Countdown:
@@ -116,9 +117,9 @@ class Countdown:
 def test_an_answer_at_its_limit_waits_for_others_to_leave_with(monkeypatch: pytest.MonkeyPatch, patience: int) -> None:
     """The first answer is alone at the limit while the others, begun later, have half of theirs to go."""
     monkeypatch.setattr(decoding, "_PATIENCE", {"cpu": patience})
-    monkeypatch.setattr(decoding, "_Network", Countdown)
+    monkeypatch.setattr(decoding, "Network", Countdown)
     prompts = [[49], *[[END + 20]] * 63, *[[49]] * 63]
-    answers = [answer.tokens for answer in decode(made("tied"), prompts, END, 40, rows=64)]
+    answers = [answer.tokens for answer in decode(made("tied"), prompts, {END}, 40, rows=64)]
     assert answers == [[49] * 40, *[list(range(END + 19, END - 1, -1))] * 63, *[[49] * 40] * 63]
 
 
@@ -127,7 +128,7 @@ def test_an_answer_at_its_limit_waits_for_others_to_leave_with(monkeypatch: pyte
 def test_log_probs_are_those_of_what_was_sampled(name: str, temperature: float) -> None:
     model, prompts = made(name), asked(5)
     torch.manual_seed(1)
-    answers = decode(model, prompts, END, 40, temperature, samples=3, rows=6)
+    answers = decode(model, prompts, {END}, 40, temperature, samples=3, rows=6)
     assert len({tuple(answer.tokens) for answer in answers}) == 15
     for index, answer in enumerate(answers):
         prompt = prompts[index // 3]
@@ -143,7 +144,7 @@ def test_samples_come_from_torchs_seed_alone() -> None:
     drawn = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        drawn.append(decode(model, prompts, END, 20, 1.0, samples=2))
+        drawn.append(decode(model, prompts, {END}, 20, 1.0, samples=2))
     assert drawn[0] == drawn[1] != drawn[2]
 
 
@@ -171,7 +172,7 @@ def test_the_adapter_in_use_decodes() -> None:
     prompts, seen = asked(4), []
     for adapter in (ACTOR, CRITIC, None):
         with using(model, adapter):
-            answers = decode(model, prompts, END, 30)
+            answers = decode(model, prompts, {END}, 30)
             assert answers == generate(model, FORMAT, prompts, 30, "hf")
         seen.append(answers)
     assert seen[0] != seen[1] != seen[2] != seen[0]
@@ -186,7 +187,7 @@ def test_bfloat16_stays_close(mixed: bool) -> None:
         model = model.to(torch.bfloat16)  # type: ignore[arg-type]
     torch.manual_seed(0)
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-        answers = decode(model, prompts, END, 10, 2.0)
+        answers = decode(model, prompts, {END}, 10, 2.0)
     model = model.float()  # type: ignore[operator]
     gaps = []
     for prompt, answer in zip(prompts, answers, strict=True):
@@ -223,7 +224,7 @@ def test_a_young_adapter_of_bfloat16_weights_is_not_rounded_away(mixed: bool) ->
 
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         with using(model, ACTOR):
-            answers = decode(model, prompts, END, 10, 1.0)
+            answers = decode(model, prompts, {END}, 10, 1.0)
         actor, reference = scored(ACTOR), scored(None)
     decoded = torch.tensor([value for answer in answers for value in answer.log_probs])
     learnt = actor - reference
@@ -238,7 +239,7 @@ def test_samples_of_a_prompt_share_its_reading_and_the_head_sees_last_tokens_alo
     model, prompts = made("tied"), asked(3)
     read: list[int] = []
     scored: list[int] = []
-    forward, logits = decoding._Network.forward, decoding._Network.logits
+    forward, logits = decoding.Network.forward, decoding.Network.logits
 
     def counting(self: Any, ids: torch.Tensor, *arguments: Any) -> torch.Tensor:
         read.append(ids.shape[0] if ids.ndim == 2 else 0)
@@ -248,9 +249,9 @@ def test_samples_of_a_prompt_share_its_reading_and_the_head_sees_last_tokens_alo
         scored.append(hidden.numel() // hidden.shape[-1])
         return logits(self, hidden)
 
-    monkeypatch.setattr(decoding._Network, "forward", counting)
-    monkeypatch.setattr(decoding._Network, "logits", scoring)
-    decode(model, prompts, END, 2, 1.0, samples=4)
+    monkeypatch.setattr(decoding.Network, "forward", counting)
+    monkeypatch.setattr(decoding.Network, "logits", scoring)
+    decode(model, prompts, {END}, 2, 1.0, samples=4)
     assert sum(read) == 3
     assert scored[0] == 3
 

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 import torch
 from transformers import PreTrainedModel
+from vllm_stand_in import install_stand_in
 
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.generation.beams import beam_search
 from ctrlrec.generation.generate import generate
+from ctrlrec.generation.vllm import vllm_generator
 from ctrlrec.lm.adapters import with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
 
@@ -50,6 +53,30 @@ def test_answers_stop_behind_the_end_token(make_model: Make, chat_format: ChatFo
         assert chat_format.end not in answer[:-1]
         assert len(answer) == 60 or answer[-1] == chat_format.end
         assert 1 <= len(answer) <= 60
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, "beams", "vllm"])
+def test_an_answer_ends_at_the_first_of_its_ends(
+    make_model: Make, chat_format: ChatFormat, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model may end a turn with another token than its tokenizer's end-of-sequence token."""
+    model = make_model(scale=12.0)
+    whole = [answer.tokens for answer in generate(model, chat_format, PROMPTS, 12, "hf")]
+    late = next(row for row in whole if len(set(row)) > 5)
+    turn = max(late[:-3], key=late.index)
+    several = ChatFormat(chat_format.tokenizer, chat_format.config, ends=[turn])
+    assert several.ends == {chat_format.end, turn}
+    if engine == "beams":
+        found = [rows[0] for rows in beam_search(model, several, PROMPTS, 12, 1)]
+    elif engine == "vllm":
+        install_stand_in(monkeypatch)
+        found = vllm_generator(model, several, 640, 7)(PROMPTS, 12)
+    else:
+        found = [answer.tokens for answer in generate(model, several, PROMPTS, 12, engine)]
+    assert found == [row[: row.index(turn) + 1] if turn in row else row for row in whole]
+    cut = found[whole.index(late)]
+    assert 2 < len(cut) < 12 and cut[-1] == turn != chat_format.end
+    assert several.decode(cut) == several.decode(cut[:-1])
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -57,10 +57,10 @@ def test_answers_come_back_in_order_with_tokens_and_cost(make: Callable[..., Cha
     assert sum(advanced) == 13 and len(server.requests) == 12  # equal questions are asked once
     assert server.requests[0]["model"] == "parrot" and server.requests[0]["max_tokens"] == 64
     assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
-    report = client.report()
+    report = client.cache.report()
     assert (report["answers"], report["prompt_tokens"], report["completion_tokens"]) == (12, 240, 60)
     assert report["cost"] == report["cost_of_this_run"] == pytest.approx((240 * 2 + 60 * 4) / 1e6)
-    assert make(price_prompt=None).report()["cost"] is None
+    assert make(price_prompt=None).cache.report()["cost"] is None
 
 
 def test_no_more_requests_are_open_than_allowed(make: Callable[..., ChatClient], server: Server) -> None:
@@ -90,7 +90,7 @@ def hang_up(handler: Any, _: Any) -> None:
     [
         failing(500), failing(503, "<html>busy</html>"), failing(429, '{"error": {"message": "slow down"}}'),
         failing(200, "no json"), failing(200, "{}"), failing(200, '{"choices": []}'), failing(200, "[1, 2]"),
-        failing(200, completion("x", choices=[{"message": {"content": ["1. A"]}}])), half, hang_up,
+        failing(200, completion("x", choices=[{"message": {"content": {"1": "A"}}}])), half, hang_up,
     ],
     ids=["500", "503", "429", "text", "empty", "no choice", "list", "no text", "half", "hang up"],
 )  # fmt: skip
@@ -98,7 +98,7 @@ def test_what_may_pass_is_tried_again(make: Callable[..., ChatClient], server: S
     server.script = [broken, broken]
     client = make(concurrency=1)
     assert client.answers(ASKED[:2]) == ["QUESTION 0", "QUESTION 1"]
-    assert client.report()["retries"] == 2 and len(server.requests) == 4
+    assert client.cache.report()["retries"] == 2 and len(server.requests) == 4
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_silent_server_times_out(make: Callable[..., ChatClient], server: Serv
     client = make(timeout=0.2, concurrency=1)
     started = time.monotonic()
     assert client.answers(ASKED[:1]) == ["QUESTION 0"]
-    assert time.monotonic() - started < 1.4 and client.report()["retries"] == 1
+    assert time.monotonic() - started < 1.4 and client.cache.report()["retries"] == 1
 
 
 def drip(handler: Any, _: Any) -> None:
@@ -139,20 +139,6 @@ def test_the_time_holds_for_the_whole_answer(make: Callable[..., ChatClient], se
     with pytest.raises(CtrlRecError, match=r"no whole answer within 0\.3 s"):
         make(timeout=0.3, attempts=1).answers(ASKED[:1])
     assert time.monotonic() - started < 1
-
-
-def test_an_answer_that_is_complete_is_taken_though_late(make: Callable[..., ChatClient], server: Server) -> None:
-    def slow(handler: Any, _: Any) -> None:
-        body = completion("1. A").encode()
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(body)))
-        time.sleep(0.3)
-        handler.end_headers()
-        time.sleep(0.3)
-        handler.wfile.write(body)
-
-    server.otherwise = slow
-    assert make(timeout=0.5, attempts=1).answers(ASKED[:1]) == ["1. A"]
 
 
 @pytest.mark.parametrize("how", ["compressed", "in chunks"])
@@ -246,7 +232,7 @@ def test_waits_that_the_server_asks_for_end_no_run_that_gets_on(
     client = make(concurrency=8, attempts=3, backoff=0.02)
     asked = [(("user", f"question {number}"),) for number in range(40)]
     assert client.answers(asked) == [f"QUESTION {number}" for number in range(40)]
-    assert client.report()["retries"] > 0
+    assert client.cache.report()["retries"] > 0
 
 
 def test_a_server_that_only_asks_to_wait_is_given_up(make: Callable[..., ChatClient], server: Server) -> None:
@@ -311,13 +297,77 @@ def test_a_run_that_broke_off_asks_only_what_is_missing(
     client = make(concurrency=1)
     assert client.answers(ASKED) == [f"QUESTION {number}" for number in range(12)]
     assert len(server.requests) == 7
-    report = client.report()
+    report = client.cache.report()
     assert (report["answers"], report["from_cache"], report["prompt_tokens"]) == (12, 5, 240)
     assert report["cost_of_this_run"] == pytest.approx(report["cost"] * 7 / 12)
     assert not any(KEY in path.read_text() for path in (tmp_path / "answers").iterdir())
     # Another model or length is another request.
     make(model="owl").answers(ASKED[:1])
     assert len(server.requests) == 8
+
+
+REFUSALS = {
+    "max_tokens": "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' "
+    "instead.",
+    "temperature": "Unsupported value: 'temperature' does not support 0 with this model.",
+}
+
+
+@pytest.mark.parametrize("refused", [("max_tokens",), ("temperature",), ("max_tokens", "temperature")])
+def test_a_model_is_asked_as_it_wants_to_be_and_that_is_remembered(
+    make: Callable[..., ChatClient], server: Server, refused: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    def picky(handler: Any, request: dict[str, Any]) -> None:
+        for name in refused:
+            if name in request:
+                error = {"message": REFUSALS[name], "type": "invalid_request_error", "param": name}
+                return send(handler, 400, json.dumps({"error": error}))
+        return echo(handler, request)
+
+    server.otherwise = picky
+    client = make(concurrency=1, attempts=1)
+    assert client.answers(ASKED) == [f"QUESTION {number}" for number in range(12)]
+    assert len(server.requests) == 12 + len(refused) and client.cache.report()["retries"] == 0
+    assert server.requests[-1].get("max_completion_tokens") == (64 if "max_tokens" in refused else None)
+    assert ("takes no temperature" in caplog.text) == ("temperature" in refused)
+    # The cache does not care how a question was put.
+    server.otherwise = echo
+    make().answers(ASKED)
+    assert len(server.requests) == 12 + len(refused)
+
+
+def test_a_refusal_that_comes_again_is_an_error(make: Callable[..., ChatClient], server: Server) -> None:
+    server.otherwise = failing(400, json.dumps({"error": {"message": REFUSALS["max_tokens"]}}))
+    with pytest.raises(CtrlRecError, match="400 Unsupported parameter"):
+        make(concurrency=1).answers(ASKED)
+    assert len(server.requests) == 2
+
+
+def test_requests_on_their_way_are_kept_when_another_fails(make: Callable[..., ChatClient], server: Server) -> None:
+    def late(handler: Any, request: dict[str, Any]) -> None:
+        time.sleep(0.2)
+        echo(handler, request)
+
+    server.script = [late, failing(400, "stop")]
+    with pytest.raises(CtrlRecError, match="stop"):
+        make(concurrency=2).answers(ASKED)
+    assert len(server.requests) == 2
+    make().answers(ASKED[:2])
+    assert len(server.requests) == 3
+
+
+def test_texts_that_end_an_answer_are_sent(make: Callable[..., ChatClient], server: Server, tmp_path: Path) -> None:
+    client = ChatClient(make().config, 64, tmp_path / "answers", ["<|end|>", "</s>"])
+    client.answers(ASKED[:1])
+    assert server.requests[0]["stop"] == ["<|end|>", "</s>"]
+    make().answers(ASKED[:1])
+    assert len(server.requests) == 2 and "stop" not in server.requests[1]  # another request
+
+
+def test_an_answer_in_parts_is_joined(make: Callable[..., ChatClient], server: Server) -> None:
+    parts = [{"type": "text", "text": "1. A\n"}, {"type": "text", "text": "2. B"}]
+    server.otherwise = failing(200, completion("", choices=[{"message": {"content": parts}}]))
+    assert make().answers(ASKED[:1]) == ["1. A\n2. B"]
 
 
 def test_a_damaged_cache_is_named_and_not_repaired(make: Callable[..., ChatClient], tmp_path: Path) -> None:
@@ -336,7 +386,7 @@ def test_an_answer_without_text_is_an_empty_one_and_asked_once(
     assert make().answers(ASKED[:2]) == ["", ""]
     client = make()
     assert client.answers(ASKED[:2]) == ["", ""] and len(server.requests) == 2
-    report = client.report()
+    report = client.cache.report()
     assert (report["empty"], report["from_cache"], report["prompt_tokens"]) == (2, 2, 40)
 
 
@@ -349,7 +399,7 @@ def test_an_answer_whose_tokens_are_not_counted_is_kept(
     server.otherwise = failing(200, completion("1. A", usage=usage))
     client = make()
     assert client.answers(ASKED[:2]) == ["1. A", "1. A"] and len(server.requests) == 2
-    report = client.report()
+    report = client.cache.report()
     assert (report["without_usage"], report["empty"], report["prompt_tokens"]) == (2, 0, 0)
 
 
@@ -358,7 +408,7 @@ def test_without_usage_and_with_cut_answers_the_report_says_so(make: Callable[..
     server.otherwise = failing(200, json.dumps({"choices": [choice]}))
     client = make()
     client.answers(ASKED[:2])
-    report = client.report()
+    report = client.cache.report()
     assert (report["without_usage"], report["cut"], report["prompt_tokens"]) == (2, 2, 0)
 
 

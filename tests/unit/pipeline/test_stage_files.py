@@ -1,6 +1,7 @@
 """Titles are cut to a number of the backbone's tokens; an evaluation that broke off goes on and counts all of it."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chat_families import family
 from chat_server import Server, echo, send, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ctrlrec.config.compose import compose
 from ctrlrec.data.titles import cut_titles
@@ -80,6 +82,44 @@ def test_the_tokenizer_that_is_kept_cuts_and_fills_nothing(tmp_path: Path, monke
     assert saved["truncation"] is None and saved["padding"] is None
     read = Tokenizer.from_file(str(tmp_path / "tokenizer" / "tokenizer.json"))
     assert len(read.encode("a b c " * 40).ids) > 13 and len(read.encode("a").ids) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("variant=zero_shot",), None),
+        (("variant=zero_shot", "model.system_prompt=Be kind."), "model.system_prompt lead the first user turn"),
+        (("variant=v2",), "those of 1 of 2 dialogues lead the first user turn"),
+    ],
+)
+def test_system_turns_that_a_template_refuses_are_counted_before_anything_is_trained(
+    tmp_path: Path, words: tuple[str, ...], said: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = family("gemma")
+    shape = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        eos_token_id=[3, 5],
+    )  # fmt: skip
+    LlamaForCausalLM(shape).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    rows = [f"u{user},i{(user + step) % 5},{step}" for user in range(6) for step in range(5)]
+    (tmp_path / "interactions.csv").write_text("\n".join(["user,item,timestamp", *rows]) + "\n")
+    (tmp_path / "items.jsonl").write_text(
+        "".join(json.dumps({"item": f"i{n}", "title": f"title {n}", "categories": ["c"]}) + "\n" for n in range(5))
+    )
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    led = [{"role": "system", "content": "Be kind."}, *turns]
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps({"messages": each}) + "\n" for each in (turns, led)))
+    config = compose(
+        "dataset=records", f"dataset.path={tmp_path}", f"cache={tmp_path}/cache", "model=hf",
+        f"model.path={tmp_path}/model", f"instructions.chat_path={tmp_path}/chat.jsonl",
+        "dataset.min_user_interactions=1", "dataset.min_item_interactions=1", *words,
+    )  # fmt: skip
+    with caplog.at_level(logging.WARNING, "ctrlrec.pipeline.data"):
+        data.run(config, {}, tmp_path)
+    assert (said or "") in caplog.text and ("system turn" in caplog.text) == bool(said)
+    kept = ChatFormat.load(tmp_path / "tokenizer", config.model)
+    assert kept.ends == {3, 5, *tokenizer.convert_tokens_to_ids(["<eos>", "<end_of_turn>"])}
 
 
 @pytest.fixture

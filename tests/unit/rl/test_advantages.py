@@ -88,7 +88,8 @@ def test_returns_do_not_depend_on_the_length_of_titles() -> None:
 def experience(greedy: tuple[int, ...] = (), **changes: Any) -> Any:
     drawn = MASK.clone()
     drawn[list(greedy)] = 0
-    values = {"mask": MASK, "drawn": drawn, "step": STEP, "group": torch.zeros(3), "task": torch.zeros(3)}
+    values = {"mask": MASK, "decided": MASK, "drawn": drawn, "drawn_rows": drawn[:, :1]}
+    values |= {"step": STEP, "group": torch.zeros(3), "task": torch.zeros(3)}
     return SimpleNamespace(**{**values, "values": torch.zeros(3, 5), "returns": torch.zeros(3, 5), **changes})
 
 
