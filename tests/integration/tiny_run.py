@@ -86,23 +86,25 @@ def environment() -> dict[str, str]:
     }
 
 
-def start(arguments: list[str], log: Path, program: tuple[str, ...] = ("-m", "ctrlrec")) -> subprocess.Popen:
+def start(
+    arguments: list[str], log: Path, program: tuple[str, ...] = ("-m", "ctrlrec"), **variables: str
+) -> subprocess.Popen:
     """Start ``python -m ctrlrec``, or what stands in for it; what it prints goes to ``log``."""
     with log.open("w") as file:
         return subprocess.Popen(
             [sys.executable, *program, *arguments],
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=environment(),
+            env=environment() | variables,
             cwd=log.parent,
             # Where the tests run in a shell's background, Ctrl-C is ignored, and children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
 
-def run(arguments: list[str], log: Path) -> str:
-    """Run ``python -m ctrlrec`` to its end and return what it printed."""
-    process = start(arguments, log)
+def run(arguments: list[str], log: Path, **variables: str) -> str:
+    """Run ``python -m ctrlrec`` to its end and return what it printed; ``variables`` of its environment beside ours."""
+    process = start(arguments, log, **variables)
     assert process.wait(timeout=500) == 0, log.read_text()
     return log.read_text()
 
