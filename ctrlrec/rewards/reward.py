@@ -1,6 +1,7 @@
 """The reward of an answer: a reading of the paper, mixed and weighted by the configuration (spec sections 5, 13)."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 from ctrlrec.config.schema import RewardConfig
 from ctrlrec.rewards.judging import Judgement
@@ -15,11 +16,13 @@ class Reward:
         config: of the section ``reward``.
 
     Attributes:
+        settings: the same as plain values, which decide every reward.
         item_weight: factor of every item reward; 0 leaves the list reward alone (variant v3).
         list_weight: factor of the list reward (10 in the paper).
     """
 
     def __init__(self, config: RewardConfig):
+        self.settings = {field.name: getattr(config, field.name) for field in fields(RewardConfig)}
         self._item, self._list = SCHEMES[config.item].item, SCHEMES[config.list].list
         self._shares = config.preference_share, 1 - config.preference_share
         self.item_weight, self.list_weight = config.item_weight, config.list_weight

@@ -53,7 +53,7 @@ class RLModule(ForwardPasses):
         constraint: Constraint | None = None,
     ):
         super().__init__()
-        self.save_hyperparameters({"rl": plain(config)}, logger=False)
+        self.save_hyperparameters({"rl": plain(config), "reward": reward.settings}, logger=False)
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold the trainable tensors alone; on_load_checkpoint compares names
         self.model, self.chat_format, self.seed = model, chat_format, builder.seed

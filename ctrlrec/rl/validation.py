@@ -18,7 +18,7 @@ def measured(answer: Answer, reward: Reward) -> Measured:
 
     Args:
         answer: to a question about a validation item.
-        reward: what answers earn.
+        reward: weighs the rewards of items and list.
 
     Returns:
         The kind of question, and reward, repeat, nonexist, hr and the measures of the controls asked for.

@@ -221,9 +221,8 @@ def test_rewards_of_answers_good_and_bad(parts, catalogue, reading: str, monkeyp
             tokens.append(chat_format.tokenizer(text, add_special_tokens=False)["input_ids"] + end)
     monkeypatch.setattr(rollout, "generate", lambda *_, **__: [Sample(row, [0.0] * len(row)) for row in tokens])
     prompts, reward = [[0]] * len(asked), Reward(compose(f"reward={reading}").reward)
-    answers = rollout.sample_answers(
-        None, chat_format, asked, prompts, 1, builder.catalogue, builder.ranker, reward, 160, 0.7, "auto"
-    )
+    sampler = rollout.Sampler(chat_format, builder.catalogue, builder.ranker, reward, 160, "auto")
+    answers = sampler(None, asked, prompts, 0.7)
     rows = [answer.record(0, 0, builder.catalogue) for answer in answers]
     check_rewards(rows, catalogue, reading)
     kinds = Counter(illegal for row in rows for illegal in row["illegal"])

@@ -132,6 +132,10 @@ def test_what_changes_a_result_changes_its_stage_and_those_behind_it(row, overri
     assert changed(row(), row(override)) == stages
 
 
+def test_an_option_is_known_by_its_value_and_not_by_its_spelling(row) -> None:
+    assert not changed(row("teacher.options.dropout=0"), row("teacher.options.dropout=0.0"))
+
+
 @pytest.fixture
 def local(tmp_path: Path) -> Path:
     """A folder with data, dialogues, a model and questions of the user's own."""
@@ -173,10 +177,6 @@ def test_local_files_are_known_by_their_content_however_their_path_is_spelt(
     assert [fingerprints(spelling) for spelling in spellings] == [before] * len(spellings)
     local.rename(tmp_path / "moved, häuser")
     assert fingerprints(f"{tmp_path}/moved, häuser") == before
-
-
-def test_an_option_is_known_by_its_value_and_not_by_its_spelling(row) -> None:
-    assert not changed(row("teacher.options.dropout=0"), row("teacher.options.dropout=0.0"))
 
 
 def test_changed_data_under_the_same_path_changes_the_data_stage(row, tmp_path: Path) -> None:

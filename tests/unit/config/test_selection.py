@@ -12,7 +12,6 @@ from composing import composed, differing, flat
 from ctrlrec.config.choices import PLUGINS
 from ctrlrec.config.compose import compose, variants
 from ctrlrec.config.files import choices_of, conf_directory
-from ctrlrec.config.schema import known_keys
 from ctrlrec.config.selection import check_selection, written
 from ctrlrec.errors import CtrlRecError
 
@@ -25,6 +24,8 @@ MODELS, BUDGETS, VARIANTS = (list(choices_of(group)) for group in ("model", "bud
 FROZEN = json.loads(Path(__file__).with_name("compositions.json").read_text(encoding="utf-8"))
 # What has changed since on purpose: spec sections 3 and 6.
 CHANGED = {"rl.item_count_min": 6}
+MOVED = {f"teacher.{key}": f"teacher.options.{key}" for key in ("embedding", "layers", "heads", "dropout")}
+MOVED |= {"rl.list_weight": "reward.list_weight"}
 CHANGED_BY_PAPER = {
     "rl.iterations": 3000,
     "rl.prompts": 8,
@@ -44,15 +45,20 @@ def own_leaves(group: str, choice: str) -> dict[str, Any]:
         node = {group: node}
 
     def leaves(key: str, value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or not value:
             return {key: value}
         return {name: leaf for part, inner in value.items() for name, leaf in leaves(f"{key}.{part}", inner).items()}
 
-    return {name: leaf for key, value in node.items() for name, leaf in leaves(key, value).items()}
+    found = {name: leaf for key, value in node.items() for name, leaf in leaves(key, value).items()}
+    return {name: leaf for name, leaf in found.items() if leaf != {}}
 
 
-def plain(value: Any) -> Any:
-    """Numbers as numbers: YAML 1.1 of Python reads 1.0e-3 so, but not 1e-3."""
+def plain(value: Any, teacher: str = "sasrec") -> Any:
+    """Numbers as numbers: YAML 1.1 of Python reads 1.0e-3 so, but not 1e-3; and the teacher's name in its place."""
+    if isinstance(value, list):
+        return [plain(one, teacher) for one in value]
+    if isinstance(value, str):
+        return value.replace("${teacher.name}", teacher)
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -73,13 +79,15 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_compositions_of_variants_models_and_budgets_are_as_they_were(model: str, budget: str) -> None:
     if f"{model} {budget}" not in FROZEN["models and budgets"]:
         pytest.skip("a file of later")
-    keys = set(known_keys())
     for variant in FROZEN["variants"]:
         now = flat(composed(f"variant={variant}", f"model={model}", f"budget={budget}"))
         before = FROZEN["full llama_mini demo"] | FROZEN["variants"][variant]
         before |= FROZEN["models and budgets"][f"{model} {budget}"]
         before |= CHANGED | (CHANGED_BY_PAPER if budget == "paper" else {})
-        before = {key: value for key, value in before.items() if key in keys and key != "cache"}
+        before = {MOVED.get(key, key): value for key, value in before.items() if key != "cache"}
+        del before["variant.item_rewards"]  # now said by the weight, which is the row's own
+        if variant == "v3":
+            before |= {"reward.item_weight": 0.0, "variant.differs": ["reward.item_weight"]}
         assert {key: now[key] for key in before} == before
         for group, choice in (("model", model), ("budget", budget), ("variant", variant)):
             for key, value in own_leaves(group, choice).items():
