@@ -4,8 +4,10 @@ Hydra composes files in the order of ``conf/config.yaml``, and a later file wins
 what they are for: a budget sets the keys that its ``sets`` lists, a variant and an experiment set what their rows need.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra import initialize_config_dir
@@ -51,14 +53,23 @@ def written(*overrides: str) -> list[Written]:
     Args:
         overrides: words of the command line.
     """
+    folders = (conf_directory(), *plugin_conf_folders())
+    files = [path for folder in folders for path in sorted(folder.rglob("*.yaml"))]
+    chosen = tuple(word for word in overrides if "." not in word.partition("=")[0])  # a dotted key chooses no file
+    return list(_written(chosen, tuple((path, path.stat().st_mtime_ns) for path in files)))
+
+
+@functools.lru_cache(maxsize=256)
+def _written(chosen: tuple[str, ...], files: tuple[tuple[Path, int], ...]) -> tuple[Written, ...]:
+    """See :func:`written`; ``files`` with their times, so that an edited file is read again."""
     with _loader() as loader:
-        defaults = loader.compute_defaults_list("config", list(overrides), RunMode.RUN).defaults
+        defaults = loader.compute_defaults_list("config", list(chosen), RunMode.RUN).defaults
     read = [
         Written(name, file.parent == "config", _keys(name, str(file.package or "")))
         for file in defaults
         if (name := str(file.config_path)) != "config" and not name.startswith("hydra/")
     ]
-    return [file for file in read if file.keys]
+    return tuple(file for file in read if file.keys)
 
 
 def check_selection(overrides: Sequence[str]) -> None:
