@@ -91,8 +91,8 @@ def test_records_hold_the_fields_of_the_contract(answers: list[Answer], make_mod
     record = json.loads(json.dumps(answers[2].record(7, 1, catalogue)))
     assert set(record) == {
         "iteration", "sample", "task", "user", "history", "target", "item_count", "category", "proportion",
-        "constraints", "candidates", "response", "titles", "items", "teacher_rank", "illegal", "item_reward", "list_reward",
-        "tokens", "reward_at",
+        "constraints", "candidates", "response", "titles", "items", "teacher_rank", "illegal", "item_reward",
+        "list_reward", "tokens", "reward_at",
     }  # fmt: skip
     assert (record["iteration"], record["sample"], record["tokens"]) == (7, 1, len(answers[2].tokens))
     assert record["titles"][-1] == "No Such Film"
