@@ -1,4 +1,4 @@
-"""Settings that only one choice has, such as how PPO whitens its advantages.
+"""Settings that only one choice has, such as the heads of a teacher with attention.
 
 The choice's module declares them as a dataclass, so that the schema needs no line about them.
 """
@@ -41,7 +41,7 @@ def typed_options(schema: type[T], given: Mapping[str, Any], key: str) -> T:
     Args:
         schema: declares names, types and bounds, with :func:`ctrlrec.config.schema.bounded`.
         given: values by name.
-        key: of the options, such as ``rl.algorithm.options``; messages begin with it.
+        key: of the options, such as ``teacher.options``; messages begin with it.
 
     Raises:
         CtrlRecError: for an unknown name, a missing value, a wrong type or a number out of bounds.
@@ -50,10 +50,10 @@ def typed_options(schema: type[T], given: Mapping[str, Any], key: str) -> T:
         merged = OmegaConf.merge(OmegaConf.structured(schema), given)
         missing = OmegaConf.missing_keys(merged)
     except ConfigKeyError as error:
-        known = [name for name, _ in leaves(schema, f"{key}.")]
-        unknown = f"{key}.{error.full_key}"
+        known, unknown = [name for name, _ in leaves(schema)], str(error.full_key)
+        # Names alone: with the section in front of all, any two of them look alike.
         advice = nearest(unknown, known) if known else "the chosen module has no options; set it by its group"
-        raise CtrlRecError(f"unknown key '{unknown}': {advice}") from None
+        raise CtrlRecError(f"unknown key '{key}.{unknown}': {advice}") from None
     except (ValidationError, OmegaConfBaseException) as error:
         raise CtrlRecError(f"{key}.{error.full_key}: {str(error).splitlines()[0]}") from None
     if missing:

@@ -97,16 +97,14 @@ class _Ended(Callback):
         self.by = exception
 
 
-def train(
-    fit: pl.Trainer, module: pl.LightningModule, checkpoints: Path, data: pl.LightningDataModule | None = None
-) -> None:
+def train(fit: pl.Trainer, module: pl.LightningModule, checkpoints: Path, data: pl.LightningDataModule) -> None:
     """Train from the last checkpoint, or from the start if there is none.
 
     Args:
         fit: of :func:`trainer`.
         module: what to train.
         checkpoints: folder that may hold ``last.ckpt``.
-        data: what to train on; None for a module with loaders of its own.
+        data: what to train on.
 
     Raises:
         CtrlRecError: if the checkpoint cannot be read.
