@@ -70,7 +70,7 @@ def test_a_reading_of_a_plug_in_rewards_a_rollout(
     module = make_module(reward=("name=counted", "item=counted", "list=counted", "additive_at_items=true"))
     written = [Sample(answer.tokens, answer.log_probs) for answer in answers]
     monkeypatch.setattr(rollout, "generate", lambda *_, **__: written)
-    collected = module.collect(0)
+    collected = module.collect([answer.judgement.instruction for answer in answers[:3]])
     assert [len(answer.titles) for answer in collected] == [1, 2, 4, 4, 1, 1]
     for answer in collected:
         count = len(answer.titles)
