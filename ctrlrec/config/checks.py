@@ -124,7 +124,17 @@ def check(config: Config) -> None:
     _check_pairs(config)
     _check_rl(config.rl)
     check_trainer(config.trainer)
-    check_options(config)  # last: it imports what was chosen
+
+
+def check_choices(config: Config) -> None:
+    """Refuse options that a chosen module does not have or cannot use.
+
+    It imports the modules, and torch with them: a run that only reuses results does without it.
+
+    Raises:
+        CtrlRecError: naming the key and the nearest valid one.
+    """
+    check_options(config)
     MODULES["rl.algorithm.name"][config.rl.algorithm.name].check(config.rl)
 
 

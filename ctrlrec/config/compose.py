@@ -6,9 +6,10 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from ctrlrec.config.checks import check
+from ctrlrec.config.checks import check, check_choices
 from ctrlrec.config.choices import nearest
 from ctrlrec.config.files import choices_of, composed
+from ctrlrec.config.options import settle_numbers
 from ctrlrec.config.schema import Config, VariantConfig, known_keys, leaves
 from ctrlrec.config.selection import check_selection
 from ctrlrec.config.words import TEXT, home, literal, sweep_advice
@@ -30,7 +31,9 @@ def compose(*overrides: str) -> Config:
     words = literal(overrides)
     node = composed("config", *words)
     check_selection(words)
-    return validate(node)
+    config = validate(node)
+    check_choices(config)
+    return config
 
 
 def validate(composed: DictConfig) -> Config:
@@ -64,6 +67,7 @@ def validate(composed: DictConfig) -> Config:
         raise CtrlRecError(f"no value for {', '.join(sorted(missing))}: choose a group or set key=value")
     _expand(config)
     check(config)  # type: ignore[arg-type]
+    settle_numbers(config)  # type: ignore[arg-type]
     OmegaConf.set_readonly(config, True)
     return config  # type: ignore[return-value]
 

@@ -4,7 +4,7 @@ The choice's module declares them as a dataclass, so that the schema needs no li
 """
 
 from collections.abc import Mapping
-from dataclasses import Field, asdict
+from dataclasses import Field
 from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
@@ -64,7 +64,7 @@ def typed_options(schema: type[T], given: Mapping[str, Any], key: str) -> T:
 
 
 def check_options(config: Config) -> None:
-    """Check the options of every chosen module and give them their types.
+    """Check the options of every chosen module.
 
     Raises:
         CtrlRecError: see :func:`typed_options`.
@@ -73,7 +73,16 @@ def check_options(config: Config) -> None:
         section = key.rpartition(".")[0]
         node: Any = OmegaConf.select(config, section)  # type: ignore[arg-type]
         choice = choices[OmegaConf.select(config, key)]  # type: ignore[arg-type]
-        node.options = asdict(typed_options(choice.Options, node.options, f"{section}.options"))
+        typed_options(choice.Options, node.options, f"{section}.options")
+
+
+def settle_numbers(config: Config) -> None:
+    """Write whole numbers among options as integers, so that a result is known by a value and not by its spelling."""
+    for key in _CHOSEN:
+        node: Any = OmegaConf.select(config, key.rpartition(".")[0])  # type: ignore[arg-type]
+        for name, value in node.options.items():
+            if isinstance(value, float) and value.is_integer():
+                node.options[name] = int(value)
 
 
 def option_keys(word: str) -> list[str]:

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from ctrlrec.config.checks import SECRET
+from ctrlrec.config.checks import SECRET, check_choices
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config, Stale
 from ctrlrec.errors import CtrlRecError
@@ -89,6 +89,7 @@ def check(config: Config) -> dict[str, Step]:
             stale.append(why)
         finished = step.directory.exists() and not (why and config.stale == Stale.rebuild)
         if not finished:
+            check_choices(config)
             STAGES[name].check(config)
         made[name] = provenance.read(step.directory).get("made", "") if finished else step.made(upstream)
     if stale:

@@ -243,7 +243,7 @@ def test_rewards_of_answers_good_and_bad(parts, catalogue, reading: str, monkeyp
 def test_placed_rewards_sum_to_items_and_ten_times_the_list(parts) -> None:
     from ctrlrec.rewards.credit import place
 
-    placed = place([[0.5, -1.0], []], [0.25, -0.5], [[3, 7, 9], [4]], 10, 10.0)
+    placed = place([[0.5, -1.0], []], [2.5, -5.0], [[3, 7, 9], [4]], 10)
     assert placed.sum(dim=1).tolist() == pytest.approx([0.5 - 1.0 + 2.5, -5.0])
     assert placed[0, [3, 7, 9]].tolist() == [0.5, -1.0, 2.5] and placed[1, 4] == -5.0
 

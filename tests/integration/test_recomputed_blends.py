@@ -11,7 +11,7 @@ import tiny_run
 from omegaconf import OmegaConf
 from test_recomputed import answer_of
 
-from ctrlrec.config.compose import validate
+from ctrlrec.config.compose import compose, validate
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.evaluation import scoring as product_metrics
 from ctrlrec.evaluation.answering import predictions
@@ -19,6 +19,7 @@ from ctrlrec.evaluation.matching import TitleMatcher
 from ctrlrec.evaluation.settings import questions
 from ctrlrec.generation.decoder import Sample
 from ctrlrec.pipeline.loading import load_builder
+from ctrlrec.rewards.reward import Reward
 from ctrlrec.rewards.schemes import SCHEMES
 from ctrlrec.rl import rollout
 from ctrlrec.teacher.ranker import Ranker
@@ -159,9 +160,8 @@ def test_rewards_of_answers_good_and_bad(parts, catalogue, reading: str, monkeyp
         tokens.append(chat_format.tokenizer(text, add_special_tokens=False)["input_ids"])
     monkeypatch.setattr(rollout, "generate", lambda *_, **__: [Sample(row, [0.0] * len(row)) for row in tokens])
     asked, prompts = [example.instruction for example in examples], [[0]] * len(examples)
-    sampler = rollout.Sampler(
-        chat_format, builder.catalogue, builder.ranker, SCHEMES[reading], max_new_tokens=160, engine="auto"
-    )
+    reward = Reward(compose(f"reward={reading}").reward)
+    sampler = rollout.Sampler(chat_format, builder.catalogue, builder.ranker, reward, max_new_tokens=160, engine="auto")
     answers = sampler(None, asked, prompts, temperature=0.7)
     assert len(answers) > 100
     for answer in answers:

@@ -30,7 +30,11 @@ def test_palr_learns_from_behaviour_on_the_same_data_and_teacher(sweep, copy_of,
 
 def test_instructrec_on_an_encoder_decoder_lists_beams(sweep, tmp_path: Path) -> None:
     catalogue = tiny_run.read_lines(sweep.result("data") / "catalogue.jsonl")
-    write_t5(tmp_path / "t5", [row["title"] for row in catalogue] * 3 + ["Which item will be taken next? yes no"])
+    write_t5(
+        tmp_path / "t5",
+        [text for row in catalogue for text in (row["title"], *row["categories"])] * 3
+        + ["Which item will be taken next? yes no"],
+    )
     arguments = sweep.arguments(
         tmp_path / "runs", model="flan_t5_xl", model__path=tmp_path / "t5", model__dtype="float32",
         evaluation__users=3, evaluation__settings="[sequential,category_positive,formatting]",
