@@ -32,7 +32,7 @@ from ctrlrec.__main__ import main
 from ctrlrec.generation.generate import Sample
 from ctrlrec.rl import rollout
 
-def generate(model, chat_format, prompts, max_new_tokens, engine, temperature, samples):
+def generate(model, chat_format, prompts, max_new_tokens, engine, temperature, samples, **_):
     rngs = [random.Random(f"{prompt} {sample}") for prompt in prompts for sample in range(samples)]
     titles = [[f"{place}. {rng.choice(('Red', 'Old'))} Fox" for place in range(1, 6)] for rng in rngs]
     rows = chat_format.responses(["\\n".join(lines) for lines in titles])
@@ -51,7 +51,7 @@ def test_two_processes_make_what_one_makes(records: Path, tmp_path: Path) -> Non
     for name, launcher in (("one", ()), ("two", _TWO)):
         output = tmp_path / name
         arguments = tiny_run.settings(
-            records, output, stage="rl", variant="full", teacher__dropout=0.0, teacher__batch_size=13,
+            records, output, stage="rl", variant="full", teacher__options__dropout=0.0, teacher__batch_size=13,
             sl__batch_size=15, rl__prompts=5, rl__iterations=2, trainer__precision="32-true",
         )  # fmt: skip
         process = tiny_run.start(arguments, tmp_path / f"{name}.log", (*launcher, str(script)))
@@ -115,7 +115,7 @@ def test_a_sharded_model_learns_what_a_whole_one_learns(records: Path, tmp_path:
         arguments = tiny_run.settings(
             records, tmp_path / name, stage="sl", variant="v2", model="hf", model__path=tmp_path / "llama",
             model__dtype="float32", model__max_length=1500, model__max_response_length=300,
-            instructions__validation_size=5, teacher__dropout=0.0, sl__batch_size=9, sl__micro_batch_size=2,
+            instructions__validation_size=5, teacher__options__dropout=0.0, sl__batch_size=9, sl__micro_batch_size=2,
             sl__lora_rank=4, trainer__precision="32-true", trainer__matmul_precision="highest",
             trainer__strategy=strategy, trainer__activation_checkpointing=less,
         )  # fmt: skip
