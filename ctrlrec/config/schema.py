@@ -111,6 +111,7 @@ class TeacherConfig:
 
     name: str = MISSING
     model: str = MISSING
+    embedding: int = bounded(1)
     options: dict[str, Any] = MISSING
     learning_rate: float = bounded(0)
     weight_decay: float = bounded(0)

@@ -121,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="directory of a finished data stage")
     parser.add_argument("--recbole", type=Path, nargs="+", required=True, help="results of recbole_sasrec.py")
-    parser.add_argument("--teachers", nargs="+", default=["sasrec", "sasrec_released"], help="choices of conf/teacher")
+    parser.add_argument("--teachers", nargs="+", default=["sasrec", "released"], help="choices of conf/teacher")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")

@@ -51,7 +51,7 @@ def settings(folder: Path, output: Path, **changed: object) -> list[str]:
         "trainer.accelerator": "cpu",
         "trainer.threads": 1,
         "trainer.progress": False,
-        "teacher.options.embedding": 16,
+        "teacher.embedding": 16,
         "teacher.max_epochs": 4,
         "model.hidden_size": 32,
         "model.layers": 1,

@@ -24,7 +24,7 @@ MODELS, BUDGETS, VARIANTS = (list(choices_of(group)) for group in ("model", "bud
 FROZEN = json.loads(Path(__file__).with_name("compositions.json").read_text(encoding="utf-8"))
 # What has changed since on purpose: spec sections 3 and 6.
 CHANGED = {"rl.item_count_min": 6}
-MOVED = {f"teacher.{key}": f"teacher.options.{key}" for key in ("embedding", "layers", "heads", "dropout")}
+MOVED = {f"teacher.{key}": f"teacher.options.{key}" for key in ("layers", "heads", "dropout")}
 MOVED |= {"rl.list_weight": "reward.list_weight"}
 CHANGED_BY_PAPER = {
     "rl.iterations": 3000,
@@ -50,7 +50,7 @@ def own_leaves(group: str, choice: str) -> dict[str, Any]:
         return {name: leaf for part, inner in value.items() for name, leaf in leaves(f"{key}.{part}", inner).items()}
 
     found = {name: leaf for key, value in node.items() for name, leaf in leaves(key, value).items()}
-    return {name: leaf for name, leaf in found.items() if leaf != {}}
+    return {name: leaf for name, leaf in found.items() if leaf not in ({}, "${teacher.embedding}")}
 
 
 def plain(value: Any, teacher: str = "sasrec") -> Any:
