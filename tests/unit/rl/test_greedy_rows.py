@@ -6,7 +6,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from ctrlrec.config.compose import compose
 from ctrlrec.lm.adapters import ACTOR, CRITIC, using
+from ctrlrec.rewards.reward import Reward
 from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Answer, summary
 
@@ -78,8 +80,9 @@ def test_the_likelihood_of_a_bad_greedy_answer_falls(make_module: Make, answers:
 
 def test_rewards_are_logged_apart(answers: list[Answer]) -> None:
     rows = marked(answers)
-    means = summary(rows, 10.0)
-    sampled = summary([row for row in rows if not row.greedy], 10.0)
+    reward = Reward(compose().reward)
+    means = summary(rows, reward)
+    sampled = summary([row for row in rows if not row.greedy], reward)
     assert {name: value for name, value in means.items() if not name.startswith("greedy/")} == sampled
     total = sum(sum(row.item_rewards) + 10 * row.list_reward for row in rows if row.greedy) / 2
     assert means["greedy/total"] == pytest.approx(total)
