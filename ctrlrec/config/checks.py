@@ -35,7 +35,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "logger.wandb": ("auto", "online", "offline", "disabled"),
 }
 
-
 # Choices that are the modules of a folder, looked up without importing them.
 MODULES: dict[str, Choices[Any]] = {
     "dataset.source": Choices("data.sources", "SOURCE"),
@@ -53,19 +52,15 @@ _REGISTRIES = {
     "dataset.attributes": "ctrlrec.data.attributes:ATTRIBUTES",
 }
 
-
 # Lists of keys of the configuration.
 _KEY_LISTS = ("variant.differs", "budget.sets")
-
 
 _LIST_BOUNDS: dict[str, tuple[int, int]] = {
     "instructions.proportions": (0, 100),  # whole percents
     "evaluation.formatting_item_counts": (1, 100),
 }
 
-
 _FOLDERS = ("dataset.name", "model.name", "teacher.name", "reward.name", "variant.name", "budget.name")
-
 
 # Keys as the services in use issue them, and credentials inside an address.
 SECRET = re.compile(
@@ -75,9 +70,7 @@ SECRET = re.compile(
     r"|(?<![A-Za-z0-9_./-])[0-9a-f]{40}(?![A-Za-z0-9_./-])"
 )
 
-
 _SECRETIVE = ("api.", "logger.")  # sections about services that ask for a key
-
 
 # Short words in capitals, which no key consists of: it would be repeated wherever the variable is named.
 _VARIABLE = re.compile("[A-Z][A-Z0-9]{0,19}(?:_[A-Z0-9]{1,20})*")

@@ -81,7 +81,7 @@ def check(config: Config) -> dict[str, Step]:
     """
     steps = plan(config)
     made: dict[str, str] = {}
-    stale = []
+    stale, unfinished = [], []
     for name, step in steps.items():
         upstream = {need: made[need] for need in step.needs}
         why = _outdated(step, upstream)
@@ -89,9 +89,12 @@ def check(config: Config) -> dict[str, Step]:
             stale.append(why)
         finished = step.directory.exists() and not (why and config.stale == Stale.rebuild)
         if not finished:
-            check_choices(config)
-            STAGES[name].check(config)
+            unfinished.append(name)
         made[name] = provenance.read(step.directory).get("made", "") if finished else step.made(upstream)
+    if unfinished:
+        check_choices(config)
+    for name in unfinished:
+        STAGES[name].check(config)
     if stale:
         raise CtrlRecError(f"{'; '.join(stale)}; {_ADVICE}")
     return steps
