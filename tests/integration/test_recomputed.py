@@ -184,27 +184,6 @@ def parts(sweep) -> tuple[InstructionBuilder, ChatFormat]:
     return InstructionBuilder(whole, sequences, ranker, config.instructions, chat_format.limit(), 3), chat_format
 
 
-def answer_of(rng: random.Random, labels: list[str], history: list[str], titles: list[str]) -> str:
-    """A good answer, spoilt here and there in every way the method knows."""
-    lines = list(labels)
-    for place in range(len(lines)):
-        spoil = rng.random()
-        if spoil < 0.1:
-            lines[place] = rng.choice(history or titles)
-        elif spoil < 0.2:
-            lines[place] = rng.choice(lines[: place + 1])
-        elif spoil < 0.3:
-            lines[place] = lines[place][:-1] + rng.choice(("", "x", "!! two"))
-        elif spoil < 0.5:
-            lines[place] = rng.choice(titles)
-    cut = rng.random()
-    lines = lines[: rng.randint(1, len(lines))] if cut < 0.2 else lines + rng.sample(titles, 3) if cut < 0.4 else lines
-    if rng.random() < 0.5:
-        rng.shuffle(lines)
-    quote = rng.choice(("", "", "'", '"'))
-    return "\n".join(f"{place}. {quote}{title}{quote}" for place, title in enumerate(lines, 1))
-
-
 @pytest.mark.parametrize("reading", ["paper", "paper_literal", "released"])
 def test_rewards_of_answers_good_and_bad(parts, catalogue, reading: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The untrained model of a tiny run writes no titles; here answers come from labels, the rest is the real way."""
@@ -215,7 +194,7 @@ def test_rewards_of_answers_good_and_bad(parts, catalogue, reading: str, monkeyp
         for example in builder.epoch(0, (task,)) + builder.epoch(1, (task,)):
             instruction = example.instruction
             names = [titles[item] for item in example.labels]
-            text = answer_of(rng, names, [titles[item] for item in instruction.history], list(titles))
+            text = tiny_run.answer_of(rng, names, [titles[item] for item in instruction.history], list(titles))
             asked.append(instruction)
             end = [chat_format.tokenizer.eos_token_id] if rng.random() < 0.8 else []
             tokens.append(chat_format.tokenizer(text, add_special_tokens=False)["input_ids"] + end)
@@ -315,7 +294,7 @@ def test_metrics_of_answers_good_and_bad(parts, catalogue, users, sweep) -> None
             wanted = [titles[instruction.target], *rng.sample(titles, instruction.item_count)]
             rng.shuffle(wanted)
             shown = [titles[item] for item in instruction.history]
-            texts.append(answer_of(rng, wanted[: instruction.item_count], shown, titles))
+            texts.append(tiny_run.answer_of(rng, wanted[: instruction.item_count], shown, titles))
         return texts
 
     matcher = TitleMatcher(builder.catalogue.titles, evaluation.match_max_edits)

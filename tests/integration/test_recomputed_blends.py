@@ -9,7 +9,7 @@ import by_the_spec
 import pytest
 import tiny_run
 from omegaconf import OmegaConf
-from test_recomputed import answer_of
+from tiny_run import answer_of
 
 from ctrlrec.config.compose import compose, validate
 from ctrlrec.data.catalogue import Catalogue

@@ -13,11 +13,6 @@ from ctrlrec.config.compose import compose
 from ctrlrec.pipeline.run import STAGES, planned
 
 
-def happened(printed: str) -> list[tuple[str, str]]:
-    """(stage, what) in order: run, resume, reuse or wait."""
-    return re.findall(r"^[\d:]{8}  (\w+) +(run|resume|reuse|wait) ", printed, re.MULTILINE)
-
-
 def times(output: Path) -> dict[Path, int]:
     """When every file of every result was last written."""
     return {
@@ -33,10 +28,10 @@ def contents(directory: Path, *names: str) -> list[bytes]:
 
 
 def test_rows_of_a_sweep_share_teacher_and_sl(sweep) -> None:
-    made = Counter(stage for stage, what in happened(sweep.printed) if what == "run")
+    made = Counter(stage for stage, what in tiny_run.happened(sweep.printed) if what == "run")
     assert made == {"data": 1, "teacher": 1, "instructions": 1, "sl": 1, "rl": 1, "evaluate": 2}
     for stage in ("data", "teacher", "sl"):
-        assert (stage, "reuse") in happened(sweep.printed)
+        assert (stage, "reuse") in tiny_run.happened(sweep.printed)
     upstream = [
         json.loads((sweep.result("evaluate", f"*-{variant}") / "stage.json").read_text())["upstream"]
         for variant in ("v2", "full")
@@ -59,8 +54,16 @@ def test_the_same_sweep_again_trains_nothing_and_imports_nothing_heavy(
     before = times(sweep.output)
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     printed = tiny_run.run(["-m", "variant=v2,full", *sweep.arguments(sweep.output)], tmp_path / "log")
-    assert {what for _, what in happened(printed)} == {"reuse"}
-    assert {stage for stage, _ in happened(printed)} == {"data", "teacher", "instructions", "sl", "rl", "evaluate"}
+    events = tiny_run.happened(printed)
+    assert {what for _, what in events} == {"reuse"}
+    assert {stage for stage, _ in events} == {
+        "data",
+        "teacher",
+        "instructions",
+        "sl",
+        "rl",
+        "evaluate",
+    }
     assert times(sweep.output) == before
     imported = set(re.findall(r"^import time: .*\|\s+([\w.]+)$", printed, re.MULTILINE))
     assert "ctrlrec.reporting.report" in imported
@@ -73,8 +76,8 @@ def test_only_what_was_deleted_is_made_again_and_comes_out_the_same(sweep, copy_
     shutil.rmtree(tiny_run.only(output / "teacher"))
     shutil.rmtree(tiny_run.only(output / "evaluate", "*-v2-????????????"))
     printed = tiny_run.run(["variant=v2", *sweep.arguments(output)], tmp_path / "log")
-    assert [stage for stage, what in happened(printed) if what == "run"] == ["teacher", "evaluate"]
-    assert {stage for stage, what in happened(printed) if what == "reuse"} == {"data", "instructions", "sl"}
+    assert [stage for stage, what in tiny_run.happened(printed) if what == "run"] == ["teacher", "evaluate"]
+    assert {stage for stage, what in tiny_run.happened(printed) if what == "reuse"} == {"data", "instructions", "sl"}
     after = times(output)
     assert {path for path in before if after[path] == before[path]} == {
         path for path in before if path.parts[len(output.parts)] != "teacher" and "-v2-" not in str(path)
@@ -111,7 +114,7 @@ def test_two_processes_at_once_make_each_stage_once_and_stop_where_they_are_told
     first = tiny_run.start(["stage=teacher", *arguments], tmp_path / "first")
     second = tiny_run.start(["stage=teacher", *arguments], tmp_path / "second")
     assert first.wait(timeout=300) == second.wait(timeout=300) == 0
-    both = [happened((tmp_path / name).read_text()) for name in ("first", "second")]
+    both = [tiny_run.happened((tmp_path / name).read_text()) for name in ("first", "second")]
     made = Counter(stage for log in both for stage, what in log if what == "run")
     assert made == {"data": 1, "teacher": 1}
     assert Counter(stage for log in both for stage, what in log if what == "reuse") == {"data": 1, "teacher": 1}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import tiny_run
-from test_stages import happened
+from tiny_run import happened
 
 ALL = ("data", "teacher", "instructions", "sl", "rl", "evaluate")
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_command_line import call
+from command_line import call
 
 from ctrlrec.config.choices import PLUGINS
 from ctrlrec.config.compose import compose, variants

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +24,13 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("SLURM_", "TORCHELASTIC_", "MASTER_")) or name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
             monkeypatch.delenv(name)
+
+
+def free_port() -> str:
+    """Tests run side by side: each needs a port of its own."""
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return str(listener.getsockname()[1])
 
 
 def given(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
@@ -91,13 +99,14 @@ def test_processes_that_do_not_come_are_waited_for_no_longer_than_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     given(monkeypatch, {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost"})
-    monkeypatch.setenv("MASTER_PORT", "29561")
+    port = free_port()
+    monkeypatch.setenv("MASTER_PORT", port)
     monkeypatch.setattr(launcher, "_MEETING", timedelta(seconds=2))
     monkeypatch.setattr(launcher, "_NOTICE", 0.5)
-    with pytest.raises(CtrlRecError, match=r"localhost:29561 \(MASTER_ADDR, MASTER_PORT\).*unset WORLD_SIZE RANK"):
+    with pytest.raises(CtrlRecError, match=rf"localhost:{port} \(MASTER_ADDR, MASTER_PORT\).*unset WORLD_SIZE RANK"):
         launcher.join(compose("trainer=cpu").trainer)
     (notice,) = capsys.readouterr().err.splitlines()
-    assert "localhost:29561" in notice and "all of 2 processes" in notice and "unset WORLD_SIZE RANK" in notice
+    assert f"localhost:{port}" in notice and "all of 2 processes" in notice and "unset WORLD_SIZE RANK" in notice
 
 
 @pytest.mark.parametrize(("sign", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -107,7 +116,7 @@ def test_waiting_for_others_ends_when_told_to(tmp_path: Path, sign: signal.Signa
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
             words, cwd=tmp_path, stderr=log, stdout=log,
-            env=os.environ | variables | {"MASTER_PORT": "29562", "PYTHONPATH": str(ROOT)},
+            env=os.environ | variables | {"MASTER_PORT": free_port(), "PYTHONPATH": str(ROOT)},
             # Where the tests run in a shell's background, Ctrl-C is ignored, and children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip

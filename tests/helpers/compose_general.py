@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from ctrlrec.config.schema import GeneralConfig
 
-_FILE = Path(__file__).resolve().parents[3] / "conf" / "general" / "none.yaml"
+_FILE = Path(__file__).resolve().parents[2] / "conf" / "general" / "none.yaml"
 
 
 def general_config(**changes: Any) -> GeneralConfig:

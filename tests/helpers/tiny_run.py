@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -118,3 +119,29 @@ def only(folder: Path, pattern: str = "*-????????????") -> Path:
     """The one finished result in a stage's folder."""
     (found,) = folder.glob(pattern)
     return found
+
+
+def happened(printed: str) -> list[tuple[str, str]]:
+    """(stage, what) in order: run, resume, reuse or wait."""
+    return re.findall(r"^[\d:]{8}  (\w+) +(run|resume|reuse|wait) ", printed, re.MULTILINE)
+
+
+def answer_of(rng: random.Random, labels: list[str], history: list[str], titles: list[str]) -> str:
+    """A good answer, spoilt here and there in every way the method knows."""
+    lines = list(labels)
+    for place in range(len(lines)):
+        spoil = rng.random()
+        if spoil < 0.1:
+            lines[place] = rng.choice(history or titles)
+        elif spoil < 0.2:
+            lines[place] = rng.choice(lines[: place + 1])
+        elif spoil < 0.3:
+            lines[place] = lines[place][:-1] + rng.choice(("", "x", "!! two"))
+        elif spoil < 0.5:
+            lines[place] = rng.choice(titles)
+    cut = rng.random()
+    lines = lines[: rng.randint(1, len(lines))] if cut < 0.2 else lines + rng.sample(titles, 3) if cut < 0.4 else lines
+    if rng.random() < 0.5:
+        rng.shuffle(lines)
+    quote = rng.choice(("", "", "'", '"'))
+    return "\n".join(f"{place}. {quote}{title}{quote}" for place, title in enumerate(lines, 1))
