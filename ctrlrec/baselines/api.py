@@ -18,7 +18,7 @@ from ctrlrec.runtime.progress import progress
 
 
 def api_answers(client: ChatClient, trainer: TrainerConfig) -> Callable[[Sequence[Instruction]], list[str]]:
-    """Turns instructions into the server's answers."""
+    """Return a function that turns instructions into the server's answers."""
 
     def answer(asked: Sequence[Instruction]) -> list[str]:
         with progress(trainer, asked[0].task, len(asked)) as advance:

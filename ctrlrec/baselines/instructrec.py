@@ -146,7 +146,7 @@ class InstructRecInstructions(InstructionBuilder):
         return examples
 
     def validation(self) -> list[Example]:
-        """Matching with and without a wanted category, on the validation item of a fixed random sample of users."""
+        """Return matching with and without a wanted category, on the validation items of a fixed sample of users."""
         kinds = {
             SEQUENTIAL: Kind("implicit", "none", "matching"),
             POSITIVE.task: Kind("implicit", "specific", "matching"),
@@ -202,12 +202,12 @@ class InstructRecInstructions(InstructionBuilder):
         return Example(instruction, titles[target], (target,), (None,))
 
     def _favourites(self, history: Sequence[int]) -> list[str]:
-        """The most frequent target categories of the history; the first by name among equals."""
+        """Return the most frequent target categories of the history, in order of name among equals."""
         counts = Counter(self.catalogue.target_categories[item] for item in history)
         return sorted(counts, key=lambda name: (-counts[name], name))[:_FAVOURITES]
 
     def _wanted(self, intention: str, target: int) -> str | None:
-        """The category an intention speaks of: the target's largest if vague, its target category if specific."""
+        """Return the category of an intention: the target's largest if vague, its target category if specific."""
         if intention == "none":
             return None
         if intention == "specific":
@@ -218,7 +218,7 @@ class InstructRecInstructions(InstructionBuilder):
     def _shown(
         self, form: str, history: Sequence[int], target: int, asked: str | None, rng: np.random.Generator
     ) -> tuple[int, ...] | None:
-        """The items a form puts before the model, the target among them except in half of the pointwise ones.
+        """Return the items that a form shows; half of the pointwise forms lack the target.
 
         The others are not in the category ``asked``, where the catalogue has such.
         """

@@ -36,7 +36,7 @@ class PALRInstructions(InstructionBuilder):
         return [self._next_items(epoch, user, (place + epoch) % 2 == 1) for place, user in enumerate(self.users)]
 
     def _next_items(self, epoch: int, user: int, selects: bool) -> Example:
-        """A window as in training of the other rows; k is lowered to what is left of the training prefix."""
+        """Draw a window as the other rows do; k is at most the rest of the training prefix."""
         draft = self._window(epoch, user, SEQUENTIAL)
         items = self.sequences.train(user)
         begin = int(np.flatnonzero(items == draft.target)[0])  # an item occurs once in a sequence
@@ -44,7 +44,7 @@ class PALRInstructions(InstructionBuilder):
         return self._labelled(replace(draft, selects=selects), labels)
 
     def validation(self) -> list[Example]:
-        """The validation item of a fixed random sample of users; behind it lies the test item, so k is 1."""
+        """Return the validation items of a fixed sample of users; the test item follows, so k is 1."""
         return [self._labelled(draft, (draft.target,)) for draft in self._validation_drafts([(SEQUENTIAL, None)])]
 
     def _labelled(self, draft: Draft, labels: tuple[int, ...]) -> Example:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def compose(*overrides: str) -> Config:
-    """The configuration of ``python -m ctrlrec OVERRIDES``, for scripts and notebooks.
+    """Compose the configuration of ``python -m ctrlrec OVERRIDES``, for scripts and notebooks.
 
     Args:
         overrides: words of the command line, such as ``variant=full``.
@@ -132,5 +132,5 @@ def plain(config: Any) -> Any:
 
 
 def typed(section: T) -> T:
-    """A section as its plain dataclass, for loops that read it at every sample: OmegaConf takes microseconds a read."""
+    """Return a section as its plain dataclass, because OmegaConf takes microseconds a read."""
     return OmegaConf.to_object(section) if OmegaConf.is_config(section) else section  # type: ignore[return-value]

@@ -91,7 +91,7 @@ class Instruction:
         return self.messages[-1][1]
 
     def record(self, catalogue: Catalogue) -> dict[str, object]:
-        """The fields of this instruction in the files of spec section 9, titles instead of indices."""
+        """Return the fields of this instruction in the files of spec section 9, with titles instead of indices."""
         titles = catalogue.titles
         return {
             "task": self.task,

@@ -120,7 +120,7 @@ def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def omissions(report: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """What was left out, in the order of the rules: what, how many, where first."""
+    """List what was left out, in the order of the rules: what, how many, where first."""
     core, lost = report["k_core"], report["unwritable"]
     rows = [(reason, f"{found['rows']:,}", ", ".join(found["first"])) for reason, found in report["skipped"].items()]
     rows += [
@@ -145,7 +145,7 @@ def omissions(report: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The card as Markdown."""
+    """Return the card as Markdown."""
     read = report["read"]
     parts = [
         f"# {markdown_text(report['dataset'])}",

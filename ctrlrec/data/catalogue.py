@@ -126,7 +126,7 @@ def _depth(names: Sequence[str], name: str) -> int:
 
 
 def target_categories(categories: Sequence[Sequence[str]], flat: bool) -> list[str]:
-    """The most specific category of each item (spec section 2).
+    """Return the most specific category of each item (spec section 2).
 
     Of paths the one with most prefixes among the item's own categories, the first among equals: the last of a single
     path, the end of the deepest where two items with one title were joined. Of flat categories the rarest that at

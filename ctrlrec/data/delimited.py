@@ -30,7 +30,7 @@ def read_table(
     quoted: bool = True,
     latin1: bool = False,
 ) -> Iterator[pl.DataFrame]:
-    """Some columns of a table as text (empty is null), and the ``line`` of every row; one frame a block.
+    """Yield some columns of a table as text (empty is null) with the ``line`` of every row, a frame a block.
 
     Args:
         file: what to read.

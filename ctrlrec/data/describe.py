@@ -12,7 +12,7 @@ _LARGEST = 10
 
 
 def describe(catalogue: Catalogue, sequences: Sequences, kind: CategoryKind) -> dict[str, Any]:
-    """The line of Table 1, lengths of sequences and histories, categories, and what the test items cover of them.
+    """Describe data: the line of Table 1, lengths, categories, and what the test items cover of them.
 
     Shares are between 0 and 1. A depth is the number of prefixes of an item's longest path, or of its flat categories.
     """

@@ -124,7 +124,7 @@ def _sha256(file: SourceFile, size: int, modified: int) -> str:
 
 
 def read_bytes(stream: BinaryIO, file: SourceFile, size: int) -> bytes:
-    """The next bytes of an opened file.
+    """Return the next bytes of an opened file.
 
     Raises:
         CtrlRecError: where it is damaged.
@@ -136,7 +136,7 @@ def read_bytes(stream: BinaryIO, file: SourceFile, size: int) -> bytes:
 
 
 def find(place: Path, names: Sequence[str]) -> SourceFile:
-    """The first of ``names`` at a place; each may end in .gz as well.
+    """Find the first of ``names`` at a place; each may end in .gz as well.
 
     Args:
         place: a folder (searched one folder deep too) or a zip archive (searched by the last part of its members).

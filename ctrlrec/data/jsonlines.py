@@ -16,7 +16,7 @@ _DOUBTFUL = r"\x00|^(?:[\[{]|true$|false$)"
 
 
 def read_json_lines(file: SourceFile, schema: Schema, ledger: Ledger) -> Iterator[pl.DataFrame]:
-    """Some fields of a JSON Lines file, and the ``line`` of every row; see :func:`read_objects`."""
+    """Yield some fields of a JSON Lines file with the ``line`` of every row; see :func:`read_objects`."""
 
     def block(text: str) -> pl.DataFrame | None:
         try:

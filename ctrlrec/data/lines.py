@@ -68,7 +68,7 @@ def read_blocks(file: SourceFile, *, latin1: bool = False) -> Iterator[Block]:
 
 
 def read_ahead(blocks: Iterator[Block]) -> Iterator[Block]:
-    """The same blocks, the next one being read and unpacked by another thread while the last one is parsed."""
+    """Yield the same blocks; a thread reads and unpacks the next one while the last one is parsed."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         pending = pool.submit(next, blocks, None)
         while (block := pending.result()) is not None:

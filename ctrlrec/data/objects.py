@@ -24,7 +24,7 @@ def read_objects(
     parse_block: Callable[[str], pl.DataFrame | None],
     parse_line: Callable[[str], Mapping[str, Any]],
 ) -> Iterator[pl.DataFrame]:
-    """Some fields of every object as text or lists of text, and its ``line``; one frame a block.
+    """Yield some fields of every object as text or lists of text, with its ``line``, a frame a block.
 
     Args:
         file: what to read.
@@ -70,7 +70,7 @@ def to_column(name: str, values: Sequence[Any], kind: Any) -> pl.Series:
 
 
 def coerce(value: Any, kind: Any) -> Any:
-    """A parsed value as text or (nested) list of text; a single value where a list is expected is a list of it.
+    """Return a parsed value as text or (nested) list of text; where a list is expected, one value becomes a list.
 
     What is neither text nor a number is none: a list or dictionary where text is expected, a truth value, NaN. A number
     is written as the fast JSON parser does, 5.0 as "5", so that a damaged neighbour changes no text.

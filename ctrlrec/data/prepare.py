@@ -45,7 +45,7 @@ class Prepared:
 
 
 def source_digest(config: DatasetConfig) -> str | None:
-    """What tells apart two states of the files at ``dataset.path``; None without a path.
+    """Digest the files at ``dataset.path``; None without a path.
 
     Raises:
         CtrlRecError: where a file is missing.

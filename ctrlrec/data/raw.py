@@ -43,7 +43,7 @@ class Raw:
 
 
 def read_raw(config: DatasetConfig, cache: Path) -> Raw:
-    """The cleaned logs of a source, parsed once for the same files and the same code of this room.
+    """Return the cleaned logs of a source; parsed results are cached by files and by the code of this package.
 
     Args:
         config: the dataset's settings.
@@ -74,7 +74,7 @@ def read_raw(config: DatasetConfig, cache: Path) -> Raw:
 
 
 def _read(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]] | None:
-    """What :func:`_parse` left: interactions, items, report; None where it did not yet, or where a file is damaged."""
+    """Read what :func:`_parse` left: interactions, items, report; None if it is missing or damaged."""
     if not folder.is_dir():
         return None
     try:

@@ -40,7 +40,7 @@ class Sequences:
         return self._all(user)[:-2]
 
     def validation(self, user: int) -> tuple[np.ndarray, int]:
-        """The history before the last but one item, and that item."""
+        """Return the history before the last but one item, and that item."""
         items = self._all(user)
         return items[:-2][-self.history_length :], int(items[-2])
 

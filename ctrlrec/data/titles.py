@@ -45,7 +45,7 @@ def innermost(title: str) -> str:
 
 
 def _peeled(title: str) -> Iterator[str]:
-    """A title without its outer quotes, one pair less each time."""
+    """Yield a title without its outer quotes, one pair less each time."""
     while (inner := unquoted(title)) != title:
         title = inner
         yield title

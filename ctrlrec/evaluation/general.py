@@ -40,7 +40,7 @@ def unasked_because(config: Config) -> str:
 
 
 def source_digest(config: GeneralConfig) -> str:
-    """What tells apart two states of the local files."""
+    """Digest the local files."""
     digest = hashlib.sha256()
     for path in _local_files(config):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -58,7 +58,7 @@ class Exam:
 
 
 def exams(config: GeneralConfig) -> list[Exam]:
-    """What will be asked, local files read; called before anything long, so that a fault shows at once.
+    """Read the questions that will be asked; called before anything long, so that a fault shows at once.
 
     Raises:
         CtrlRecError: where the harness is not installed or a file is not what it should be.
@@ -123,7 +123,7 @@ def general_scores(
 
 @cache
 def _harness() -> Any:
-    """The harness's index of its tasks, which takes seconds to make."""
+    """Return the harness's index of its tasks, which takes seconds to make."""
     from lm_eval.tasks import TaskManager
 
     return TaskManager()
@@ -150,7 +150,7 @@ def _gsm8k_tasks(source: str | None) -> list[Any]:
 
 
 def _with_data(task: str, splits: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """The harness's task over other data; a group of one, because only a group's members may differ from their file."""
+    """Return a harness task over other data as a group of one; only members of a group may differ from their file."""
 
     def dataset(**_: Any) -> Any:
         from datasets import Dataset, DatasetDict
@@ -161,7 +161,7 @@ def _with_data(task: str, splits: Mapping[str, list[dict[str, Any]]]) -> dict[st
 
 
 def read_mmlu(folder: Path, subject: str) -> dict[str, list[dict[str, Any]]]:
-    """The examples and the questions of one subject, in either published form of the files.
+    """Read the examples and the questions of one subject, in either published form of the files.
 
     The original has no header and a letter as answer; another has a header and an index from 0.
 

@@ -102,7 +102,7 @@ def decode(
 
 
 def _choose(logits: torch.Tensor, temperature: float | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The likeliest token of each row of (B, V), or a sample at the temperature, with its log-probability; both (B,).
+    """Choose the likeliest token of each row of (B, V), or a sample, with its log-probability; both (B,).
 
     Samples invert the cumulated distribution, in float64 so that the rarest token keeps its share: one random number a
     row, where an exponential race draws one for every token of the vocabulary.

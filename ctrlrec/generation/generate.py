@@ -125,7 +125,7 @@ def by_transformers(
     starts: Sequence[Any] = (),
     **settings: Any,
 ) -> tuple[list[list[int]], list[torch.Tensor]]:
-    """Transformers' ``generate`` on a batch, decided by ``settings`` and by nothing of the checkpoint's own.
+    """Run transformers' ``generate`` on a batch; ``settings`` alone decide, not the checkpoint's own.
 
     Args:
         model: in evaluation mode.

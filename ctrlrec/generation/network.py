@@ -49,13 +49,13 @@ class _Affine(NamedTuple):
 
 
 def _adapters(linear: Any) -> Sequence[str]:
-    """The active adapters of a linear layer."""
+    """Return the active adapters of a linear layer."""
     adapted = isinstance(linear, LoraLayer) and not linear.disable_adapters and not linear.merged
     return linear.active_adapters if adapted else ()
 
 
 def _folded(linear: Any) -> torch.Tensor:
-    """A linear layer's weight with its active adapters."""
+    """Return a linear layer's weight with its active adapters."""
     weight: torch.Tensor = linear.weight  # of a layer with adapters: its own, without them
     for adapter in _adapters(linear):
         weight = weight + linear.get_delta_weight(adapter)
@@ -80,7 +80,7 @@ def _fused(linears: Sequence[Any], dtype: torch.dtype, mixed: torch.dtype | None
 
 
 def _linear(states: torch.Tensor, affine: _Affine) -> torch.Tensor:
-    """A linear layer (out, in) on states (..., in)."""
+    """Apply a linear layer (out, in) to states (..., in)."""
     weight, bias, down, up = affine
     few = states.dim() == 2 and len(states) <= _FEW_ROWS
     if not few or states.device.type != "cpu" or states.dtype != torch.float32:

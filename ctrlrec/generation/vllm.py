@@ -13,7 +13,7 @@ from ctrlrec.lm.chat_format import ChatFormat
 def vllm_generator(
     model: PreTrainedModel, chat_format: ChatFormat, max_length: int, seed: int
 ) -> Callable[[Sequence[list[int]], int], list[list[int]]]:
-    """A function of prompts (rows of ids) and the longest answer that gives rows of generated ids.
+    """Return a function of prompts (rows of ids) and the longest answer that gives rows of generated ids.
 
     Args:
         model: with adapters folded in; vLLM reads it from a temporary folder and the object is no longer needed.

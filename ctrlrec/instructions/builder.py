@@ -112,7 +112,7 @@ class InstructionBuilder(Completion):
         ]
 
     def _window(self, epoch: int, user: int, task: str, item_counts: tuple[int, int] | None = None) -> Draft:
-        """A random window of the user's training items: target at t, history [start, t) (spec section 2)."""
+        """Draw a random window of the user's training items: target at t, history [start, t) (spec section 2)."""
         rng = generator(self.seed, epoch, user, task)
         items = self.sequences.train(user)
         end = int(rng.integers(1, len(items)))

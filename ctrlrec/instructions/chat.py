@@ -86,7 +86,7 @@ class ChatReport:
 
 
 def source_digest(path: str | Path | None) -> str | None:
-    """What tells apart two states of a chat file; None for the shipped dialogues and for a hub data set.
+    """Digest a chat file; None for the shipped dialogues and for a hub data set.
 
     Raises:
         CtrlRecError: for a file that cannot be read.
@@ -102,7 +102,7 @@ def _read(path: str | Path) -> bytes:
 
 
 def load_dialogues(path: str | Path | None) -> tuple[list[Dialogue], ChatReport]:
-    """Reads dialogues and leaves out the broken ones.
+    """Read dialogues and leave out the broken ones.
 
     Args:
         path: a file, as ShareGPT (``conversations`` of ``from``/``value``) or ``messages`` of ``role``/``content``,
@@ -174,7 +174,7 @@ def draw(
 
 
 def _records(content: bytes, name: str) -> Iterator[Any]:
-    """Yields the JSON values of a list or of JSON Lines; both gzip and format are told by content, not by name.
+    """Yield the JSON values of a list or of JSON Lines; gzip and format are detected by content, not by name.
 
     A damaged line is a fault of its own; a file whose first line is none of JSON is something else altogether.
     """
@@ -206,7 +206,7 @@ def _records(content: bytes, name: str) -> Iterator[Any]:
 
 
 def _parse(text: str, name: str, line: int) -> Any:
-    """The JSON value of a text that begins at a line of a file."""
+    """Parse the JSON value of a text that begins at a line of a file."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -232,12 +232,12 @@ def _from_hub(name: str) -> Iterator[Any]:
 
 
 def _first(record: dict[str, Any], *keys: str) -> Any:
-    """The first value that is not null; hub data sets often carry both spellings, one of them empty."""
+    """Return the first value that is not null; hub data sets often carry both spellings, one of them empty."""
     return next((record[key] for key in keys if record.get(key) is not None), None)
 
 
 def _turns(record: Any) -> Messages | Fault:
-    """Turns of a record under their usual role names, or what is wrong with them."""
+    """Return the turns of a record under their usual role names, or what is wrong with them."""
     raw = _first(record, "conversations", "messages") if isinstance(record, dict) else None
     if not isinstance(raw, list) or not all(isinstance(turn, dict) for turn in raw):
         return Fault.NOT_A_DIALOGUE

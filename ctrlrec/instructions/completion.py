@@ -78,7 +78,7 @@ class Completion:
         return examples
 
     def _complete(self, drafts: Sequence[Draft]) -> list[Example | None]:
-        """An example of each draft, None where no category can be asked."""
+        """Return an example of each draft, None if no category can be asked."""
         scores = self.ranker.scores([draft.history for draft in drafts]).cpu()
         examples = self._blends(drafts, scores)
         single = [row for row, draft in enumerate(drafts) if examples[row] is None and draft.task != BLEND]
@@ -207,7 +207,7 @@ class Completion:
         return templates.answer([self.catalogue.titles[item] for item in labels])
 
     def _sides(self, category: str) -> tuple[Pool, Pool]:
-        """The items of a category, and all others."""
+        """Return the items of a category, and all others."""
         if category not in self._pools:
             named = np.flatnonzero(self.catalogue.membership[self.catalogue.category_index[category]])
             self._pools[category] = Pool(named), Pool(named, others_of=len(self.catalogue))

@@ -16,7 +16,7 @@ from ctrlrec.teacher.ranker import ranks_of, top_of
 
 
 def category_of_negative(catalogue: Catalogue, top: Sequence[int], target: int) -> str | None:
-    """The category with the largest share of the teacher's best items that the target does not have.
+    """Return the category with the largest share of the teacher's best items that the target does not have.
 
     Args:
         catalogue: names and membership.
@@ -108,7 +108,7 @@ def settle(
     target_required: bool,
     rng: np.random.Generator,
 ) -> Demand:
-    """The first of ``categories`` that can supply k items; where none can, k is lowered.
+    """Return the first of ``categories`` that can supply k items; if none can, k is lowered.
 
     Args:
         task: kind of instruction.
@@ -139,7 +139,7 @@ def settle(
 def answers(
     catalogue: Catalogue, scores: torch.Tensor, targets: Sequence[int], demands: Sequence[Demand]
 ) -> tuple[list[tuple[int, ...]], list[tuple[int | None, ...]]]:
-    """The ground truth, then the teacher's best items that obey, in the teacher's order.
+    """Return the ground truth, then the teacher's best items that obey, in the teacher's order.
 
     Args:
         catalogue: membership.

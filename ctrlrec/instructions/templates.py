@@ -74,7 +74,7 @@ def prompt(
 
 
 def answer(titles: Sequence[str]) -> str:
-    """The response text: one item per line, "1. Title", newline between."""
+    """Return the response text: one item per line, "1. Title", newline between."""
     return "\n".join(f"{index}. {title}" for index, title in enumerate(titles, start=1))
 
 

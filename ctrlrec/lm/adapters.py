@@ -32,7 +32,7 @@ def lora(rank: int, alpha: int, task: TaskType = TaskType.CAUSAL_LM) -> LoraConf
 
 
 def with_adapter(model: PreTrainedModel, rank: int, alpha: int) -> PeftModel:
-    """The model with one trainable adapter, its own weights frozen."""
+    """Return the model with one trainable adapter and its own weights frozen."""
     task = TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else TaskType.CAUSAL_LM
     return get_peft_model(model, lora(rank, alpha, task))  # type: ignore[return-value]
 
@@ -92,7 +92,7 @@ def using(model: PeftModel, adapter: str | None) -> Iterator[None]:
 
 
 def trainable_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """What a checkpoint must hold: every tensor that training changes, by name."""
+    """Return what a checkpoint must hold: every tensor that training changes, by name."""
     return {name: parameter.detach() for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
@@ -114,7 +114,7 @@ def load_trainable_state(module: torch.nn.Module, state: dict[str, torch.Tensor]
 
 
 def sample_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Some values of every weight by name, float32: tells two models of one architecture apart."""
+    """Sample values of every weight by name, float32, to tell two models of one architecture apart."""
     sample = {}
     for name, tensor in model.state_dict().items():
         values = tensor.detach().reshape(-1)
@@ -125,7 +125,7 @@ def sample_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What a model learns of a tokenizer: which token has which number, and how turns are written."""
+    """Digest what a model learns of a tokenizer: which token has which number, and how turns are written."""
     learnt = [sorted(tokenizer.get_vocab().items()), tokenizer.chat_template]
     return hashlib.sha256(json.dumps(learnt, sort_keys=True).encode()).hexdigest()
 
@@ -176,7 +176,7 @@ def check_base(directory: Path, model: PreTrainedModel, tokenizer: PreTrainedTok
 
 
 def attach(model: PreTrainedModel, adapter: Path) -> PeftModel:
-    """The model with an adapter beside its weights, in float32 whatever theirs is."""
+    """Return the model with an adapter beside its weights, in float32 whatever theirs is."""
     return PeftModel.from_pretrained(model, str(adapter))  # type: ignore[arg-type,return-value]
 
 
@@ -194,5 +194,5 @@ def lost_share(model: PeftModel) -> float:
 
 
 def merge(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    """The whole model with an adapter folded in: added in the adapter's float32, then rounded to the weights' type."""
+    """Return the whole model with an adapter added in float32 and rounded to the weights' type."""
     return attach(model, adapter).merge_and_unload()  # type: ignore[operator]

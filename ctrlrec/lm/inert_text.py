@@ -35,7 +35,7 @@ class InertText:
         self._marker = re.compile("|".join(map(re.escape, longest_first)))
 
     def guard(self, text: str) -> str:
-        """The text as a template may hold it: between the characters of its markers lies a split sign."""
+        """Return the text as a template may hold it, with a split sign between the characters of its markers."""
         cuts: set[int] = set()
         found = self._marker.search(text)
         while found:

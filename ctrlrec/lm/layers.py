@@ -12,7 +12,7 @@ from ctrlrec.errors import CtrlRecError
 
 
 def repeated_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
-    """The transformer blocks, most of a backbone's weights and activations.
+    """Return the transformer blocks, most of a backbone's weights and activations.
 
     Raises:
         CtrlRecError: where the architecture does not say what its blocks are.

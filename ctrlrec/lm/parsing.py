@@ -35,7 +35,7 @@ class WrittenItem:
 
 
 def written_items(text: str) -> list[WrittenItem]:
-    """The items of an answer, whatever a model writes.
+    """Parse the items of an answer, whatever a model writes.
 
     What stands before the end of a model's thinking is no part of the answer. Every line that is not empty is an item.
     If the answer holds a numbered list, lines before its first and after its last numbered line are remarks and no
@@ -62,12 +62,12 @@ def answer_begin(text: str) -> int:
 
 
 def bare_title(line: str) -> str:
-    """A line without one leading "n. ", one pair of outer quotes and surrounding white space (spec section 5)."""
+    """Strip one leading "n. ", one pair of outer quotes and surrounding white space (spec section 5)."""
     return unquoted(_INDEX.sub("", line, count=1).strip())
 
 
 def last_tokens(tokenizer: "PreTrainedTokenizerBase", tokens: list[int], text: str, ends: Sequence[int]) -> list[int]:
-    """The index of the generated token that completes each of several growing prefixes of the answer.
+    """Return the index of the generated token that completes each of several growing prefixes of the answer.
 
     Offsets come from decoding ever longer prefixes of the very tokens that were sampled: encoding the text again could
     split it at other places.

@@ -24,7 +24,7 @@ def load_policy(
     rl: Path | None = None,
     fold: bool = False,
 ) -> PreTrainedModel:
-    """The whole model after the stages given.
+    """Load the whole model after the stages given.
 
     Args:
         config: the backbone.

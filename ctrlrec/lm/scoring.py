@@ -67,7 +67,7 @@ def keeps_apart(model: PreTrainedModel | PeftModel) -> bool:
 
 
 def logits(model: PreTrainedModel | PeftModel, hidden: torch.Tensor) -> torch.Tensor:
-    """The head on any (..., H) hidden states; float32 (..., V)."""
+    """Apply the head to any (..., H) hidden states; float32 (..., V)."""
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     return base.get_output_embeddings()(hidden).float()
 

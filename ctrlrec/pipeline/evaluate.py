@@ -157,7 +157,7 @@ def _added_metrics() -> dict[str, Any]:
 
 
 def _general(config: Config) -> dict[str, Any]:
-    """The questions of general ability; nothing where none are asked."""
+    """Ask the questions of general ability; return nothing if there are none."""
     from ctrlrec.evaluation.general import asked, source_digest
 
     if not asked(config):

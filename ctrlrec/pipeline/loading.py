@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def load_builder(config: Config, inputs: Inputs) -> tuple["InstructionBuilder", "ChatFormat"]:
-    """What gives a variant its instructions, and the backbone's prompt format."""
+    """Load the builder of a variant's instructions, and the backbone's prompt format."""
     from ctrlrec.baselines.instructrec import InstructRecInstructions
     from ctrlrec.baselines.palr import PALRInstructions
     from ctrlrec.controls.registry import own_families

@@ -33,7 +33,7 @@ def _by_files(settings: dict[str, Any], but: tuple[str, ...] = ()) -> dict[str, 
 
 
 def without(node: Any, *names: str) -> dict[str, Any]:
-    """A section without what cannot change the result."""
+    """Return a section without what cannot change the result."""
     return {key: value for key, value in plain(node).items() if key not in names}
 
 

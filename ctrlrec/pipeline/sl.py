@@ -12,7 +12,7 @@ from ctrlrec.pipeline.stage import Inputs, Stage
 
 
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
-    """The backbone after supervised fine-tuning."""
+    """Fine-tune the backbone on instructions."""
     from ctrlrec.lm.policy import load_policy
     from ctrlrec.runtime.loggers import loggers
     from ctrlrec.sl.train import fine_tune

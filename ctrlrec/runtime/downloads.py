@@ -18,7 +18,7 @@ _ATTEMPTS = 3
 
 
 def fetch(url: str, known_hash: str | None, cache: Path) -> Path:
-    """The file behind an address, in the cache.
+    """Return the cached file of an address.
 
     Args:
         url: its last part is the file's name.

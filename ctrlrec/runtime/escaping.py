@@ -11,5 +11,5 @@ def inert(text: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """The text on one line, nothing of it read as Markdown or HTML."""
+    """Put the text on one line and escape it, so that nothing of it is read as Markdown or HTML."""
     return _MARKDOWN.sub(r"\\\1", inert(text))

@@ -132,7 +132,7 @@ def device(config: TrainerConfig) -> "torch.device":
 
 
 def autocast(config: TrainerConfig) -> "torch.autocast":
-    """The trainer's precision outside a trainer: evaluation multiplies as training does."""
+    """Return the trainer's precision as a context, so that evaluation multiplies as training does."""
     import torch
 
     return torch.autocast(device(config).type, torch.bfloat16, enabled=precision(config) == "bf16-mixed")

@@ -18,7 +18,7 @@ Made = TypeVar("Made")
 
 
 def gather(value: Made) -> list[Made]:
-    """The value of every process, in the order of their ranks."""
+    """Gather the value of every process, in the order of their ranks."""
     if count() == 1:
         return [value]
     from torch import distributed
@@ -101,7 +101,7 @@ def shard_frozen(model: "torch.nn.Module", layers: "list[torch.nn.Module]", conf
 
 
 def share(work: Any) -> Any:
-    """This process's part of a list, a range or a tensor: every n-th element, from its rank on."""
+    """Return this process's part of a list, a range or a tensor: every n-th element, from its rank on."""
     return work[rank() :: count()]
 
 

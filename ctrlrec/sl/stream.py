@@ -37,7 +37,7 @@ class MicroBatch:
     positions: torch.Tensor
 
     def to(self, device: torch.device) -> "MicroBatch":
-        """The same samples on a device."""
+        """Return the same samples on a device."""
         return MicroBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
@@ -66,7 +66,7 @@ def _length(row: Row) -> int:
 
 
 def _pack(rows: Sequence[Row]) -> list[list[Row]]:
-    """Samples in groups no longer than the longest of them: each, longest first, joins the first group with room."""
+    """Group samples so that no group is longer than the longest: each, longest first, joins the first with room."""
     groups: list[list[Row]] = []
     room: list[int] = []
     longest = max(map(_length, rows))
@@ -122,7 +122,7 @@ class TrainingStream:
             self._examples, self._epoch = [examples[index] for index in order], epoch
 
     def batch(self, step: int) -> list[MicroBatch]:
-        """The micro-batches of one optimiser step; of several processes, those of this one's share of the samples."""
+        """Return the micro-batches of one optimiser step that hold this process's share of the samples."""
         epoch, position = divmod(step, self.steps_per_epoch)
         self._load(epoch)
         begin = position * self.batch_size

@@ -14,7 +14,7 @@ _SCORES = 2**25  # held at once: a quarter of a gigabyte in double precision
 
 
 def top_of(scores: torch.Tensor, k: int, allowed: torch.Tensor | None = None) -> list[list[int]]:
-    """The best items of each row, best first; lower index first among equals.
+    """Return the best items of each row, best first; lower index first among equals.
 
     Args:
         scores: (B, n_items); minus infinity excludes an item.
@@ -43,7 +43,7 @@ def top_of(scores: torch.Tensor, k: int, allowed: torch.Tensor | None = None) ->
 
 
 def ranks_of(scores: torch.Tensor, items: Sequence[Sequence[int | None]]) -> list[list[int | None]]:
-    """The 0-based rank of given items among those not excluded: the number of items that stand before each.
+    """Return the 0-based ranks of given items among those not excluded: how many items stand before each.
 
     Args:
         scores: (B, n_items); minus infinity excludes an item.
@@ -111,7 +111,7 @@ class Ranker:
     def top_k(
         self, histories: Sequence[Sequence[int]], k: int, among: Sequence[Sequence[int] | None] | None = None
     ) -> list[list[int]]:
-        """The best k items after each history; see :func:`top_of`.
+        """Return the best k items after each history; see :func:`top_of`.
 
         Args:
             histories: B lists of item indices.

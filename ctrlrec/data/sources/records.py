@@ -95,7 +95,7 @@ def _names(text: str, only_lists: bool) -> list[str | None] | None:
 
 
 def _parquet(file: SourceFile, columns: tuple[str, ...]) -> pl.DataFrame:
-    """Some columns of a parquet file as text, but for timestamps with a type of their own and lists of categories."""
+    """Read columns of a parquet file as text; typed timestamps and lists of categories keep their type."""
     typed = selectors.numeric() | selectors.temporal() | selectors.by_name("categories", require_all=False)
     text = ~typed | selectors.by_name(*columns[:2])
     with file.open() as stream:
