@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 PIP = $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: help setup setup-dev demo ablation bench test test-slow lint type clean
+.PHONY: help setup setup-dev demo ablation bench test test-slow lint type docs clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -49,5 +49,13 @@ lint: setup-dev  ## style and formatting
 type: setup-dev  ## static types
 	$(RUN) -m mypy
 
+.venv-docs/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check 'mkdocs-material>=9.5' 'mkdocstrings[python]>=0.27'
+	@touch $@
+
+docs: .venv-docs/.ready  ## the site, in build/site
+	.venv-docs/bin/python -m mkdocs build --strict --quiet
+
 clean:  ## remove the environment and caches; results under runs/ stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf $(VENV) .venv-docs .pytest_cache .mypy_cache .ruff_cache build dist

@@ -17,7 +17,7 @@ from ctrlrec.config.schema import known_keys
 from ctrlrec.reporting.paper import TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "experiments").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").rglob("*.md"))]
 
 
 def commands(pattern: str) -> list[str]:
@@ -71,8 +71,8 @@ def test_readme_names_the_two_commands_of_a_newcomer() -> None:
     assert {"make demo", "make test"} <= set(commands(r"make "))
 
 
-def test_the_row_that_the_readme_adds_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def test_the_row_that_the_documentation_adds_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "training.md").read_text(encoding="utf-8"), re.DOTALL)
     (name,) = re.findall(r"^# conf/(variant/\w+)\.yaml$", text, re.MULTILINE)
     (tmp_path / "conf/variant").mkdir(parents=True)
     (tmp_path / "conf" / f"{name}.yaml").write_text(text)
