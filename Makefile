@@ -55,7 +55,7 @@ type: setup-dev  ## static types
 	@touch $@
 
 docs: .venv-docs/.ready  ## the site, in build/site
-	.venv-docs/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet
 
 clean:  ## remove the environment and caches; results under runs/ stay
 	rm -rf $(VENV) .venv-docs .pytest_cache .mypy_cache .ruff_cache build dist
