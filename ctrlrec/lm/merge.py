@@ -21,7 +21,7 @@ from ctrlrec.lm.policy import load_policy
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import check_files
 from ctrlrec.runtime.printing import guard_output
-from ctrlrec.runtime.provenance import made_from
+from ctrlrec.runtime.results import made_from
 from ctrlrec.runtime.user import cache_folder, settle
 
 

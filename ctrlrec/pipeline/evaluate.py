@@ -17,7 +17,7 @@ from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.pipeline.settings import constrained, constraint_label, model_settings, without
 from ctrlrec.pipeline.stage import Inputs, Stage
-from ctrlrec.runtime import provenance
+from ctrlrec.runtime import results
 from ctrlrec.runtime.files import read_jsonl, write_jsonl, write_text
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _client(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:
         # One address and one name may serve every model of one's own in turn. The last result that made it tells them
         # apart; of an untrained one that is the data's, whose tokenizer is the backbone's.
         result = inputs.get("rl") or inputs.get("sl") or inputs["data"]
-        folder /= "-".join([result.name, *filter(None, [provenance.read(result).get("made")])])
+        folder /= "-".join([result.name, *filter(None, [results.read(result).get("made")])])
     return ChatClient(config.api, _longest(config), folder, stop)
 
 

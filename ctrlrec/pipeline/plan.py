@@ -13,7 +13,7 @@ from ctrlrec.config.schema import Config, StageName
 from ctrlrec.pipeline import data, evaluate, instructions, rl, sl, teacher
 from ctrlrec.pipeline.stage import Stage
 from ctrlrec.runtime import code
-from ctrlrec.runtime.provenance import made_from, read
+from ctrlrec.runtime.results import made_from, read
 
 STAGES: Mapping[str, Stage] = {
     module.STAGE.name: module.STAGE for module in (data, teacher, instructions, sl, rl, evaluate)

@@ -35,6 +35,7 @@ from ctrlrec.pipeline.sweep import sharing
 from ctrlrec.runtime import code, launcher, processes, provenance, user
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import check_files, record_files, write_text
+from ctrlrec.runtime.results import read
 
 __all__ = ["STAGES", "check", "planned", "requested", "run"]
 
@@ -90,7 +91,7 @@ def check(config: Config) -> dict[str, Step]:
         finished = step.directory.exists() and not (why and config.stale == Stale.rebuild)
         if not finished:
             unfinished.append(name)
-        made[name] = provenance.read(step.directory).get("made", "") if finished else step.made(upstream)
+        made[name] = read(step.directory).get("made", "") if finished else step.made(upstream)
     if unfinished:
         check_choices(config)
     for name in unfinished:
@@ -103,7 +104,7 @@ def check(config: Config) -> dict[str, Step]:
 def _outdated(step: Step, upstream: Mapping[str, str]) -> str:
     """Return which result of a step, finished or begun, other code made and why; empty if there is none."""
     if step.directory.exists():
-        why = step.outdated(provenance.read(step.directory), upstream)
+        why = step.outdated(read(step.directory), upstream)
         return f"{step.directory}: {why}" if why else ""
     if provenance.resumable(step.partial):
         attempts = provenance.attempts(step.partial)
@@ -161,7 +162,7 @@ def _claim(step: Step, config: Config, upstream: Mapping[str, Result], held: Exi
     check_files(step.directory)
     _drop_checkpoints(step.directory)
     log.info("%-12s reuse  %s", step.name, step.directory)
-    return Result(step.directory, step.fingerprint, provenance.read(step.directory).get("made", ""), reused=True)
+    return Result(step.directory, step.fingerprint, read(step.directory).get("made", ""), reused=True)
 
 
 def _recorded(directory: Path) -> Any:
@@ -219,7 +220,7 @@ def _tracked(step: Step, config: Config, upstream: Mapping[str, Result]) -> dict
 def _publish(step: Step, config: Config, upstream: Mapping[str, Result], seconds: float) -> Result:
     """Record how a result was made and move it to its place."""
     for result in upstream.values():
-        if provenance.read(result.directory).get("made", "") != result.made:
+        if read(result.directory).get("made", "") != result.made:
             raise CtrlRecError(
                 f"{result.directory}: another process rebuilt it while {step.name} was made from it; run the same "
                 "command again"

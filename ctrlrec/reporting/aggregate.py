@@ -12,7 +12,7 @@ from ctrlrec.evaluation.intervals import mean_of_seeds, with_spread
 from ctrlrec.evaluation.metrics import limits_of
 from ctrlrec.reporting.rows import Row, note_of
 from ctrlrec.runtime.files import check_files
-from ctrlrec.runtime.provenance import made_from
+from ctrlrec.runtime.results import made_from
 
 log = logging.getLogger(__name__)
 

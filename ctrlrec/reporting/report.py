@@ -21,7 +21,8 @@ from ctrlrec.reporting.paper import TABLES
 from ctrlrec.reporting.summary import summary
 from ctrlrec.reporting.tables import build, write_grid, write_tables
 from ctrlrec.runtime.files import write_text
-from ctrlrec.runtime.provenance import finished, how_made
+from ctrlrec.runtime.provenance import how_made
+from ctrlrec.runtime.results import finished
 
 log = logging.getLogger(__name__)
 

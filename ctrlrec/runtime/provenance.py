@@ -13,11 +13,10 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.runtime.code import Digests
 from ctrlrec.runtime.files import write_text
 from ctrlrec.runtime.hardware import hardware, peak_memory_bytes
+from ctrlrec.runtime.results import RECORD, read_json
 
-_RECORD = "provenance.json"
 _ATTEMPTS = "logs/attempts.json"
 _LEFT = ("checkpoints", "answered")  # what a killed attempt leaves, from which the next resumes
-_UNFINISHED = (".partial", ".replaced")  # results that are being made, or that a rebuilt one took the place of
 _CIRCUMSTANCES = ("git_commit", "packages", "hardware")
 _PACKAGES = (
     "torch", "transformers", "peft", "trl", "pytorch-lightning", "datasets", "wandb", "hydra-core", "omegaconf",
@@ -25,50 +24,20 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def read(directory: Path) -> dict[str, Any]:
-    """Return the ``provenance.json`` of a result; empty if there is none that can be read."""
-    return _json(directory / _RECORD, {})
-
-
 def attempts(directory: Path) -> list[dict[str, Any]]:
     """Return the attempts at a result so far, the last one last."""
-    return _json(directory / _ATTEMPTS, [])
-
-
-def _json(path: Path, otherwise: Any) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return otherwise
+    return read_json(directory / _ATTEMPTS, [])
 
 
 def how_made(directory: Path) -> dict[str, Any]:
     """Return what a published number carries of the ``provenance.json`` of a finished result."""
-    made = json.loads((directory / _RECORD).read_text(encoding="utf-8"))
+    made = json.loads((directory / RECORD).read_text(encoding="utf-8"))
     kept = (
         "command", "git_commit", "hardware", "packages", "seed", "processes", "wall_seconds", "earlier_attempts",
         "upstream",
     )  # fmt: skip
     earlier = [{key: attempt.get(key) for key in _CIRCUMSTANCES} for attempt in made.get("earlier_attempts") or ()]
     return {key: made.get(key) for key in kept} | {"earlier_attempts": earlier}
-
-
-def made_from(directory: Path, upstream: Mapping[str, Any]) -> dict[str, Path]:
-    """Return the directories by stage that a finished result was made from.
-
-    They lie beside it in its output folder, which may have been moved, or be seen from elsewhere, since it was made.
-
-    Args:
-        directory: of the result.
-        upstream: the part of this name of its ``provenance.json``.
-    """
-    output = directory.absolute().parents[1]
-    return {stage: output / stage / Path(found["directory"]).name for stage, found in upstream.items()}
-
-
-def finished(stage: Path, file: str) -> list[Path]:
-    """Return the finished results of a stage that hold a file, by name."""
-    return [path.parent for path in sorted(stage.glob(f"*/{file}")) if path.parent.suffix not in _UNFINISHED]
 
 
 def git_commit() -> str | None:
@@ -198,4 +167,4 @@ def write(
         "made": made,
         "upstream": upstream,
     }
-    write_text(directory / _RECORD, json.dumps(record, indent=2, ensure_ascii=False))
+    write_text(directory / RECORD, json.dumps(record, indent=2, ensure_ascii=False))

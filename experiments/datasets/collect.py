@@ -19,7 +19,8 @@ from ctrlrec.reporting import render
 from ctrlrec.reporting.aggregate import Result, aggregate, comparable, read_results
 from ctrlrec.reporting.summary import summary
 from ctrlrec.runtime.files import write_text
-from ctrlrec.runtime.provenance import check_committed, finished, made_from
+from ctrlrec.runtime.provenance import check_committed
+from ctrlrec.runtime.results import finished, made_from
 
 HERE = Path(__file__).parent
 KEPT = ("git_commit", "packages", "hardware", "seed", "wall_seconds", "peak_memory_bytes")
