@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctrlrec.controls.base import Control
-from ctrlrec.controls.registry import CONTROLS, control_of, kind_of
+from ctrlrec.controls.registry import BLEND, CONTROLS, control_of, kind_of
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 
@@ -89,6 +89,40 @@ class Instruction:
     def prompt(self) -> str:
         """The text of the last user turn."""
         return self.messages[-1][1]
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any], catalogue: Catalogue) -> "Instruction":
+        """Return the instruction of a line of the files of spec section 9: the reverse of :meth:`record`.
+
+        A conversation is not in those files, so ``messages`` holds the last user turn alone.
+
+        Raises:
+            CtrlRecError: for a missing field, an unknown task, or a title or category that the catalogue does not have.
+        """
+        try:
+            index, offered, target = catalogue.title_index, record["candidates"], record["target"]
+            task, category, user = record["task"], record["category"], record["user"]
+            blend = tuple(map(Condition.read, record["constraints"])) if task == BLEND else ()
+            instruction = cls(
+                task,
+                None if user is None else str(user),
+                tuple(index[title] for title in record["history"]),
+                None if target is None else index[target],
+                int(record["item_count"]),
+                category,
+                record["proportion"],
+                None if offered is None else tuple(index[title] for title in offered),
+                (("user", record.get("prompt", "")),),
+                blend,
+            )
+            for condition in instruction.conditions:
+                catalogue.category_index[condition.category]
+        except KeyError as error:
+            raise CtrlRecError(
+                f"instruction of task {record.get('task')!r}: there is no {error}, neither as a field nor in the "
+                "catalogue; give the catalogue of the data that it was made from"
+            ) from None
+        return instruction
 
     def record(self, catalogue: Catalogue) -> dict[str, object]:
         """Return the fields of this instruction in the files of spec section 9, with titles instead of indices."""

@@ -89,10 +89,14 @@ class ChatFormat:
 
     def text(self, messages: Messages) -> str:
         """Render a conversation under the chat template, contents guarded, up to where the assistant answers."""
-        if self.folds_system and messages[0][0] == "system":
-            (_, told), (role, asked), *others = messages
-            messages = ((role, f"{told}\n\n{asked}"), *others)
-        return render(self.tokenizer, *((role, self.inert.guard(content)) for role, content in messages))
+        return render(self.tokenizer, *((role, self.inert.guard(content)) for role, content in self.turns(messages)))
+
+    def turns(self, messages: Messages) -> Messages:
+        """Return a conversation as the template takes it: a refused system turn leads the first user turn."""
+        if not (self.folds_system and messages[0][0] == "system"):
+            return messages
+        (_, told), (role, asked), *others = messages
+        return ((role, f"{told}\n\n{asked}"), *others)
 
     def prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
         """Token ids of many prompts."""

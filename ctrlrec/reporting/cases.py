@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrlrec.config.schema import CasesConfig, RewardConfig
-from ctrlrec.controls.instruction import Condition, Instruction
-from ctrlrec.controls.registry import BLEND
+from ctrlrec.controls.instruction import Instruction
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.settings import SETTINGS, question_of
@@ -114,23 +113,9 @@ def find_cases(results: Sequence[Result], config: CasesConfig) -> list[Case]:
 
 def judgement_of(record: Mapping[str, Any], task: str, catalogue: Catalogue) -> Judgement:
     """Return the judgement of an answer on disk: a line of ``predictions.jsonl`` or of ``rollouts.jsonl``."""
-    index, offered = catalogue.title_index, record.get("candidates")
-    candidates = None if offered is None else tuple(index[title] for title in offered)
+    instruction = Instruction.read({"candidates": None, **record, "task": task}, catalogue)
     items = tuple(catalogue.answer_index.get(title) for title in record["titles"])
-    history, category = tuple(index[title] for title in record["history"]), record["category"]
-    instruction = Instruction(
-        task,
-        str(record["user"]),
-        history,
-        index[record["target"]],
-        record["item_count"],
-        category,
-        record["proportion"],
-        candidates,
-        (("user", record.get("prompt", "")),),
-        tuple(Condition.read(constraint) for constraint in record["constraints"]) if task == BLEND else (),
-    )
-    illegal = legality(items, history, record["item_count"], candidates)
+    illegal = legality(items, instruction.history, instruction.item_count, instruction.candidates)
     ranks = tuple(None if item is None else rank for item, rank in zip(items, record["teacher_rank"], strict=True))
     sides = tuple(side_of(condition, items, illegal, catalogue) for condition in instruction.conditions)
     return Judgement(instruction, items, illegal, ranks, sides)

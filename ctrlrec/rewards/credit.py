@@ -25,3 +25,23 @@ def place(
             rewards[row, position] += value
         rewards[row, places[-1]] += end
     return rewards
+
+
+class PlacedScore(float):
+    """The reward of an answer that carries which generated token earned what.
+
+    Attributes:
+        placed: pairs of a generated-token index and what it earns; the end of the answer is the last.
+    """
+
+    placed: list[tuple[int, float]]
+
+    def __new__(cls, value: float, placed: Sequence[tuple[int, float]]) -> "PlacedScore":
+        """Return a number with places."""
+        score = super().__new__(cls, value)
+        score.placed = list(placed)
+        return score
+
+    def __getnewargs__(self) -> tuple[float, list[tuple[int, float]]]:  # type: ignore[override]
+        """Return what makes it again in another process."""
+        return float(self), self.placed

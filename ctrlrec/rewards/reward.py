@@ -38,6 +38,10 @@ class Reward:
         preference, control = self._list(judgement)
         return self._mixed(_value(preference), _value(control))
 
+    def control(self, judgement: Judgement) -> float:
+        """Return the part of R_list that measures the control (Eq. 4), before its share."""
+        return _value(self._list(judgement)[1])
+
     def additive(self, judgement: Judgement) -> Sequence[float]:
         """Return what each written item adds to R_list; of I0 under ``paper`` this is all of it."""
         total = [0.0] * len(judgement.items)

@@ -23,6 +23,7 @@ from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.backbone import load_tokenizer
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.rewards.reward import Reward
+from ctrlrec.rewards.trl import ControlReward
 from ctrlrec.rl import rollout
 from ctrlrec.teacher.ranker import Ranker
 
@@ -185,7 +186,9 @@ def parts(sweep) -> tuple[InstructionBuilder, ChatFormat]:
 
 
 @pytest.mark.parametrize("reading", ["paper", "paper_literal", "released"])
-def test_rewards_of_answers_good_and_bad(parts, catalogue, reading: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewards_of_answers_good_and_bad(
+    sweep, parts, catalogue, reading: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The untrained model of a tiny run writes no titles; here answers come from labels, the rest is the real way."""
     builder, chat_format = parts
     rng, titles = random.Random(1), builder.catalogue.titles
@@ -210,6 +213,13 @@ def test_rewards_of_answers_good_and_bad(parts, catalogue, reading: str, monkeyp
         "sequential", "category_positive", "category_negative", "proportion_at_most", "proportion_at_least",
         "proportion_about",
     }  # fmt: skip
+    kept = {"item": [sum(row["item_reward"]) for row in rows], "list": [row["list_reward"] for row in rows]}
+    for part, values in kept.items():  # the plug-in for TRL, on the rows as a file holds them
+        function = ControlReward.from_run(sweep.result("instructions"), part=part, item=reading, list=reading)
+        texts = [row["response"] for row in rows]
+        assert function(prompts, texts, tokens, instruction=list(map(json.dumps, rows))) == pytest.approx(
+            values, abs=1e-9
+        )
     decode = chat_format.tokenizer.decode
     for row, ids in zip(rows, tokens, strict=True):
         lines = row["response"].split("\n")
