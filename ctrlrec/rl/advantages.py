@@ -66,6 +66,25 @@ def less_the_others(values: torch.Tensor, counted: torch.Tensor, group: torch.Te
     return ((values - mean) * count / others.clamp(min=1) * (others > 0)).to(values.dtype)
 
 
+def extremes(totals: torch.Tensor, counted: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+    """Return the rows of the best and of the worst counted answer to each prompt, the first among equals.
+
+    Args:
+        totals: (B, 1) rewards of answers.
+        counted: (B, 1).
+        group: (B,).
+
+    Returns:
+        (G, 2) row numbers; the same one twice if all answers to a prompt are worth the same.
+    """
+    pairs = []
+    for prompt in group.unique():
+        rows = torch.nonzero((group == prompt) & counted[:, 0].bool())[:, 0]
+        worth = totals[rows, 0]
+        pairs.append(torch.stack([rows[worth.argmax()], rows[worth.argmin()]]))
+    return torch.stack(pairs)
+
+
 def returns_by_step(
     rewards: torch.Tensor, mask: torch.Tensor, step: torch.Tensor, gamma: float
 ) -> tuple[torch.Tensor, torch.Tensor]:

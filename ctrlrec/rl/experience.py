@@ -27,6 +27,7 @@ class Experience:
         task: (B,) number of the kind of instruction.
         step: (B, T) number of the item that a token writes, from 0; the end of the answer is a step of its own.
         sampled: (B, T) log-probabilities as the decoder computed them; 0 on greedy answers.
+        rewards: (B, T) rule rewards on tokens, weighted.
         log_probs: (B, T) of the policy that sampled; likewise ``reference``, ``values``, ``advantages``, ``returns``.
     """
 
@@ -54,18 +55,25 @@ class Experience:
         self.step = self.step.to(device)
         sampled = torch.tensor([value for answer in answers for value in answer.log_probs], device=device)
         self.sampled = torch.zeros_like(self.mask).masked_scatter(self.mask.bool(), sampled)
-        self.log_probs, self.reference, self.values, self.advantages, self.returns = torch.zeros(
-            5, *self.mask.shape, device=device
+        self.log_probs, self.reference, self.rewards, self.values, self.advantages, self.returns = torch.zeros(
+            6, *self.mask.shape, device=device
         )
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the tensors by name."""
         return {name: part for name, part in vars(self).items() if isinstance(part, torch.Tensor)}
 
-    def micro_batches(self, rows: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
-        """Return this process's share of the row numbers, in groups of similar length to save padding."""
-        mine = processes.share(rows[self.lengths[rows].argsort(stable=True)])
-        return mine.split(size) if len(mine) else ()
+    def micro_batches(self, rows: torch.Tensor, size: int, together: int = 1) -> list[torch.Tensor]:
+        """Return this process's share of the row numbers, in groups of similar length to save padding.
+
+        Args:
+            rows: (b,).
+            size: most rows of a group, but for units that are larger.
+            together: rows of a unit, which lie side by side and stay in one group.
+        """
+        units = rows.view(-1, together)
+        mine = processes.share(units[self.lengths[units].amax(1).argsort(stable=True)])
+        return [part.flatten() for part in mine.split(max(1, size // together))] if len(mine) else []
 
 
 def _numbered(values: Sequence[object]) -> torch.Tensor:

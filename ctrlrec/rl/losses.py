@@ -1,15 +1,21 @@
 """Rewards, advantages and losses of PPO as pure tensor functions; every tensor is (B, T) over generated tokens.
 
 ``mask`` is 1 on generated tokens and 0 on padding after an answer. Nothing on padding ever enters a result. Sources:
-Schulman et al., 2016 (advantages) and 2017 (the clipped surrogate).
+Schulman et al., 2016 (advantages) and 2017 (the clipped surrogate), Rafailov et al., 2023 (preferences).
 """
 
 import torch
+from torch.nn import functional
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return the mean over the tokens of all answers, each token alike; 0-dimensional."""
     return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def total(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the sum over the tokens of all answers, or of all values (u,) that stand for several tokens each."""
+    return values.sum() if values.ndim == 1 else (values * mask).sum()
 
 
 def deviation(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -89,6 +95,19 @@ def policy_loss(
     unclipped = -advantages * ratio
     clamped = -advantages * ratio.clamp(1 - clip, 1 + clip)
     return torch.maximum(unclipped, clamped), ratio, (clamped > unclipped).float()
+
+
+def preference_loss(margins: torch.Tensor, beta: float) -> torch.Tensor:
+    """Return the loss of direct preference optimisation per pair (Rafailov et al., 2023, Eq. 7).
+
+    Args:
+        margins: (P, 2) log pi - log pi_ref of the better and of the worse answer, summed over tokens.
+        beta: scale of the implied reward.
+
+    Returns:
+        (P,) -log sigmoid(beta * (better - worse)).
+    """
+    return -functional.logsigmoid(beta * (margins[:, 0] - margins[:, 1]))
 
 
 def value_loss(

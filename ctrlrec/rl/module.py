@@ -23,7 +23,7 @@ from ctrlrec.lm.adapters import ACTOR, CRITIC, load_trainable_state, trainable_s
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.rewards.reward import Reward
 from ctrlrec.rl import losses, schedule
-from ctrlrec.rl.algorithms import ALGORITHMS
+from ctrlrec.rl.algorithms import make_algorithm
 from ctrlrec.rl.data import Prompts
 from ctrlrec.rl.experience import Experience
 from ctrlrec.rl.passes import ForwardPasses, value_head
@@ -61,7 +61,7 @@ class RLModule(ForwardPasses):
         world = (chat_format, builder.catalogue, builder.ranker)
         self.sampler = Sampler(*world, reward, max_new_tokens, engine, constraint)
         self.rollouts = Rollouts(directory / "rollouts.jsonl", builder.catalogue)
-        self.algorithm = ALGORITHMS[config.algorithm.name](config)
+        self.algorithm = make_algorithm(config)
         self.value_head = value_head(model) if self.algorithm.critic else None
         self.temperature = config.temperature
         self.watch = CollapseWatch(chat_format.ends, self.rollouts.path)
@@ -99,8 +99,8 @@ class RLModule(ForwardPasses):
             CtrlRecError: for a checkpoint that does not hold its number of iterations.
         """
         if "iterations" not in checkpoint:
-            directory = self.rollouts.path.parent
-            raise CtrlRecError(f"{directory}: its checkpoint is of an earlier version; delete the folder and run again")
+            where = self.rollouts.path.parent
+            raise CtrlRecError(f"{where}: its checkpoint is of an earlier version; delete the folder and run again")
         load_trainable_state(self, checkpoint["state_dict"])
         if processes.rank() == 0:
             self.rollouts.cut(checkpoint["iterations"])
@@ -167,7 +167,7 @@ class RLModule(ForwardPasses):
             prompts = self.chat_format.prompts([instruction.messages for instruction in mine])
         self.eval()
         samples = self.config.samples_per_prompt
-        with self._phase("rollout"), using(self.model, ACTOR):
+        with self._phase("rollout"), using(self.model, None if self.algorithm.offline else ACTOR):
             answers: list[Answer] = []
             if mine:
                 greedy = self.config.greedy_row
@@ -195,7 +195,7 @@ class RLModule(ForwardPasses):
             # Autocast keeps copies of weights that were cast: they must not outlive the weights they were made of.
             torch.clear_autocast_cache()
             processes.add_up(experience.log_probs, experience.reference, experience.values)
-            placed = placed_rewards(answers, self.reward).to(self.device)
+            experience.rewards = placed = placed_rewards(answers, self.reward).to(self.device)
             scored = {"reward": placed, "value": experience.values, "log-probability": experience.log_probs}
             for what, numbers in scored.items():
                 processes.stop_where(not torch.isfinite(numbers).all(), partial(self._refuse, what, experience))
@@ -216,21 +216,21 @@ class RLModule(ForwardPasses):
 
         With ``actor=False`` the critic alone learns. Returns means over the steps by name, for the log.
         """
-        settings = self.config
-        optimizer = self.optimizers()
-        rows, drawn = len(experience.mask), experience.drawn
+        settings, optimizer = self.config, self.optimizers()
+        drawn, behaviour = experience.drawn, experience.reference if self.algorithm.offline else experience.log_probs
         divergence = losses.kl_estimate(experience.log_probs, experience.reference)
-        gap = (experience.log_probs - experience.sampled).abs()
+        gap = (behaviour - experience.sampled).abs()
         log: dict[str, list[float]] = defaultdict(list)
         log["kl/reference"] = [float(losses.masked_mean(divergence, drawn))]
         log["policy/decoder_gap"] = [float(losses.masked_mean(gap, drawn))]
         log |= {name: [value] for name, value in self.algorithm.report(experience).items()}
         steps, stopped = 0, False
+        units = self.algorithm.learnt(experience).view(-1, self.algorithm.together)
         with self._phase("learn"):
             for _ in range(settings.ppo_epochs):
-                order = processes.once(lambda: torch.randperm(rows)).to(self.device)
-                for minibatch in order.chunk(settings.minibatches):
-                    parts = self._accumulate(experience, minibatch, actor)
+                order = processes.once(lambda: torch.randperm(len(units))).to(self.device)
+                for minibatch in order.chunk(settings.minibatches) if len(units) else ():
+                    parts = self._accumulate(experience, units[minibatch].flatten(), actor)
                     if settings.kl_stop is not None and parts.get("kl/policy", 0.0) > settings.kl_stop:
                         stopped = True
                         break
@@ -240,8 +240,7 @@ class RLModule(ForwardPasses):
                         log[name].append(value)
                 if stopped:
                     break
-        log["policy/steps"] = [float(steps)]
-        log["policy/tokens"] = [float(experience.mask.sum())]
+        log |= {"policy/steps": [float(steps)], "policy/tokens": [float(experience.mask.sum())]}
         return {name: sum(values) / len(values) for name, values in log.items() if values}
 
     def _accumulate(self, experience: Experience, minibatch: torch.Tensor, actor: bool = True) -> dict[str, float]:
@@ -250,16 +249,18 @@ class RLModule(ForwardPasses):
         tokens, drawn = (mask[minibatch].sum().clamp(min=1) for mask in (experience.decided, experience.drawn))
         sums: dict[str, float] = defaultdict(float)
         largest: dict[str, float] = defaultdict(float)
-        bad = None
-        for rows in experience.micro_batches(minibatch, self.config.micro_batch_size):
+        bad, units = None, len(minibatch) // self.algorithm.together
+        for rows in experience.micro_batches(minibatch, self.config.micro_batch_size, self.algorithm.together):
             for term in self.algorithm.terms(self, experience, rows, actor):
-                loss = term.weight * (term.per_token * experience.decided[rows]).sum() / tokens
+                count = units if term.values.ndim == 1 else tokens
+                loss = term.weight * losses.total(term.values, experience.decided[rows]) / count
                 if not torch.isfinite(loss):
                     bad = term.name
                     break
                 self.manual_backward(loss)
                 for name, tensor in term.means.items():
-                    sums[name] += float((tensor * experience.drawn[rows]).sum() / drawn)
+                    over = units if tensor.ndim == 1 else drawn
+                    sums[name] += float(losses.total(tensor, experience.drawn[rows]) / over)
                 for name, tensor in term.largest.items():
                     largest[name] = max(largest[name], float((tensor * experience.drawn[rows]).max()))
             if bad:

@@ -138,13 +138,13 @@ class Sampler:
             groups = [rows[begin : begin + samples] for begin in range(0, len(rows), samples)]
             rows = [row for group, one in zip(groups, likeliest, strict=True) for row in (*group, (one, True))]
         each = samples + greedy_row
-        return self._judged(
+        return self.judged(
             [instruction for instruction in instructions for _ in range(each)],
             [prompt for prompt in prompts for _ in range(each)],
             rows,
         )
 
-    def _judged(
+    def judged(
         self, instructions: Sequence[Instruction], prompts: Sequence[list[int]], rows: Sequence[tuple[Sample, bool]]
     ) -> list[Answer]:
         """Return one answer a row; a row is what was generated, and whether greedily."""

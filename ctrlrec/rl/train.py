@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from peft import PeftModel
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from safetensors.torch import save_file
@@ -18,8 +19,10 @@ from ctrlrec.lm.layers import checkpoint_activations
 from ctrlrec.lm.scoring import check_head
 from ctrlrec.rewards.reward import Reward
 from ctrlrec.rl.algorithms import ALGORITHMS
+from ctrlrec.rl.algorithms.base import Outset, Outside
 from ctrlrec.rl.data import RLData
 from ctrlrec.rl.module import RLModule
+from ctrlrec.rl.rollout import Sampler
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.files import read_jsonl
 from ctrlrec.runtime.loggers import log_answers
@@ -52,6 +55,29 @@ def align(
     base = sample_weights(model)
     if config.trainer.activation_checkpointing:
         checkpoint_activations(model)
+    chosen = ALGORITHMS[config.rl.algorithm.name]
+    if issubclass(chosen, Outside):
+        world = (chat_format, builder.catalogue, builder.ranker)
+        sampler = Sampler(*world, Reward(config.reward), config.model.max_response_length, sampling_engine(config))
+        adapted = chosen.train(Outset(config, model, builder, sampler, directory, loggers))
+    else:
+        adapted = _train_with_lightning(config, model, chat_format, builder, directory, loggers)
+    if processes.rank():
+        return
+    columns = ("iteration", "task", "user", "category", "response", "illegal", "item_reward", "list_reward")
+    log_answers(loggers, read_jsonl(directory / "rollouts.jsonl"), columns)
+    save_adapters(adapted, directory / "adapter", base, chat_format.tokenizer)
+
+
+def _train_with_lightning(
+    config: Config,
+    model: PreTrainedModel,
+    chat_format: ChatFormat,
+    builder: InstructionBuilder,
+    directory: Path,
+    loggers: list[Logger],
+) -> PeftModel:
+    """Return the model with its trained adapters; the value head of a critic is written at once."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         critic = ALGORITHMS[config.rl.algorithm.name].critic
@@ -90,21 +116,16 @@ def align(
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
-    rollouts = module.rollouts.path
     if not (checkpoints / "last.ckpt").exists():
-        rollouts.unlink(missing_ok=True)  # rows of an attempt that never reached a checkpoint
+        module.rollouts.path.unlink(missing_ok=True)  # rows of an attempt that never reached a checkpoint
     train(fit, module, checkpoints, RLData(builder, config.rl, config.generation.batch_size))
     module.cpu()
     if every is not None:
         state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
         load_trainable_state(module, state)
-    if processes.rank():
-        return
-    columns = ("iteration", "task", "user", "category", "response", "illegal", "item_reward", "list_reward")
-    log_answers(loggers, read_jsonl(rollouts), columns)
-    save_adapters(adapted, directory / "adapter", base, chat_format.tokenizer)
-    if module.value_head is not None:
+    if module.value_head is not None and not processes.rank():
         save_file(
             {"weight": module.value_head.weight.data, "bias": module.value_head.bias.data},
             directory / "value_head.safetensors",
         )
+    return adapted

@@ -1,19 +1,27 @@
 """What an algorithm of RL decides: which adapters learn, how rewards become advantages, what a minibatch loses."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 
 from ctrlrec.config.options import typed_options
-from ctrlrec.config.schema import RLConfig
+from ctrlrec.config.schema import Config, RLConfig
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.rl import losses
+from ctrlrec.rl.advantages import extremes
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+    from pytorch_lightning.loggers import Logger
+    from transformers import PreTrainedModel
+
+    from ctrlrec.instructions.builder import InstructionBuilder
     from ctrlrec.rl.experience import Experience
+    from ctrlrec.rl.rollout import Sampler
 
 
 class Policy(Protocol):
@@ -32,14 +40,15 @@ class Term:
 
     Attributes:
         name: for messages, such as "policy loss".
-        per_token: (b, T); its sum over generated tokens, divided by all tokens of the minibatch, is the term.
+        values: (b, T); their sum over generated tokens, divided by all tokens of the minibatch, is the term. Or (u,),
+            one for each unit of rows (``Algorithm.together``); their sum divided by all its units is the term.
         weight: factor on the term.
-        means: (b, T) tensors by name, logged as means over sampled tokens.
+        means: tensors by name, logged as means over sampled tokens (b, T) or over units (u,).
         largest: (b, T) tensors by name, logged as maxima over sampled tokens.
     """
 
     name: str
-    per_token: torch.Tensor
+    values: torch.Tensor
     weight: float = 1.0
     means: dict[str, torch.Tensor] = field(default_factory=dict)
     largest: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -50,22 +59,20 @@ class NoOptions:
     """The options of an algorithm that has none."""
 
 
-class Algorithm(ABC):
-    """An algorithm with an actor and, where it says so, a critic; the loss of the actor is PPO's clipped surrogate.
+class Choice:
+    """What ``rl.algorithm.name`` chooses.
 
     Attributes:
         Options: dataclass of the settings under ``rl.algorithm.options``.
         critic: whether a critic learns beside the actor.
         grouped: whether the answers to one prompt are compared, so that at least two are needed.
+        constrained: whether it can sample under ``constraint.name``.
     """
 
     Options: ClassVar[type] = NoOptions
     critic: ClassVar[bool] = False
     grouped: ClassVar[bool] = False
-
-    def __init__(self, config: RLConfig):
-        self.config = config
-        self.options: Any = typed_options(self.Options, config.algorithm.options, "rl.algorithm.options")
+    constrained: ClassVar[bool] = True
 
     @classmethod
     def check(cls, config: RLConfig) -> None:
@@ -83,6 +90,22 @@ class Algorithm(ABC):
         if config.critic_ahead and not cls.critic:
             raise CtrlRecError(f"rl.critic_ahead={config.critic_ahead} {name}: it has no critic; set rl.critic_ahead=0")
 
+
+class Algorithm(Choice, ABC):
+    """An algorithm with an actor and, where it says so, a critic; the loss of the actor is PPO's clipped surrogate.
+
+    Attributes:
+        offline: whether the model before RL answers, and not the actor.
+        together: rows of a unit that a loss looks at together, such as the two of a pair.
+    """
+
+    offline: ClassVar[bool] = False
+    together: ClassVar[int] = 1
+
+    def __init__(self, config: RLConfig):
+        self.config = config
+        self.options: Any = typed_options(self.Options, config.algorithm.options, "rl.algorithm.options")
+
     @abstractmethod
     def advantages(self, experience: "Experience", rewards: torch.Tensor) -> None:
         """Fill ``experience.advantages``, and ``experience.returns`` if there is a critic.
@@ -91,6 +114,10 @@ class Algorithm(ABC):
             experience: with the log-probabilities and, for a critic, the values of the policy that sampled.
             rewards: (B, T) rule rewards less the KL penalty, whitened if ``rl.whiten_rewards``; 0 on padding.
         """
+
+    def learnt(self, experience: "Experience") -> torch.Tensor:
+        """Return the rows (n,) to learn from, those of a unit side by side; all of them but for offline algorithms."""
+        return torch.arange(len(experience.mask), device=experience.mask.device)
 
     def terms(self, policy: Policy, experience: "Experience", rows: torch.Tensor, actor: bool = True) -> Iterator[Term]:
         """Yield the terms of the loss over some rows; each is differentiated before the next is asked for.
@@ -124,3 +151,78 @@ class Algorithm(ABC):
     def report(self, experience: "Experience") -> dict[str, float]:
         """Return what to log of an iteration before it is learnt from."""
         return {}
+
+
+class Compared(Algorithm):
+    """An algorithm without a critic that compares the total rewards of the answers to one prompt.
+
+    The KL penalty is part of the reward, per token as in PPO, and not a term of the loss. A greedy answer is compared
+    with the sampled ones and changes nothing for them.
+
+    Attributes:
+        compare: a function of :mod:`ctrlrec.rl.advantages`.
+    """
+
+    grouped = True
+    compare: ClassVar[Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]]
+
+    def advantages(self, experience: "Experience", rewards: torch.Tensor) -> None:
+        """Give every token of an answer what its total reward is within its group."""
+        total = (rewards * experience.mask).sum(1, keepdim=True)
+        own = type(self).compare(total, experience.drawn_rows, experience.group)
+        experience.advantages = own * experience.mask
+
+
+class Offline(Algorithm):
+    """An algorithm that learns from the best and the worst of the answers of the model before RL."""
+
+    grouped = True
+    offline = True
+
+    @classmethod
+    def check(cls, config: RLConfig) -> None:
+        """Refuse what :meth:`Algorithm.check` refuses, and greedy answers."""
+        super().check(config)
+        if config.greedy_row:
+            raise CtrlRecError(
+                f"rl.greedy_row=true rl.algorithm.name={config.algorithm.name}: it learns from sampled answers alone; "
+                "set rl.greedy_row=false"
+            )
+
+    def advantages(self, experience: "Experience", rewards: torch.Tensor) -> None:
+        """Leave the advantages 0: what is learnt from is chosen, not weighed."""
+
+    def extremes(self, experience: "Experience") -> torch.Tensor:
+        """Return the rows (G, 2) of the best and of the worst answer to each prompt, by rule rewards."""
+        totals = experience.rewards.sum(1, keepdim=True)
+        return extremes(totals, experience.drawn_rows, experience.group)
+
+
+@dataclass(frozen=True, slots=True)
+class Outset:
+    """What an algorithm of another library starts from.
+
+    Attributes:
+        config: everything.
+        model: the model after SL, adapters folded in.
+        builder: gives prompts and validation questions.
+        sampler: answers, judges and rewards.
+        directory: of the stage; what a killed attempt resumes from goes to ``checkpoints`` in it.
+        loggers: of the stage.
+    """
+
+    config: Config
+    model: "PreTrainedModel"
+    builder: "InstructionBuilder"
+    sampler: "Sampler"
+    directory: Path
+    loggers: "Sequence[Logger]"
+
+
+class Outside(Choice, ABC):
+    """An algorithm whose loop is that of another library."""
+
+    @classmethod
+    @abstractmethod
+    def train(cls, outset: Outset) -> "PeftModel":
+        """Train an actor, write ``rollouts.jsonl``, and return the model with the adapter ``actor``."""
