@@ -1,0 +1,313 @@
+"""TRL's GRPOTrainer on our prompts and rewards: the outside reference for ``grpo`` (spec section 13); no critic.
+
+TRL samples, scores, compares and learns; prompts and their order, rewards, rates and files are ours. The KL penalty is
+a term of TRL's loss, ``rl.kl_coefficient`` times its estimate per token; our algorithms put it into the reward.
+"""
+
+import copy
+import functools
+import json
+import logging
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+
+from ctrlrec.config.schema import RLConfig
+from ctrlrec.controls.instruction import Instruction
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.generation.decoder import Sample
+from ctrlrec.lm.adapters import load_trainable_state, lora, trainable_state, with_actor_and_critic
+from ctrlrec.rewards.trl import ControlReward
+from ctrlrec.rl import schedule
+from ctrlrec.rl.algorithms.base import Outset, Outside
+from ctrlrec.rl.rollout import Rollouts, summary
+from ctrlrec.rl.validation import means_by_kind, measured
+from ctrlrec.rl.watch import CollapseWatch
+from ctrlrec.runtime import processes
+from ctrlrec.runtime.files import write_text
+from ctrlrec.runtime.hardware import device, precision
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+_TRL = "default"  # PEFT's name for the adapter that TRL adds
+# What TRL logs of a step, by the names that our algorithms have for it.
+_NAMES = {
+    "loss": "loss/policy",
+    "kl": "kl/reference",
+    "entropy": "policy/entropy",
+    "clip_ratio/region_mean": "policy/clipped",
+    "grad_norm": "gradient/actor",
+    "learning_rate": "rate/actor",
+    "step_time": "seconds/step",
+}
+
+
+class TRLGRPO(Outside):
+    """Group relative policy optimisation as TRL has it: outcome rewards, standardised among the answers to a prompt."""
+
+    grouped = True
+    constrained = False
+
+    @classmethod
+    def check(cls, config: RLConfig) -> None:
+        """Refuse what TRL does not do."""
+        super().check(config)
+        wanted = {
+            "rl.kl_stop": (config.kl_stop, None),
+            "rl.whiten_rewards": (config.whiten_rewards, False),
+            "rl.temperature_end": (config.temperature_end, None),
+            "rl.greedy_row": (config.greedy_row, False),
+        }
+        for key, (value, only) in wanted.items():
+            if value != only:
+                said = {None: "null", False: "false"}[only]
+                raise CtrlRecError(
+                    f"{key}={value} rl.algorithm.name={config.algorithm.name}: TRL's GRPOTrainer has no such thing; "
+                    f"set {key}={said}, as variant=trl_grpo does"
+                )
+        if processes.count() > 1:
+            raise CtrlRecError(f"rl.algorithm.name={config.algorithm.name}: it trains in one process; start one")
+
+    @classmethod
+    def train(cls, outset: Outset) -> PeftModel:
+        """Train with TRL; see :meth:`Outside.train`."""
+        states = random.getstate(), np.random.get_state()  # TRL seeds every generator there is
+        try:
+            with torch.random.fork_rng():
+                return _Training(outset).run()
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+class _Reward(ControlReward):
+    """Our reward, which keeps the answers of every iteration for ``rollouts.jsonl`` and the log."""
+
+    def __init__(self, outset: Outset, prompts: "_Prompts"):
+        sampler, directory = outset.sampler, outset.directory
+        super().__init__(sampler.catalogue, sampler.ranker, sampler.reward)
+        self.sampler, self.prompts = sampler, prompts
+        self.rollouts = Rollouts(directory / "rollouts.jsonl", sampler.catalogue)
+        self.watch = CollapseWatch(sampler.chat_format.ends, self.rollouts.path)
+        self.samples = outset.config.rl.samples_per_prompt
+        self.metrics: dict[str, float] = {}
+
+    def __call__(self, prompts: Any, completions: Any, completion_ids: Any = None, **columns: Any) -> Any:
+        """Return the reward of each completion; see :class:`ControlReward`."""
+        rows: list[int] = columns["row"]
+        asked = [self.prompts.instruction(row) for row in rows]
+        ids = self.sampler.chat_format.prompts([instruction.messages for instruction in asked])
+        samples = [(Sample(list(tokens), [0.0] * len(tokens)), False) for tokens in completion_ids]
+        answers = self.sampler.judged(asked, ids, samples)
+        iteration = rows[0] // self.prompts.each
+        unended = self.watch(iteration, answers)
+        self.rollouts.add(iteration, answers, self.samples)
+        self.metrics = summary(answers, self.sampler.reward) | {"answer/unended": unended / len(answers)}
+        self.metrics["policy/tokens"] = float(sum(len(answer.tokens) for answer in answers))
+        return super().__call__(prompts, completions, completion_ids, **columns)
+
+
+class _Prompts:
+    """The prompts of all iterations in our order, made when TRL asks for them."""
+
+    def __init__(self, outset: Outset):
+        self.builder, self.catalogue = outset.builder, outset.sampler.catalogue
+        self.each, self.iterations = outset.config.rl.prompts, outset.config.rl.iterations
+        counts = outset.config.rl.item_count_min, outset.config.rl.item_count_max
+        # Rows are asked for one by one, and answered in turn: two iterations are in use at a time.
+        self._made = functools.lru_cache(maxsize=2)(
+            lambda iteration: self.builder.rollout_prompts(iteration, self.each, counts)
+        )
+
+    def instruction(self, row: int) -> Instruction:
+        """Return one instruction."""
+        return self._made(row // self.each)[row % self.each]
+
+    def dataset(self) -> "Dataset":
+        """Return the data set that TRL reads: prompts as messages, and the columns of our reward."""
+        from datasets import Dataset
+
+        data = Dataset.from_dict({"row": range(self.each * self.iterations)})
+        data.set_transform(self._columns)
+        return data
+
+    def _columns(self, batch: dict[str, Any]) -> dict[str, Any]:
+        asked = [self.instruction(row) for row in batch["row"]]
+        return {
+            "row": batch["row"],
+            "prompt": [[{"role": role, "content": text} for role, text in one.messages] for one in asked],
+            "instruction": [json.dumps(one.record(self.catalogue), ensure_ascii=False) for one in asked],
+        }
+
+
+class _Training:
+    """One run of TRL's trainer over the iterations of RL."""
+
+    def __init__(self, outset: Outset):
+        self.outset, self.config = outset, outset.config.rl
+        self.prompts = _Prompts(outset)
+        self.reward = _Reward(outset, self.prompts)
+        self.checkpoints = outset.directory / "checkpoints"
+        self.steps = self.config.minibatches * self.config.ppo_epochs  # of the optimiser, in an iteration
+        self.model: Any = None
+
+    def run(self) -> PeftModel:
+        """Train from the last checkpoint, or from the start if there is none."""
+        from transformers import PrinterCallback, ProgressCallback
+        from transformers.trainer_utils import get_last_checkpoint
+        from trl import GRPOTrainer
+
+        last = get_last_checkpoint(str(self.checkpoints)) if self.checkpoints.is_dir() else None
+        if last is None:
+            self.reward.rollouts.path.unlink(missing_ok=True)  # rows of an attempt that never reached a checkpoint
+        else:
+            self.reward.rollouts.cut(int(Path(last).name.rpartition("-")[2]) // self.steps)
+        model = self.outset.model
+        model.generation_config.eos_token_id = sorted(self.outset.sampler.chat_format.ends)  # type: ignore[union-attr]
+        trainer = GRPOTrainer(
+            model=model,
+            reward_funcs=self.reward,
+            args=self._arguments(),
+            train_dataset=self.prompts.dataset(),
+            processing_class=_tokenizer(self.outset),
+            peft_config=lora(self.config.lora_rank, self.config.lora_alpha),
+            callbacks=[_callback(self)],
+        )
+        for shown in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(shown)
+        self.model = trainer.model
+        learnt = [tensor for tensor in self.model.parameters() if tensor.requires_grad]
+        trainer.optimizer = torch.optim.Adam(learnt, lr=self.config.learning_rate, eps=self.config.adam_epsilon)
+        trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            trainer.optimizer, lambda step: schedule.actor_rate(self.config, step // self.steps)
+        )
+        trainer.train(resume_from_checkpoint=last)
+        return self._actor()
+
+    def _arguments(self) -> Any:
+        """Return our settings in TRL's words."""
+        from trl import GRPOConfig
+
+        config, trainer = self.config, self.outset.config.trainer
+        answers = config.prompts * config.samples_per_prompt
+        minibatch = answers // config.minibatches
+        micro = max(size for size in range(1, config.micro_batch_size + 1) if minibatch % size == 0)
+        return GRPOConfig(
+            output_dir=str(self.checkpoints),
+            max_steps=config.iterations * self.steps,
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=minibatch // micro,
+            steps_per_generation=answers // micro,
+            num_generations=config.samples_per_prompt,
+            num_iterations=config.ppo_epochs,
+            max_completion_length=self.outset.config.model.max_response_length,
+            shuffle_dataset=False,
+            temperature=config.temperature,
+            top_p=1.0,
+            top_k=0,
+            beta=config.kl_coefficient,
+            epsilon=config.clip,
+            entropy_coef=config.entropy_coefficient,
+            loss_type="dapo",  # a mean over the tokens of all answers, as our algorithms have it
+            scale_rewards="group",
+            disable_dropout=True,
+            max_grad_norm=config.gradient_clip,
+            bf16=precision(trainer) == "bf16-mixed",
+            gradient_checkpointing=False,  # ours is in force: trainer.activation_checkpointing
+            use_cpu=device(trainer).type == "cpu",
+            dataloader_pin_memory=device(trainer).type != "cpu",
+            seed=self.outset.config.seed,
+            logging_steps=self.steps,
+            save_strategy="steps",
+            save_steps=self.steps,
+            save_total_limit=1,
+            report_to="none",
+            disable_tqdm=True,
+        )
+
+    def log(self, iteration: int, logs: dict[str, Any]) -> None:
+        """Log an iteration under the names that our algorithms have, what only TRL has under ``trl/``."""
+        numbers = {name: value for name, value in logs.items() if isinstance(value, int | float)}
+        metrics = self.reward.metrics | {_NAMES.get(name, f"trl/{name}"): value for name, value in numbers.items()}
+        for logger in self.outset.loggers:
+            logger.log_metrics(metrics, iteration)
+
+    @torch.no_grad()
+    def validate(self, iteration: int) -> None:
+        """Measure greedy answers to validation questions, log them, and keep the best adapter."""
+        sampler, questions = self.outset.sampler, self.outset.builder.validation_questions()
+        size, rows = self.outset.config.generation.batch_size, []
+        training = self.model.training
+        self.model.eval()
+        for begin in range(0, len(questions), size):
+            batch = questions[begin : begin + size]
+            ids = sampler.chat_format.prompts([question.messages for question in batch])
+            rows += [measured(answer, sampler.reward) for answer in sampler(self.model, batch, ids, None)]
+        self.model.train(training)
+        means = means_by_kind(rows)
+        for logger in self.outset.loggers:
+            logger.log_metrics({f"validation/{name}": value for name, value in means.items()}, iteration)
+        best = self.checkpoints / "best.json"
+        if not best.exists() or means["reward"] > json.loads(best.read_text())["reward"]:
+            save_file({name: part.contiguous() for name, part in self._state().items()}, self._best())
+            write_text(best, json.dumps({"iteration": iteration, "reward": means["reward"]}))
+
+    def _best(self) -> Path:
+        return self.checkpoints / "best.safetensors"
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.cpu() for name, tensor in trainable_state(self.model).items()}
+
+    def _actor(self) -> PeftModel:
+        """Return the plain model with what was learnt as the adapter ``actor``."""
+        state = self._state() if self.config.validate_every is None else load_file(self._best())
+        actor = with_actor_and_critic(
+            self.model.unload().cpu(), self.config.lora_rank, self.config.lora_alpha, critic=False
+        )
+        load_trainable_state(actor, {name.replace(f".{_TRL}.", ".actor."): part for name, part in state.items()})
+        return actor
+
+
+def _callback(training: _Training) -> Any:
+    """Return what tells a training of each finished iteration."""
+    from transformers import TrainerCallback
+
+    class Told(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+            iterations, rest = divmod(state.global_step, training.steps)
+            every = training.config.validate_every
+            if every is not None and not rest and iterations % every == 0:
+                training.validate(iterations - 1)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
+            if "train_runtime" not in logs:  # of an iteration, and not of the whole
+                training.log(state.global_step // training.steps - 1, logs)
+
+    return Told()
+
+
+def _tokenizer(outset: Outset) -> "PreTrainedTokenizerBase":
+    """Return a tokenizer with which TRL writes prompts as we do: what titles say is never part of the template."""
+    chat_format = outset.sampler.chat_format
+    tokenizer = copy.copy(chat_format.tokenizer)
+    tokenizer.padding_side = "left"
+
+    def apply_chat_template(conversation: Sequence[Sequence[dict[str, str]]], **options: Any) -> dict[str, Any]:
+        turns = [tuple((turn["role"], turn["content"]) for turn in messages) for messages in conversation]
+        return {"input_ids": chat_format.prompts(turns)}
+
+    tokenizer.apply_chat_template = apply_chat_template  # type: ignore[method-assign,assignment]
+    return tokenizer
+
+
+ALGORITHM = TRLGRPO
