@@ -112,7 +112,7 @@ def variants() -> dict[str, VariantConfig]:
 def _variant(name: str, path: Path) -> VariantConfig:
     try:
         teacher = {"teacher": {"name": "sasrec"}}  # the paper's, by which the row of the teacher alone is called
-        whole = OmegaConf.merge(teacher, composed(f"variant/{name}"))
+        whole = OmegaConf.merge(teacher, composed("row", f"variant={name}"))
         OmegaConf.resolve(whole)
         node = OmegaConf.merge(OmegaConf.structured(VariantConfig), whole.variant)
         return OmegaConf.to_object(node)  # type: ignore[return-value]

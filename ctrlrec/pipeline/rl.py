@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ctrlrec.config.compose import plain, sampling_engine
 from ctrlrec.config.schema import Config
+from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.checks import check_backbone
 from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.loading import load_builder
@@ -21,6 +22,19 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     model = load_policy(config.model, cache_folder(config), chat_format.tokenizer, config.seed, inputs["sl"])
     with loggers(config, "rl", directory) as made:
         align(config, model, chat_format, builder, directory, made)
+
+
+def _check(config: Config) -> None:
+    """Refuse a backbone that cannot be loaded, and a constraint under which the algorithm cannot sample."""
+    from ctrlrec.rl.algorithms import ALGORITHMS
+
+    check_backbone(config)
+    algorithm, constraint = config.rl.algorithm.name, config.constraint.name
+    if constraint != "none" and not ALGORITHMS[algorithm].constrained:
+        raise CtrlRecError(
+            f"constraint.name={constraint} rl.algorithm.name={algorithm}: it samples freely; set constraint.name=none "
+            "or rl/algorithm=grpo"
+        )
 
 
 def _label(config: Config) -> str:
@@ -49,5 +63,5 @@ STAGE = Stage(
     run,
     "lower rl.micro_batch_size or set trainer.activation_checkpointing=true, which change no result",
     trains=True,
-    check=check_backbone,
+    check=_check,
 )

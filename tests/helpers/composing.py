@@ -27,7 +27,7 @@ def _flat(key: str, value: Any) -> dict[str, Any]:
 
 
 def differing(left: tuple[str, ...], right: tuple[str, ...]) -> set[str]:
-    """Keys whose values differ between two lists of overrides."""
+    """Keys whose values differ between two lists of overrides; options that one choice alone has are among them."""
     a, b = flat(composed(*left)), flat(composed(*right))
-    assert a.keys() == b.keys()
-    return {key for key in a if a[key] != b[key]}
+    assert all(".options." in key for key in a.keys() ^ b.keys())
+    return {key for key in a.keys() | b.keys() if key not in a or key not in b or a[key] != b[key]}

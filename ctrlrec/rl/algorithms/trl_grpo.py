@@ -1,7 +1,8 @@
 """TRL's GRPOTrainer on our prompts and rewards: the outside reference for ``grpo`` (spec section 13); no critic.
 
 TRL samples, scores, compares and learns; prompts and their order, rewards, rates and files are ours. The KL penalty is
-a term of TRL's loss, ``rl.kl_coefficient`` times its estimate per token; our algorithms put it into the reward.
+a term of TRL's loss, ``rl.kl_coefficient`` times its estimate per token; our algorithms put it into the reward. TRL
+neither whitens rewards nor stops at a divergence: ``rl.whiten_rewards`` and ``rl.kl_stop`` are not read.
 """
 
 import copy
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from ctrlrec.config.schema import RLConfig
 from ctrlrec.controls.instruction import Instruction
@@ -30,8 +31,9 @@ from ctrlrec.rl.rollout import Rollouts, summary
 from ctrlrec.rl.validation import means_by_kind, measured
 from ctrlrec.rl.watch import CollapseWatch
 from ctrlrec.runtime import processes
-from ctrlrec.runtime.files import write_text
+from ctrlrec.runtime.files import write_bytes, write_text
 from ctrlrec.runtime.hardware import device, precision
+from ctrlrec.runtime.results import read_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -62,21 +64,18 @@ class TRLGRPO(Outside):
     def check(cls, config: RLConfig) -> None:
         """Refuse what TRL does not do."""
         super().check(config)
-        wanted = {
-            "rl.kl_stop": (config.kl_stop, None),
-            "rl.whiten_rewards": (config.whiten_rewards, False),
-            "rl.temperature_end": (config.temperature_end, None),
-            "rl.greedy_row": (config.greedy_row, False),
-        }
-        for key, (value, only) in wanted.items():
-            if value != only:
-                said = {None: "null", False: "false"}[only]
-                raise CtrlRecError(
-                    f"{key}={value} rl.algorithm.name={config.algorithm.name}: TRL's GRPOTrainer has no such thing; "
-                    f"set {key}={said}, as variant=trl_grpo does"
-                )
+        name = f"rl.algorithm.name={config.algorithm.name}"
+        if config.temperature_end is not None:
+            raise CtrlRecError(
+                f"rl.temperature_end={config.temperature_end} {name}: TRL samples at one temperature; set "
+                "rl.temperature_end=null"
+            )
+        if config.greedy_row:
+            raise CtrlRecError(
+                f"rl.greedy_row=true {name}: TRL's GRPOTrainer knows sampled answers alone; set rl.greedy_row=false"
+            )
         if processes.count() > 1:
-            raise CtrlRecError(f"rl.algorithm.name={config.algorithm.name}: it trains in one process; start one")
+            raise CtrlRecError(f"{name}: it trains in one process; start one")
 
     @classmethod
     def train(cls, outset: Outset) -> PeftModel:
@@ -164,14 +163,13 @@ class _Training:
     def run(self) -> PeftModel:
         """Train from the last checkpoint, or from the start if there is none."""
         from transformers import PrinterCallback, ProgressCallback
-        from transformers.trainer_utils import get_last_checkpoint
         from trl import GRPOTrainer
 
-        last = get_last_checkpoint(str(self.checkpoints)) if self.checkpoints.is_dir() else None
+        last = self._last_checkpoint()
         if last is None:
             self.reward.rollouts.path.unlink(missing_ok=True)  # rows of an attempt that never reached a checkpoint
         else:
-            self.reward.rollouts.cut(int(Path(last).name.rpartition("-")[2]) // self.steps)
+            self.reward.rollouts.cut(_step(last) // self.steps)
         model = self.outset.model
         model.generation_config.eos_token_id = sorted(self.outset.sampler.chat_format.ends)  # type: ignore[union-attr]
         trainer = GRPOTrainer(
@@ -191,8 +189,13 @@ class _Training:
         trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
             trainer.optimizer, lambda step: schedule.actor_rate(self.config, step // self.steps)
         )
-        trainer.train(resume_from_checkpoint=last)
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
         return self._actor()
+
+    def _last_checkpoint(self) -> Path | None:
+        """Return the newest checkpoint that is whole: its state is the last file that is written."""
+        found = sorted(self.checkpoints.glob("checkpoint-*"), key=_step, reverse=True)
+        return next((folder for folder in found if read_json(folder / "trainer_state.json", None)), None)
 
     def _arguments(self) -> Any:
         """Return our settings in TRL's words."""
@@ -259,7 +262,7 @@ class _Training:
             logger.log_metrics({f"validation/{name}": value for name, value in means.items()}, iteration)
         best = self.checkpoints / "best.json"
         if not best.exists() or means["reward"] > json.loads(best.read_text())["reward"]:
-            save_file({name: part.contiguous() for name, part in self._state().items()}, self._best())
+            write_bytes(self._best(), save({name: part.contiguous() for name, part in self._state().items()}))
             write_text(best, json.dumps({"iteration": iteration, "reward": means["reward"]}))
 
     def _best(self) -> Path:
@@ -276,6 +279,11 @@ class _Training:
         )
         load_trainable_state(actor, {name.replace(f".{_TRL}.", ".actor."): part for name, part in state.items()})
         return actor
+
+
+def _step(checkpoint: Path) -> int:
+    """Return the number of the step after which TRL wrote a checkpoint."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _callback(training: _Training) -> Any:

@@ -11,6 +11,7 @@ from ctrlrec.config.files import conf_directory
 from ctrlrec.config.options import option_keys
 from ctrlrec.config.schema import Config, known_keys
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.pipeline.plan import planned
 from ctrlrec.teacher.models.sasrec import SASRecOptions
 
 CONF = conf_directory()
@@ -20,6 +21,7 @@ CHOICES = [
     for path in FILES
     if path.parent != CONF and not path.is_relative_to(CONF / "hydra") and path.parent.name != "tuned"
 ]
+ALGORITHMS = ("grpo", "rloo", "item_grpo", "trl_grpo", "dpo", "best_of_8")  # rows of RL algorithms beside PPO
 PARTS = {"rl/beyond": "rl/beyond@rl"}  # groups whose keys go into the section above
 
 
@@ -69,14 +71,33 @@ def test_flan_t5_is_a_backbone_of_the_rows_without_rl() -> None:
         ("v2", "v2_blend", {"instructions.blend_share", "variant.differs"}),
         ("full", "full_blend", {"instructions.blend_share", "variant.differs"}),
         ("v2_blend", "full_blend", {"variant.rl"}),
+        (
+            "full", "grpo",
+            {"rl.algorithm.name", "rl.algorithm.options.whiten_advantages", "rl.prompts", "rl.samples_per_prompt",
+             "variant.differs"},
+        ),
+        ("grpo", "rloo", {"rl.algorithm.name"}),
+        ("grpo", "item_grpo", {"rl.algorithm.name"}),
+        ("grpo", "trl_grpo", {"rl.algorithm.name"}),
+        ("grpo", "dpo", {"rl.algorithm.name", "rl.algorithm.options.beta"}),
+        ("grpo", "best_of_8", {"rl.algorithm.name"}),
         ("v1", "palr", {"variant.instructions"}),
         ("v1", "instructrec", {"variant.instructions", "variant.tasks", "variant.beam_search"}),
     ],
-)
+)  # fmt: skip
 def test_a_variant_changes_what_its_row_names_and_nothing_else(parent: str, child: str, keys: set[str]) -> None:
     named = {"variant.name", "variant.description"}
     changed = {key for key in differing((f"variant={parent}",), (f"variant={child}",)) if "variant.table." not in key}
     assert changed == keys | named
+
+
+def test_rows_of_algorithms_share_one_model_after_sl_and_sample_as_many_answers() -> None:
+    rows = [compose(f"variant={name}") for name in ("v2", "full", "v3", *ALGORITHMS)]
+    assert len({planned(row)["sl"] for row in rows}) == 1
+    assert {row.rl.prompts * row.rl.samples_per_prompt for row in rows} == {64}
+    ours, trl = (compose(f"variant={name}", "experiment=trl_reference").rl for name in ("grpo", "trl_grpo"))
+    assert ours.algorithm.name == "grpo" and trl.algorithm.name == "trl_grpo"
+    assert {key for key in ours if ours[key] != trl[key]} == {"algorithm"}
 
 
 def test_variants_are_read_in_the_order_of_the_paper() -> None:
@@ -91,6 +112,7 @@ def test_variants_are_read_in_the_order_of_the_paper() -> None:
         "v2",
         "v3",
         "full",
+        *ALGORITHMS,
         "v2_blend",
         "full_blend",
     ]

@@ -1,5 +1,6 @@
 """The stage as a whole: every algorithm, greedy validation, and a run that is stopped and resumed."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ctrlrec.config.compose import compose
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.rl.algorithms import trl_grpo
 from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.train import align
 from ctrlrec.runtime.files import read_jsonl
@@ -60,6 +62,87 @@ def test_an_algorithm_without_a_critic_leaves_an_actor_alone(run: Run, algorithm
     rows = read_jsonl(folder / "rollouts.jsonl")
     assert len(rows) == 4 * 2 * 3
     assert [row["sample"] for row in rows if row.get("greedy")] == [2] * 8
+
+
+@pytest.mark.parametrize("algorithm", ["dpo", "best_of_n"])
+def test_an_offline_algorithm_learns_from_the_model_before_rl(run: Run, algorithm: str) -> None:
+    folders = [
+        run(f"{algorithm}{rate}", f"rl/algorithm={algorithm}", f"rl.learning_rate={rate}", "rl.samples_per_prompt=3")
+        for rate in (0.01, 0.5)
+    ]
+    moved = [[tensor for name, tensor in tensors(folder).items() if "lora_B" in name] for folder in folders]
+    assert all(tensor.abs().sum() > 0 for of_folder in moved for tensor in of_folder)
+    # However far the actor has moved, the answers are those of the model after SL.
+    first, second = ((folder / "rollouts.jsonl").read_bytes() for folder in folders)
+    assert first == second
+
+
+TRL = ("rl/algorithm=trl_grpo",)
+
+
+def test_trl_leaves_the_files_of_every_algorithm(run: Run, builder: InstructionBuilder) -> None:
+    ours, trl = run("ours", "rl/algorithm=grpo"), run("trl", *TRL)
+    assert {name: tensor.shape for name, tensor in tensors(trl).items()} == {
+        name: tensor.shape for name, tensor in tensors(ours).items()
+    }
+    assert all(tensor.abs().sum() > 0 for name, tensor in tensors(trl).items() if "lora_B" in name)
+    files = [
+        {path.relative_to(folder).as_posix() for path in (folder / "adapter").rglob("*")} for folder in (trl, ours)
+    ]
+    assert files[0] == files[1]
+    rows, of_ours = (read_jsonl(folder / "rollouts.jsonl") for folder in (trl, ours))
+    assert [row.keys() for row in rows] == [row.keys() for row in of_ours]
+    answered = (
+        "response",
+        "titles",
+        "items",
+        "teacher_rank",
+        "illegal",
+        "item_reward",
+        "list_reward",
+        "tokens",
+        "reward_at",
+    )
+    for row, of_our in zip(rows, of_ours, strict=True):  # the same prompts in the same order
+        assert {key: row[key] for key in row if key not in answered} == {
+            key: of_our[key] for key in of_our if key not in answered
+        }
+        assert row["reward_at"][-1] == row["tokens"] - 1 and len(row["reward_at"]) == len(row["titles"]) + 1
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_trl_stopped_and_resumed_equals_uninterrupted(run: Run, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+    told = iter([1.0, 3.0, 2.0, 2.0, *[1.0, 3.0, 2.0, 2.0]])
+    monkeypatch.setattr("ctrlrec.rl.algorithms.trl_grpo.means_by_kind", lambda rows: {"reward": next(told)})
+    changes = (*TRL, "rl.validate_every=1", "rl.minibatches=2")
+    whole = run("whole", *changes)
+    call = trl_grpo._Reward.__call__
+
+    def stopping(self: object, *given: object, row: list[int], **columns: object) -> object:
+        if row[0] // 2 == stop:
+            raise OSError("stopped")
+        return call(self, *given, row=row, **columns)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trl_grpo._Reward, "__call__", stopping)
+        with pytest.raises(OSError, match="stopped"):
+            run("stopped", *changes)
+    resumed = run("stopped", *changes)
+    assert next(told, None) is None  # none is made again
+    assert same(tensors(resumed), tensors(whole))
+    assert (resumed / "rollouts.jsonl").read_bytes() == (whole / "rollouts.jsonl").read_bytes()
+    best = json.loads((resumed / "checkpoints/best.json").read_text())
+    assert best == {"iteration": 1, "reward": 3.0}
+    assert not same(tensors(run("last", *TRL, "rl.minibatches=2")), tensors(whole))
+
+
+@pytest.mark.parametrize(
+    "change", ["rl.temperature_end=0.3", "rl.greedy_row=true", "rl.critic_ahead=1", "rl.samples_per_prompt=1"]
+)
+def test_what_trl_does_not_do_is_refused(change: str) -> None:
+    key = change.partition("=")[0]
+    with pytest.raises(CtrlRecError, match=key):
+        compose("variant=full", *TRL, change)
 
 
 PLUGIN = """
