@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Result:
     def unlike(self, config: Mapping[str, Any]) -> str | None:
         """Return the first setting that decides a row of this kind and is not as ``config`` says; None without one.
 
-        What a variant lists under ``variant.differs`` is its own.
+        What a variant lists under ``variant.differs`` is its own: keys, and sections with all keys in them.
         """
         variant = self.config["variant"]
         keys = ["dataset", "teacher", "model", "evaluation", "generation"]
@@ -80,9 +80,14 @@ class Result:
         for section in keys:
             here, there = _deciding(self.config, section), _deciding(config, section)
             for key in dict.fromkeys([*here, *there]):
-                if f"{section}.{key}" not in own and here.get(key) != there.get(key):
+                if here.get(key) != there.get(key) and not _named(f"{section}.{key}", own):
                     return f"{section}.{key}={here.get(key)}"
         return None
+
+
+def _named(key: str, listed: Collection[str]) -> bool:
+    """Return whether a dotted key is listed, itself or with a section that it is in."""
+    return any(key == name or key.startswith(f"{name}.") for name in listed)
 
 
 def _name(config: Mapping[str, Any], group: str) -> str | None:

@@ -28,7 +28,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny run up to SL, its prompts and its whole model, by the commands of the page."""
     folder = tmp_path_factory.mktemp("elsewhere")
     tiny_run.write_records(folder / "records")
-    (block,) = re.findall(r"```bash\n(python -m ctrlrec variant.*?)```", PAGE, re.DOTALL)
+    (block,) = re.findall(r"```bash\n(python -m ctrlrec variant=v2.*?)```", PAGE, re.DOTALL)
     first, *others = block.splitlines()
     changed = tiny_run.settings(folder / "records", folder / "runs", sl__max_steps=2, sl__validations=1)
     tiny_run.run([*first.split()[3:], *changed], folder / "log")

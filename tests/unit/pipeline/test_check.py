@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from ctrlrec.config.compose import compose
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.pipeline import run as pipeline
+from ctrlrec.pipeline.plan import STAGES
 
 
 @pytest.fixture
@@ -40,6 +42,15 @@ def model(folder: Path, text: str | None) -> str:
     if text is not None:
         (folder / "config.json").write_text(text)
     return f"model.path={folder}"
+
+
+def test_a_constraint_that_the_algorithm_cannot_sample_under_is_refused() -> None:
+    config = compose("variant=trl_grpo")
+    OmegaConf.set_readonly(config, False)
+    STAGES["rl"].check(config)
+    config.constraint.name = "fresh"
+    with pytest.raises(CtrlRecError, match=r"constraint\.name=fresh rl\.algorithm\.name=trl_grpo: it samples freely"):
+        STAGES["rl"].check(config)
 
 
 @pytest.mark.parametrize(

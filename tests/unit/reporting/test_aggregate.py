@@ -202,3 +202,16 @@ def test_of_two_results_for_one_row_the_current_wins_else_the_newest(tmp_path):
 def test_an_unfinished_directory_is_named(tmp_path):
     with pytest.raises(CtrlRecError, match=r"gone: expected a finished evaluation with metrics\.json"):
         read_results([tmp_path / "gone"])
+
+
+@pytest.mark.parametrize(("differs", "shown"), [(["rl.algorithm"], 2), (["rl.algorithm.name"], 1), (["rl.algo"], 1)])
+def test_a_row_may_have_a_section_of_its_own(tmp_path, differs, shown):
+    """Another algorithm has another name and other options."""
+    algorithms = {"full": {"name": "ppo", "options": {"whiten": 1}}, "grpo": {"name": "grpo", "options": {}}}
+    made = []
+    for name, algorithm in algorithms.items():
+        settings = config("full", rl={"iterations": 5, "algorithm": algorithm})
+        settings["variant"] |= {"name": name, "differs": differs if name == "grpo" else []}
+        made.append(make(tmp_path, name, settings))
+    own = json.loads((made[0] / "provenance.json").read_text())["config"]
+    assert len(comparable(read_results(made), own, made[0])) == shown
