@@ -5,14 +5,11 @@ a term of TRL's loss, ``rl.kl_coefficient`` times its estimate per token; our al
 neither whitens rewards nor stops at a divergence: ``rl.whiten_rewards`` and ``rl.kl_stop`` are not read.
 """
 
-import copy
-import functools
 import json
 import logging
 import random
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,24 +17,16 @@ from peft import PeftModel
 from safetensors.torch import load_file, save
 
 from ctrlrec.config.schema import RLConfig
-from ctrlrec.controls.instruction import Instruction
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.generation.decoder import Sample
 from ctrlrec.lm.adapters import load_trainable_state, lora, trainable_state, with_actor_and_critic
-from ctrlrec.rewards.trl import ControlReward
 from ctrlrec.rl import schedule
 from ctrlrec.rl.algorithms.base import Outset, Outside
-from ctrlrec.rl.rollout import Rollouts, summary
+from ctrlrec.rl.outside import KeptReward, Prompted, tokenizer_of
 from ctrlrec.rl.validation import means_by_kind, measured
-from ctrlrec.rl.watch import CollapseWatch
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.files import write_bytes, write_text
 from ctrlrec.runtime.hardware import device, precision
 from ctrlrec.runtime.results import read_json
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
@@ -89,73 +78,13 @@ class TRLGRPO(Outside):
             np.random.set_state(states[1])
 
 
-class _Reward(ControlReward):
-    """Our reward, which keeps the answers of every iteration for ``rollouts.jsonl`` and the log."""
-
-    def __init__(self, outset: Outset, prompts: "_Prompts"):
-        sampler, directory = outset.sampler, outset.directory
-        super().__init__(sampler.catalogue, sampler.ranker, sampler.reward)
-        self.sampler, self.prompts = sampler, prompts
-        self.rollouts = Rollouts(directory / "rollouts.jsonl", sampler.catalogue)
-        self.watch = CollapseWatch(sampler.chat_format.ends, self.rollouts.path)
-        self.samples = outset.config.rl.samples_per_prompt
-        self.metrics: dict[str, float] = {}
-
-    def __call__(self, prompts: Any, completions: Any, completion_ids: Any = None, **columns: Any) -> Any:
-        """Return the reward of each completion; see :class:`ControlReward`."""
-        rows: list[int] = columns["row"]
-        asked = [self.prompts.instruction(row) for row in rows]
-        ids = self.sampler.chat_format.prompts([instruction.messages for instruction in asked])
-        samples = [(Sample(list(tokens), [0.0] * len(tokens)), False) for tokens in completion_ids]
-        answers = self.sampler.judged(asked, ids, samples)
-        iteration = rows[0] // self.prompts.each
-        unended = self.watch(iteration, answers)
-        self.rollouts.add(iteration, answers, self.samples)
-        self.metrics = summary(answers, self.sampler.reward) | {"answer/unended": unended / len(answers)}
-        self.metrics["policy/tokens"] = float(sum(len(answer.tokens) for answer in answers))
-        return super().__call__(prompts, completions, completion_ids, **columns)
-
-
-class _Prompts:
-    """The prompts of all iterations in our order, made when TRL asks for them."""
-
-    def __init__(self, outset: Outset):
-        self.builder, self.catalogue = outset.builder, outset.sampler.catalogue
-        self.each, self.iterations = outset.config.rl.prompts, outset.config.rl.iterations
-        counts = outset.config.rl.item_count_min, outset.config.rl.item_count_max
-        # Rows are asked for one by one, and answered in turn: two iterations are in use at a time.
-        self._made = functools.lru_cache(maxsize=2)(
-            lambda iteration: self.builder.rollout_prompts(iteration, self.each, counts)
-        )
-
-    def instruction(self, row: int) -> Instruction:
-        """Return one instruction."""
-        return self._made(row // self.each)[row % self.each]
-
-    def dataset(self) -> "Dataset":
-        """Return the data set that TRL reads: prompts as messages, and the columns of our reward."""
-        from datasets import Dataset
-
-        data = Dataset.from_dict({"row": range(self.each * self.iterations)})
-        data.set_transform(self._columns)
-        return data
-
-    def _columns(self, batch: dict[str, Any]) -> dict[str, Any]:
-        asked = [self.instruction(row) for row in batch["row"]]
-        return {
-            "row": batch["row"],
-            "prompt": [[{"role": role, "content": text} for role, text in one.messages] for one in asked],
-            "instruction": [json.dumps(one.record(self.catalogue), ensure_ascii=False) for one in asked],
-        }
-
-
 class _Training:
     """One run of TRL's trainer over the iterations of RL."""
 
     def __init__(self, outset: Outset):
         self.outset, self.config = outset, outset.config.rl
-        self.prompts = _Prompts(outset)
-        self.reward = _Reward(outset, self.prompts)
+        self.prompts = Prompted(outset)
+        self.reward = KeptReward(outset, self.prompts)
         self.checkpoints = outset.directory / "checkpoints"
         self.steps = self.config.minibatches * self.config.ppo_epochs  # of the optimiser, in an iteration
         self.model: Any = None
@@ -177,7 +106,7 @@ class _Training:
             reward_funcs=self.reward,
             args=self._arguments(),
             train_dataset=self.prompts.dataset(),
-            processing_class=_tokenizer(self.outset),
+            processing_class=tokenizer_of(self.outset.sampler.chat_format),
             peft_config=lora(self.config.lora_rank, self.config.lora_alpha),
             callbacks=[_callback(self)],
         )
@@ -302,20 +231,6 @@ def _callback(training: _Training) -> Any:
                 training.log(state.global_step // training.steps - 1, logs)
 
     return Told()
-
-
-def _tokenizer(outset: Outset) -> "PreTrainedTokenizerBase":
-    """Return a tokenizer with which TRL writes prompts as we do: what titles say is never part of the template."""
-    chat_format = outset.sampler.chat_format
-    tokenizer = copy.copy(chat_format.tokenizer)
-    tokenizer.padding_side = "left"
-
-    def apply_chat_template(conversation: Sequence[Sequence[dict[str, str]]], **options: Any) -> dict[str, Any]:
-        turns = [tuple((turn["role"], turn["content"]) for turn in messages) for messages in conversation]
-        return {"input_ids": chat_format.prompts(turns)}
-
-    tokenizer.apply_chat_template = apply_chat_template  # type: ignore[method-assign,assignment]
-    return tokenizer
 
 
 ALGORITHM = TRLGRPO

@@ -82,7 +82,7 @@ def test_grpo_learns_what_trl_learns(
     monkeypatch.setattr(Sampler, "judged", kept)
     monkeypatch.setattr(GRPOTrainer, "compute_loss", spied)
     monkeypatch.setattr(
-        "ctrlrec.rl.algorithms.trl_grpo.ControlReward.__call__",
+        "ctrlrec.rl.outside.ControlReward.__call__",
         lambda self, *_, **__: [self.sampler.reward.total(one.item_rewards, one.list_reward) for one in answers],
     )
     config = settings("trl_grpo", *changes)

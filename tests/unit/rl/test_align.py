@@ -12,7 +12,7 @@ from ctrlrec.config.compose import compose
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.chat_format import ChatFormat
-from ctrlrec.rl.algorithms import trl_grpo
+from ctrlrec.rl import outside
 from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.train import align
 from ctrlrec.runtime.files import read_jsonl
@@ -116,7 +116,7 @@ def test_trl_stopped_and_resumed_equals_uninterrupted(run: Run, monkeypatch: pyt
     monkeypatch.setattr("ctrlrec.rl.algorithms.trl_grpo.means_by_kind", lambda rows: {"reward": next(told)})
     changes = (*TRL, "rl.validate_every=1", "rl.minibatches=2")
     whole = run("whole", *changes)
-    call = trl_grpo._Reward.__call__
+    call = outside.KeptReward.__call__
 
     def stopping(self: object, *given: object, row: list[int], **columns: object) -> object:
         if row[0] // 2 == stop:
@@ -124,7 +124,7 @@ def test_trl_stopped_and_resumed_equals_uninterrupted(run: Run, monkeypatch: pyt
         return call(self, *given, row=row, **columns)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(trl_grpo._Reward, "__call__", stopping)
+        patch.setattr(outside.KeptReward, "__call__", stopping)
         with pytest.raises(OSError, match="stopped"):
             run("stopped", *changes)
     resumed = run("stopped", *changes)
