@@ -7,6 +7,7 @@ neither whitens rewards nor stops at a divergence: ``rl.whiten_rewards`` and ``r
 
 import json
 import logging
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from ctrlrec.rl.outside import KeptReward, Prompted, tokenizer_of
 from ctrlrec.rl.validation import means_by_kind, measured
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.files import write_bytes, write_text
-from ctrlrec.runtime.hardware import device, precision
+from ctrlrec.runtime.hardware import autocast, device, precision
 from ctrlrec.runtime.results import read_json
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,8 @@ class TRLGRPO(Outside):
     @classmethod
     def train(cls, outset: Outset) -> PeftModel:
         """Train with TRL; see :meth:`Outside.train`."""
+        if outset.config.rl.kl_stop is not None or outset.config.rl.whiten_rewards:
+            log.info("%-12s TRL neither stops at rl.kl_stop nor whitens rewards (rl.whiten_rewards)", "rl")
         states = random.getstate(), np.random.get_state()  # TRL seeds every generator there is
         try:
             with torch.random.fork_rng():
@@ -160,6 +163,7 @@ class _Training:
             dataloader_pin_memory=device(trainer).type != "cpu",
             seed=self.outset.config.seed,
             logging_steps=self.steps,
+            logging_nan_inf_filter=False,
             save_strategy="steps",
             save_steps=self.steps,
             save_total_limit=1,
@@ -168,7 +172,17 @@ class _Training:
         )
 
     def log(self, iteration: int, logs: dict[str, Any]) -> None:
-        """Log an iteration under the names that our algorithms have, what only TRL has under ``trl/``."""
+        """Log an iteration under the names that our algorithms have, what only TRL has under ``trl/``.
+
+        Raises:
+            CtrlRecError: for a loss or a gradient that is not finite, before a checkpoint is written.
+        """
+        for what, name in (("loss", "loss"), ("gradient", "grad_norm")):
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise CtrlRecError(
+                    f"the {what} of iteration {iteration} is not finite: lower rl.learning_rate, or set "
+                    "trainer.precision=32-true"
+                )
         numbers = {name: value for name, value in logs.items() if isinstance(value, int | float)}
         metrics = self.reward.metrics | {_NAMES.get(name, f"trl/{name}"): value for name, value in numbers.items()}
         for logger in self.outset.loggers:
@@ -184,7 +198,9 @@ class _Training:
         for begin in range(0, len(questions), size):
             batch = questions[begin : begin + size]
             ids = sampler.chat_format.prompts([question.messages for question in batch])
-            rows += [measured(answer, sampler.reward) for answer in sampler(self.model, batch, ids, None)]
+            with autocast(self.outset.config.trainer):
+                answers = sampler(self.model, batch, ids, None)
+            rows += [measured(answer, sampler.reward) for answer in answers]
         self.model.train(training)
         means = means_by_kind(rows)
         for logger in self.outset.loggers:

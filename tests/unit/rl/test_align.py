@@ -136,6 +136,11 @@ def test_trl_stopped_and_resumed_equals_uninterrupted(run: Run, monkeypatch: pyt
     assert not same(tensors(run("last", *TRL, "rl.minibatches=2")), tensors(whole))
 
 
+def test_trl_stops_at_what_is_not_finite(run: Run) -> None:
+    with pytest.raises(CtrlRecError, match=r"of iteration \d is not finite: lower rl\.learning_rate"):
+        run("endless", *TRL, "rl.learning_rate=1e30")
+
+
 @pytest.mark.parametrize(
     "change", ["rl.temperature_end=0.3", "rl.greedy_row=true", "rl.critic_ahead=1", "rl.samples_per_prompt=1"]
 )
