@@ -1,5 +1,7 @@
 """Compose a configuration, merge it into the schema, check it and freeze it."""
 
+from collections.abc import Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +12,7 @@ from ctrlrec.config.checks import check, check_choices
 from ctrlrec.config.choices import nearest
 from ctrlrec.config.files import choices_of, composed
 from ctrlrec.config.options import settle_numbers
-from ctrlrec.config.schema import Config, VariantConfig, known_keys, leaves
+from ctrlrec.config.schema import Config, ConstraintConfig, VariantConfig, known_keys, leaves
 from ctrlrec.config.selection import check_selection
 from ctrlrec.config.words import TEXT, home, literal, sweep_advice
 from ctrlrec.errors import CtrlRecError
@@ -70,6 +72,49 @@ def validate(composed: DictConfig) -> Config:
     settle_numbers(config)  # type: ignore[arg-type]
     OmegaConf.set_readonly(config, True)
     return config  # type: ignore[return-value]
+
+
+def recorded(config: Mapping[str, Any], **changed: Any) -> Config:
+    """Return the configuration of a finished result, with today's default for every key that it was made without.
+
+    Args:
+        config: plain containers, as in ``provenance.json``.
+        changed: further values, with ``__`` for the dot of a key.
+
+    Raises:
+        CtrlRecError: see :func:`validate`.
+    """
+    node = OmegaConf.create(dict(config))
+    absent = [key for key, entry in leaves() if not is_dataclass(entry.type) and not _holds(config, key)]
+    if absent:
+        today = composed("config")
+        for key in absent:
+            OmegaConf.update(node, key, OmegaConf.select(today, key), force_add=True)
+    for key, value in changed.items():
+        OmegaConf.update(node, key.replace("__", "."), value)
+    return validate(node)
+
+
+def _holds(config: Any, key: str) -> bool:
+    """Return whether nested mappings have a dotted key."""
+    for name in key.split("."):
+        if not isinstance(config, Mapping) or name not in config:
+            return False
+        config = config[name]
+    return True
+
+
+def constraint_settings(name: str) -> ConstraintConfig:
+    """Return what ``constraint=NAME`` selects.
+
+    Raises:
+        CtrlRecError: for a choice that does not exist, with the nearest one.
+    """
+    known = choices_of("constraint")
+    if name not in known:
+        raise CtrlRecError(f"constraint={name}: no such choice; {nearest(name, known)}")
+    node = OmegaConf.merge(OmegaConf.structured(ConstraintConfig), composed(f"constraint/{name}").constraint)
+    return OmegaConf.to_object(node)  # type: ignore[return-value]
 
 
 def _refuse_numbers(composed: DictConfig) -> None:

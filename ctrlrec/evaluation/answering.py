@@ -65,14 +65,7 @@ def predictions(
         )
         return
     texts = answerer(asked)
-    if variant.lenient_answers:
-        written = [lenient_titles(text, lambda title: matcher(title) is not None) for text in texts]
-    else:
-        written = [[item.title for item in written_items(text)] for text in texts]
-    items = [
-        [item if instruction.candidates is None or item in instruction.candidates else None for item in found]
-        for instruction, found in zip(asked, ([matcher(title) for title in row] for row in written), strict=True)
-    ]
+    written, items = read_answers(asked, texts, matcher, variant.lenient_answers)
     ranks = builder.ranker.ranks([instruction.history for instruction in asked], items)
     for example, text, titles, matched, places in zip(examples, texts, written, items, ranks, strict=True):
         instruction = example.instruction
@@ -94,6 +87,28 @@ def predictions(
             "teacher_rank": places,
             **_best(example, catalogue),
         }
+
+
+def read_answers(
+    asked: Sequence[Instruction], texts: Sequence[str], matcher: TitleMatcher, lenient: bool
+) -> tuple[list[list[str]], list[list[int | None]]]:
+    """Return the titles that answers hold, as written, and the item that each one is.
+
+    Args:
+        asked: B instructions.
+        texts: B answers.
+        matcher: turns written titles into items. An item that is not among given candidates counts as none.
+        lenient: whether any form of a list is read (:mod:`ctrlrec.lm.lenient`).
+    """
+    if lenient:
+        written = [lenient_titles(text, lambda title: matcher(title) is not None) for text in texts]
+    else:
+        written = [[item.title for item in written_items(text)] for text in texts]
+    items = [
+        [item if instruction.candidates is None or item in instruction.candidates else None for item in found]
+        for instruction, found in zip(asked, ([matcher(title) for title in row] for row in written), strict=True)
+    ]
+    return written, items
 
 
 def _best(example: Example, catalogue: Catalogue) -> dict[str, Any]:

@@ -17,8 +17,24 @@ log = logging.getLogger(__name__)
 
 
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
-    """Write catalogue, sequences, data card and the backbone's tokenizer, whose tokens decide where titles are cut."""
+    """Write catalogue, sequences, data card and the backbone's tokenizer."""
     from ctrlrec.data import card
+
+    report = write_data(config, directory)
+    card.save(report, directory)
+    card.show(report)
+
+
+def write_data(config: Config, directory: Path) -> dict[str, Any]:
+    """Write catalogue, sequences and the backbone's tokenizer, whose tokens decide where titles are cut.
+
+    Args:
+        config: its data set is fetched if it is not in the cache.
+        directory: an empty one.
+
+    Returns:
+        The numbers of the data card.
+    """
     from ctrlrec.data.prepare import prepare
     from ctrlrec.data.titles import composed, cut_titles
     from ctrlrec.instructions import chat, templates
@@ -47,14 +63,13 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     prepared = prepare(config.dataset, cache_folder(config), cut, writable)
     prepared.catalogue.save(directory / "catalogue.jsonl")
     prepared.sequences.save(directory / "sequences.jsonl", prepared.catalogue)
-    card.save(prepared.report, directory)
-    card.show(prepared.report)
     tokenizer = made[0].tokenizer
     backend = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
     backend.no_truncation()  # of titles, or as it came: other readers of tokenizer.json obey it unasked
     backend.no_padding()
     _tell_of_system_turns(config, made[0])
     save_tokenizer(tokenizer, ends, directory / "tokenizer")
+    return prepared.report
 
 
 def _tell_of_system_turns(config: Config, chat_format: "ChatFormat") -> None:

@@ -56,7 +56,7 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
         answerer = _vllm_answers(config, model, chat_format)
     else:
         constraint = make_constraint(config.constraint, builder.catalogue, chat_format)
-        answerer = _model_answers(config, model, chat_format, constraint)
+        answerer = model_answers(config, model, chat_format, constraint)
     settings = config.evaluation
     matcher = TitleMatcher(builder.catalogue.titles, settings.match_max_edits)
     with loggers(config, "evaluate", directory) as made:
@@ -210,9 +210,17 @@ def _vllm_answers(config: Config, model: Any, chat_format: "ChatFormat") -> Any:
     return answer
 
 
-def _model_answers(
+def model_answers(
     config: Config, model: Any, chat_format: "ChatFormat", constraint: "Constraint | None"
 ) -> Callable[[Sequence["Instruction"]], list[str]]:
+    """Return what answers instructions with a model, greedily or with its best beams.
+
+    Args:
+        config: of the run.
+        model: in evaluation mode.
+        chat_format: of the model.
+        constraint: what it may write; None for anything.
+    """
     from ctrlrec.baselines.instructrec import beam_lists
     from ctrlrec.generation.generate import generate
     from ctrlrec.runtime.hardware import autocast

@@ -133,13 +133,17 @@ def record_files(directory: Path) -> None:
     write_text(directory / _RECORD, json.dumps(files, indent=2, ensure_ascii=False))
 
 
-def check_files(directory: Path) -> None:
+def check_files(directory: Path, advice: str | None = None) -> None:
     """Refuse a finished result that is not what its stage left: a file missing, cut off or altered.
+
+    Args:
+        directory: of the result.
+        advice: what to do about it; None for a result that can be made again.
 
     Raises:
         CtrlRecError: naming the first such file.
     """
-    advice = f"; delete {directory} and run again to recompute it"
+    advice = f"; {advice or f'delete {directory} and run again to recompute it'}"
     record = directory / _RECORD
     if not record.exists():
         log.warning("%s: no %s, so its files are taken as they are; it is of an earlier version", directory, _RECORD)

@@ -1,0 +1,1 @@
+"""What people look at: recommendations, and models to recommend with."""
