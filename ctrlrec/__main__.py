@@ -1,6 +1,6 @@
-"""The one entry point: compose, validate, run the stages a request needs.
+"""The one entry point: compose, validate, run the stages a request needs; or a command such as ``recommend``.
 
-``python -m ctrlrec --help`` lists every choice and key.
+``python -m ctrlrec --help`` lists every choice and key; ``ctrlrec`` is the same as ``python -m ctrlrec``.
 """
 
 import logging
@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from ctrlrec.app.commands import command_of
 from ctrlrec.config.choices import nearest
 from ctrlrec.config.compose import validate
 from ctrlrec.config.files import choices_of, conf_directory
@@ -108,6 +109,13 @@ def _terminate(signal_number: int, frame: object) -> NoReturn:
 def main() -> int:
     """Run the command line; the exit status is 0, 1 after an error, 130 after Ctrl-C, 143 after SIGTERM."""
     guard_output()
+    try:
+        command = command_of(sys.argv[1:])
+    except CtrlRecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if command is not None:
+        return command()
     # argparse takes a flag behind overrides for an error
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     sys.argv[1:] = literal(sys.argv[1:], sweeps=sys.argv[1:2] in (["-m"], ["--multirun"]))

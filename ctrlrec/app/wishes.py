@@ -20,7 +20,7 @@ from ctrlrec.errors import CtrlRecError
 _WORDS = {"positive": "more", "negative": "none"}
 _SHARE = re.compile(r"(?P<category>.*\S)\s+(?P<percent>\d{1,3})\s*%")
 _SUGGESTED = 3  # near misses that an error names
-_ALIKE = 60  # of 100, from which on a title is a near miss
+_ALIKE, _BEHIND = 60, 10  # of 100: from which on a title is a near miss, and how far behind the best it may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,7 @@ class Wish:
     percent: int | None = None
 
     def __str__(self) -> str:
-        share = "" if self.percent is None else f" {self.percent}%"
-        return f"{word_of(self.kind)} {self.category}{share}"
+        return f"{word_of(self.kind)} {'of' if self.percent is None else f'{self.percent}%'} {self.category}"
 
 
 def word_of(kind: str) -> str:
@@ -149,7 +148,8 @@ def _near(text: str, names: Sequence[str]) -> str:
     found = process.extract(
         text, names, scorer=fuzz.WRatio, processor=utils.default_process, limit=_SUGGESTED, score_cutoff=_ALIKE
     )
-    if found:
-        return f"did you mean {' or '.join(repr(name) for name, _, _ in found)}?"
+    near = [name for name, alike, _ in found if alike >= found[0][1] - _BEHIND]
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
     shown = ", ".join(names[:12])
     return f"there are: {shown}" if len(names) <= 12 else f"nothing is like it; there are {shown}, ..."

@@ -93,16 +93,21 @@ def clean(row: Made, path: Path) -> Made:
     parts = {name: row} | {f"{name}, {stage}": made for stage, made in row.get("stages", {}).items()}
     for part, made in parts.items():
         check_committed(made, f"{path}: {part}")
-    words = [word for word in shlex.split(row["command"]) if not word.startswith(("output=", "cache="))]
-    command = shlex.join(re.sub(r"=[/~].*/", "=path/to/", word) for word in words)
     upstream = {stage: entry["fingerprint"] for stage, entry in row["upstream"].items()}
-    cleaned = row | {"command": command, "upstream": upstream}
-    return cleaned | {"config": _without_places(row["config"])} if "config" in row else cleaned
+    cleaned = row | {"command": public_command(row["command"]), "upstream": upstream}
+    return cleaned | {"config": without_places(row["config"])} if "config" in row else cleaned
 
 
-def _without_places(value: Any) -> Any:
+def public_command(command: str) -> str:
+    """Return a command without the places of files on the machine where it ran."""
+    words = [word for word in shlex.split(command) if not word.startswith(("output=", "cache="))]
+    return shlex.join(re.sub(r"=[/~].*/", "=path/to/", word) for word in words)
+
+
+def without_places(value: Any) -> Any:
+    """Return plain containers with ``path/to/`` in place of the folders of this machine."""
     if isinstance(value, dict):
-        return {key: _without_places(part) for key, part in value.items()}
+        return {key: without_places(part) for key, part in value.items()}
     return re.sub(r"^[/~].*/", "path/to/", value) if isinstance(value, str) else value
 
 
