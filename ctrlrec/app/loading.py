@@ -13,7 +13,7 @@ A released model is a folder that :mod:`ctrlrec.app.release` wrote:
 """
 
 import json
-import shutil
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
     from ctrlrec.instructions.builder import InstructionBuilder
     from ctrlrec.lm.chat_format import ChatFormat
+
+log = logging.getLogger(__name__)
 
 RECORD, FORMAT = "release.json", 1
 _STAGES = ("sl", "rl", "evaluate")  # whose results hold a model that recommends
@@ -206,10 +208,11 @@ def _fetched(record: Mapping[str, Any], config: Config) -> Path:
     home.parent.mkdir(exist_ok=True)
     with FileLock(f"{home}.lock"):
         if not home.exists():
+            log.info("%s: preparing the data set %s, once", record["name"], config.dataset.name)
             with tempfile.TemporaryDirectory(dir=home.parent) as scratch:
-                write_data(config, Path(scratch))
-                shutil.copytree(scratch, f"{home}.partial", dirs_exist_ok=True)
-            Path(f"{home}.partial").rename(home)
+                Path(scratch, "data").mkdir()
+                write_data(config, Path(scratch, "data"))
+                Path(scratch, "data").rename(home)
     found = {
         "catalogue": sha256_of(home / "catalogue.jsonl"),
         "sequences": sha256_of(home / "sequences.jsonl"),

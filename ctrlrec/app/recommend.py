@@ -6,6 +6,7 @@ asked nothing, asked more of a category, asked none of it.
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -80,6 +81,8 @@ def main() -> int:
     """Run the command line; the exit status is 0, 1 after an error, 2 after a wrong option."""
     guard_output()
     arguments = parser().parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")  # to standard error
+    logging.getLogger("ctrlrec.app").setLevel(logging.INFO)
     try:
         with explained(Path.cwd()):
             answers = answered(arguments)

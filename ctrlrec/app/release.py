@@ -231,9 +231,7 @@ def main() -> int:
         return 1
     print(f"{folder}: {weight_bytes(folder) / 1e6:.1f} MB of weights; try: ctrlrec recommend --model {folder}")
     if (folder / "data").is_dir():
-        print(
-            "It holds titles and categories: pass it on only if the terms of the data allow that."
-        )
+        print("It holds titles and categories: pass it on only if the terms of the data allow that.")
     return 0
 
 

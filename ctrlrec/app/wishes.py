@@ -88,9 +88,7 @@ def condition_of(wish: Wish, catalogue: Catalogue) -> Condition:
     names = {name.casefold(): name for name in catalogue.category_names}
     category = wish.category if wish.category in catalogue.category_index else names.get(wish.category.casefold())
     if category is None:
-        raise CtrlRecError(
-            f"{word_of(wish.kind)} {wish.category}: no such category; {_near(wish.category, catalogue.category_names)}"
-        )
+        raise CtrlRecError(f"{wish}: no such category; {_near(wish.category, catalogue.category_names)}")
     return Condition(control, category, wish.percent)
 
 

@@ -1,5 +1,6 @@
 """Every command that a reader is told to type composes and validates, and every make target exists."""
 
+import importlib
 import re
 import shlex
 from itertools import product
@@ -10,6 +11,7 @@ import pytest
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
+from ctrlrec.app.commands import COMMANDS
 from ctrlrec.config.choices import PLUGINS
 from ctrlrec.config.compose import compose
 from ctrlrec.config.files import conf_directory
@@ -17,7 +19,10 @@ from ctrlrec.config.schema import known_keys
 from ctrlrec.reporting.paper import TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *(page for name in ("docs", "experiments", "models") for page in sorted((ROOT / name).rglob("*.md"))),
+]
 
 
 def commands(pattern: str) -> list[str]:
@@ -49,6 +54,13 @@ def runs(command: str) -> list[list[str]]:
 def test_command_composes(command: str) -> None:
     for overrides in runs(command):
         compose(*overrides)
+
+
+@pytest.mark.parametrize("command", commands(r"ctrlrec [a-z]+(\s|$)"))
+def test_command_beside_runs_has_these_options(command: str) -> None:
+    word, *words = shlex.split(command)[1:]
+    module = importlib.import_module(COMMANDS[word].split(":")[0])
+    module.parser().parse_args(words)
 
 
 def test_a_table_of_the_paper_is_one_sweep_over_its_rows() -> None:
