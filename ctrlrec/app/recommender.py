@@ -10,8 +10,9 @@ print(answer.titles, answer.satisfied)
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 
@@ -20,11 +21,14 @@ from ctrlrec.app.loading import Parts, load, released
 from ctrlrec.app.wishes import Wish, check_possible, condition_of, unknown_title, wish_of
 from ctrlrec.config.choices import nearest
 from ctrlrec.config.compose import constraint_settings
+from ctrlrec.config.schema import ConstraintConfig
 from ctrlrec.controls.instruction import Condition, Instruction
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.answering import Answerer, read_answers, teacher_answers
 from ctrlrec.evaluation.matching import TitleMatcher
 from ctrlrec.generation.constraints import make_constraint
+from ctrlrec.generation.constraints.base import Constraint
+from ctrlrec.generation.listening import Listening
 from ctrlrec.instructions.asking import ask
 from ctrlrec.pipeline.evaluate import model_answers
 from ctrlrec.rewards.judging import Judgement, legality, side_of
@@ -42,7 +46,7 @@ class Recommender:
         self._parts, self._catalogue = parts, parts.builder.catalogue
         self._matcher = TitleMatcher(self._catalogue.titles, parts.config.evaluation.match_max_edits)
         self._reward = Reward(parts.config.reward)
-        self._answerers: dict[str, Answerer] = {}
+        self._constraints: dict[str, tuple[ConstraintConfig, Constraint | None]] = {}
         self._places = {user: place for place, user in enumerate(parts.builder.sequences.users)}
         self._lock = threading.Lock()
 
@@ -129,15 +133,54 @@ class Recommender:
             CtrlRecError: for an unknown title, user, category or constraint, each with the nearest ones; a history that
                 is empty, too long or names an item twice; or a demand that no list can meet.
         """
-        if (user is None) == (not history):
-            raise CtrlRecError("expected a history of titles or a user of the data, one of both")
-        items, target = self._history_of(user) if user is not None else (self._items(history), None)
-        conditions = [condition_of(wish, self._catalogue) for wish in controls]
+        named = constraint or self.constraint
         with self._lock:
-            instruction = self._question(items, conditions, k, phrasing, user, target)
-            answerer = self._answerer(constraint or self.constraint)
-            (text,) = answerer([instruction])
-            return self._judged(instruction, text, constraint or self.constraint)
+            instruction = self._question(history, controls, k, user, phrasing)
+            (text,) = self._answerer(named)([instruction])
+        return self._judged(instruction, text, named)
+
+    def stream(
+        self,
+        history: Sequence[str] = (),
+        controls: Sequence[Wish] = (),
+        k: int = 10,
+        *,
+        user: str | None = None,
+        constraint: str | None = None,
+        phrasing: int = 0,
+    ) -> Iterator[Recommendation]:
+        """Yield the answer of :meth:`recommend` whenever an item of it is finished, and at last the whole answer.
+
+        Rows that answer with beams or by the teacher have all items at once. An answer that nobody waits for is still
+        finished.
+
+        Raises:
+            CtrlRecError: as :meth:`recommend`.
+        """
+        named, parts = constraint or self.constraint, self._parts
+        with self._lock:
+            instruction = self._question(history, controls, k, user, phrasing)
+        heard: SimpleQueue[int | str | BaseException] = SimpleQueue()
+
+        def answer() -> None:
+            try:
+                with self._lock:
+                    heard.put(self._answerer(named, heard.put)([instruction])[0])
+            except BaseException as error:
+                heard.put(error)
+
+        threading.Thread(target=answer, daemon=True).start()
+        tokens: list[int] = []
+        lines = 0
+        while isinstance(token := heard.get(), int):
+            tokens.append(token)
+            text = parts.chat_format.decode(list(tokens))
+            if text.count("\n") > lines:
+                lines = text.count("\n")
+                yield self._judged(instruction, text[: text.rindex("\n")], named)
+        if isinstance(token, BaseException):
+            raise token
+        yield self._judged(instruction, token, named)
 
     def _history_of(self, user: str) -> tuple[tuple[int, ...], int]:
         if user not in self._places:
@@ -166,14 +209,13 @@ class Recommender:
         return tuple(items)
 
     def _question(
-        self,
-        items: tuple[int, ...],
-        conditions: Sequence[Condition],
-        k: int,
-        phrasing: int,
-        user: str | None,
-        target: int | None,
+        self, history: Sequence[str], controls: Sequence[Wish], k: int, user: str | None, phrasing: int
     ) -> Instruction:
+        """Return the instruction of a question, which some list can meet."""
+        if (user is None) == (not history):
+            raise CtrlRecError("expected a history of titles or a user of the data, one of both")
+        items, target = self._history_of(user) if user is not None else (self._items(history), None)
+        conditions = [condition_of(wish, self._catalogue) for wish in controls]
         builder = self._parts.builder
         scores = builder.ranker.scores([items])[0].float().cpu().numpy()
         check_possible(conditions, k, scores, items, self._catalogue)
@@ -186,18 +228,18 @@ class Recommender:
             )
         return instruction
 
-    def _answerer(self, constraint: str) -> Answerer:
-        """Return what answers under a constraint; made once."""
+    def _answerer(self, name: str, heard: Callable[[int], None] | None = None) -> Answerer:
+        """Return what answers under a constraint; ``heard`` is called with every token of the answer."""
         parts = self._parts
-        if constraint not in self._answerers:
-            own = constraint == self.constraint
-            settings = parts.config.constraint if own else constraint_settings(constraint)
-            if parts.model is None:
-                self._answerers[constraint] = teacher_answers(parts.builder)
-            else:
-                made = make_constraint(settings, self._catalogue, parts.chat_format)
-                self._answerers[constraint] = model_answers(parts.config, parts.model, parts.chat_format, made)
-        return self._answerers[constraint]
+        if parts.model is None:
+            return teacher_answers(parts.builder)
+        if name not in self._constraints:
+            settings = parts.config.constraint if name == self.constraint else constraint_settings(name)
+            self._constraints[name] = settings, make_constraint(settings, self._catalogue, parts.chat_format)
+        settings, constraint = self._constraints[name]
+        if heard is not None and not parts.config.variant.beam_search:
+            constraint = Listening(self._catalogue, parts.chat_format, settings, heard, constraint)
+        return model_answers(parts.config, parts.model, parts.chat_format, constraint)
 
     def _judged(self, instruction: Instruction, text: str, constraint: str) -> Recommendation:
         catalogue, builder = self._catalogue, self._parts.builder

@@ -1,5 +1,6 @@
 """Recommendations from finished results and from a packed model, against the files of the run that made them."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import tiny_films
 import tiny_run
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from ctrlrec import Recommender, Wish
@@ -169,6 +171,22 @@ def test_threads_share_a_recommender(films: Films, recommender: Recommender) -> 
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda row: recommender.recommend(user=row["user"], k=row["item_count"]), rows))
     assert [answer.response for answer in found] == [row["response"] for row in rows]
+
+
+@pytest.mark.parametrize("engine", ["native", "hf"])
+def test_a_stream_grows_item_by_item_to_the_same_answer(
+    films: Films, recommender: Recommender, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    config = OmegaConf.merge(recommender._parts.config, {"generation": {"engine": engine}})
+    monkeypatch.setattr(recommender, "_parts", dataclasses.replace(recommender._parts, config=config))
+    row = films.predictions[0]
+    *growing, last = recommender.stream(user=row["user"], k=row["item_count"])
+    assert last == recommender.recommend(user=row["user"], k=row["item_count"])
+    assert [len(part.items) for part in growing] == list(range(1, len(growing) + 1)) and len(growing) > 2
+    for part in growing:
+        assert last.items[: len(part.items)] == part.items
+    with pytest.raises(CtrlRecError, match="no user '9999'"):
+        next(recommender.stream(user="9999"))
 
 
 def test_results_of_training_recommend_too(films: Films, recommender: Recommender) -> None:
