@@ -142,15 +142,20 @@ def _beginning(recommender: "Recommender") -> Question:
     return Question(recommender.example_history())
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(description="Open a page that asks one or two models side by side.")
+    made.add_argument("--run", type=Path, nargs="+", metavar="FOLDER", help="one or two finished results")
+    made.add_argument("--model", nargs="+", metavar="NAME", help="released models; the one of the package if alone")
+    made.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
+    made.add_argument("--port", type=int, default=7860, help="port to listen on (7860)")
+    return made
+
+
 def main() -> int:
     """Run the command line; the exit status is 0, 1 after an error, 130 after Ctrl-C."""
     guard_output()
-    parser = argparse.ArgumentParser(description="Open a page that asks one or two models side by side.")
-    parser.add_argument("--run", type=Path, nargs="+", metavar="FOLDER", help="one or two finished results")
-    parser.add_argument("--model", nargs="+", metavar="NAME", help="released models; the one of the package if alone")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
-    parser.add_argument("--port", type=int, default=7860)
-    arguments = parser.parse_args()
+    arguments = parser().parse_args()
     try:
         with explained(Path.cwd()):
             page = build(_recommenders(arguments))

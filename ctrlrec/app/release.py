@@ -216,13 +216,18 @@ def _table(settings: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(description="Pack a finished row as a released model of at most 10 MB.")
+    made.add_argument("run", type=Path, help="folder of a finished result, such as runs/evaluate/NAME")
+    made.add_argument("out", type=Path, help="folder to write, such as models/NAME; its name is the model's")
+    return made
+
+
 def main() -> int:
     """Run the command line; the exit status is 0, or 1 after an error."""
     guard_output()
-    parser = argparse.ArgumentParser(description="Pack a finished row as a released model of at most 10 MB.")
-    parser.add_argument("run", type=Path, help="folder of a finished result, such as runs/evaluate/NAME")
-    parser.add_argument("out", type=Path, help="folder to write, such as models/NAME; its name is the model's")
-    arguments = parser.parse_args()
+    arguments = parser().parse_args()
     try:
         with explained(arguments.out):
             folder = release(arguments.run, arguments.out)
