@@ -180,8 +180,8 @@ def launch(page: "gradio.Blocks", host: str, port: int, wait: bool = True) -> st
     try:
         _, address, _ = page.launch(
             server_name=host, server_port=port, share=False, prevent_thread_lock=not wait, quiet=not wait, theme=plain,
-            css=STYLE, ssr_mode=False, mcp_server=False, enable_monitoring=False, footer_links=[], allowed_paths=[],
-            max_file_size=1,
+            css=STYLE, ssr_mode=False, mcp_server=False, enable_monitoring=False, footer_links=[], run_history=False,
+            allowed_paths=[], max_file_size=1,
         )  # fmt: skip
     except OSError as error:
         raise CtrlRecError(f"--host {host} --port {port}: {error}; choose another port") from None

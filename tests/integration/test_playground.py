@@ -1,5 +1,6 @@
 """The page of ``ctrlrec app`` over a finished row, asked as a browser asks it."""
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -83,4 +84,8 @@ def test_no_file_is_served(address: str, path: str) -> None:
 
 def test_the_page_loads_nothing_from_elsewhere(address: str) -> None:
     page = requests.get(address, timeout=30).text
-    assert "fonts.googleapis" not in page and "cdnjs" not in page and "iframeResizer" not in page
+    loaded = re.findall(r"""<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=["']([^"']+)""", page)
+    assert loaded and not [place for place in loaded if "://" in place or place.startswith("//")]
+    config = requests.get(f"{address}config", timeout=30).json()
+    assert (config["stylesheets"], config["analytics_enabled"]) == ([], False)
+    assert "http" not in re.sub(r"http://www\.w3\.org", "", requests.get(f"{address}theme.css", timeout=30).text)
