@@ -32,7 +32,7 @@ from ctrlrec.lm.policy import load_policy
 from ctrlrec.pipeline.data import write_data
 from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.loading import load_builder
-from ctrlrec.runtime import provenance
+from ctrlrec.runtime import results
 from ctrlrec.runtime.files import check_files, sha256_of
 from ctrlrec.runtime.hardware import device
 from ctrlrec.runtime.user import settle
@@ -121,7 +121,7 @@ def _result(path: Path) -> Path:
     if (path / "provenance.json").is_file():
         return path
     for folder in (path / "evaluate", path):
-        rows = provenance.finished(folder, "metrics.json") if folder.is_dir() else []
+        rows = results.finished(folder, "metrics.json") if folder.is_dir() else []
         if len(rows) == 1:
             return rows[0]
         if rows:
@@ -134,11 +134,11 @@ def _result(path: Path) -> Path:
 
 
 def _load_result(directory: Path) -> Parts:
-    record = provenance.read(directory)
+    record = results.read(directory)
     stage = json.loads((directory / "stage.json").read_text(encoding="utf-8"))["stage"]
     if stage not in _STAGES:
         raise CtrlRecError(f"{directory}: a result of the stage {stage}; expected one of {', '.join(_STAGES)}")
-    inputs = provenance.made_from(directory, record["upstream"])
+    inputs = results.made_from(directory, record["upstream"])
     for name, result in inputs.items():
         if not result.is_dir():
             raise CtrlRecError(

@@ -29,7 +29,7 @@ from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import tokenizer_digest
 from ctrlrec.pipeline.evaluate import model_answers
 from ctrlrec.reporting.kept import public_command, without_places
-from ctrlrec.runtime import provenance
+from ctrlrec.runtime import results
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import record_files, sha256_of, write_text
 from ctrlrec.runtime.printing import guard_output
@@ -74,8 +74,8 @@ def release(run: Path, out: Path) -> Path:
     """
     if out.exists():
         raise CtrlRecError(f"{out}: exists; give a folder that does not")
-    parts, record = load(run), provenance.read(run)
-    upstream = provenance.made_from(run, record["upstream"])
+    parts, record = load(run), results.read(run)
+    upstream = results.made_from(run, record["upstream"])
     if parts.model is None or not (run / "metrics.json").is_file():
         raise CtrlRecError(f"{run}: expected a row whose model answers, such as runs/evaluate/NAME-full-...")
     if parts.config.model.kind != "llama_mini":
