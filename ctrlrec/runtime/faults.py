@@ -19,6 +19,12 @@ log = logging.getLogger(__name__)
 
 Answers = TypeVar("Answers")
 
+# What errors without a class of their own say: PyTorch's allocator for CPUs, the CUDA runtime, its libraries.
+_OUT_OF_MEMORY = (
+    *("can't allocate memory", "CUDA error: out of memory"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
+)
+
 
 def storage_fault(error: BaseException) -> str | None:
     """One line for an error of the file system, whichever library met it; None for any other error."""
@@ -29,12 +35,12 @@ def storage_fault(error: BaseException) -> str | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the memory of the device or of the machine ran out."""
+    """Return whether the memory of the device or of the machine ran out."""
     import torch
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # PyTorch's allocator for CPUs
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
 @contextmanager

@@ -17,10 +17,13 @@ ERRORS = (
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to ..."),
     MemoryError(),
+    torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported at another call", 2),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
 )
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=["cuda", "cpu", "python"])
+@pytest.mark.parametrize("error", ERRORS, ids=["cuda", "cpu", "python", "runtime", "cublas", "cudnn"])
 def test_a_batch_too_large_is_halved_until_it_fits(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     asked: list[int] = []
 
