@@ -35,7 +35,6 @@ from ctrlrec.config.schema import ModelConfig
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.chat_template import fix_template
 from ctrlrec.lm.checks import check_folder, refuse_adapter
-from ctrlrec.runtime.hardware import native_bfloat16
 from ctrlrec.runtime.wheels import fetch_wheel
 
 log = logging.getLogger(__name__)
@@ -148,10 +147,10 @@ def load_ends(directory: Path) -> list[int]:
 
 
 def load_model(config: ModelConfig, cache: Path, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-    """Load or make the backbone's weights before any training.
+    """Return the backbone's weights before any training.
 
     Args:
-        config: which backbone.
+        config: which backbone, of :func:`ctrlrec.runtime.hardware.settled`.
         cache: folder for downloads.
         tokenizer: decides the vocabulary of ``llama_mini``.
         seed: initial weights of ``llama_mini``.
@@ -188,17 +187,9 @@ def model_class(config: ModelConfig) -> Any:
 
 
 def loading_options(config: ModelConfig) -> dict[str, Any]:
-    """Return the arguments with which every model's weights are loaded."""
-    return {"dtype": resolve_dtype(config), "attn_implementation": config.attention}
-
-
-def resolve_dtype(config: ModelConfig) -> torch.dtype:
-    """``model.dtype``; auto is bfloat16 where the hardware multiplies it natively, float32 elsewhere."""
-    if config.dtype != "auto":
-        return getattr(torch, config.dtype)
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if native_bfloat16() else torch.float32
+    """Return the options of every loading of a model's weights."""
+    assert config.dtype != "auto", "of hardware.settled"  # to transformers it means the checkpoint's own
+    return {"dtype": getattr(torch, config.dtype), "attn_implementation": config.attention}
 
 
 def _location(config: ModelConfig, cache: Path) -> str:

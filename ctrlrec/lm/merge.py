@@ -20,6 +20,7 @@ from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.policy import load_policy
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import check_files
+from ctrlrec.runtime.hardware import settled
 from ctrlrec.runtime.printing import guard_output
 from ctrlrec.runtime.results import made_from
 from ctrlrec.runtime.user import cache_folder, settle
@@ -52,7 +53,7 @@ def merge_stage(directory: Path, out: Path) -> None:
     for result in (*upstream.values(), directory):
         check_files(result)
     cache = cache_folder(config.cache)
-    model = load_policy(config.model, cache, chat_format.tokenizer, config.seed, sl, rl, fold=True)
+    model = load_policy(settled(config), cache, chat_format.tokenizer, config.seed, sl, rl, fold=True)
     save_whole(model, chat_format, out)
 
 

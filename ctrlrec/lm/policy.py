@@ -27,7 +27,7 @@ def load_policy(
     """Load the whole model after the stages given.
 
     Args:
-        config: the backbone.
+        config: the backbone, of :func:`ctrlrec.runtime.hardware.settled`.
         cache: folder for downloads.
         tokenizer: the backbone's.
         seed: initial weights of a backbone from scratch.

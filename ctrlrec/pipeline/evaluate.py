@@ -19,6 +19,7 @@ from ctrlrec.pipeline.settings import constrained, constraint_label, model_setti
 from ctrlrec.pipeline.stage import Inputs, Stage
 from ctrlrec.runtime import results
 from ctrlrec.runtime.files import read_jsonl, write_jsonl, write_text
+from ctrlrec.runtime.hardware import precision, settled
 
 if TYPE_CHECKING:
     from ctrlrec.controls.instruction import Instruction
@@ -192,7 +193,7 @@ def _whole_model(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> A
 
     stages = inputs.get("sl"), inputs.get("rl")
     fold = config.generation.engine == "vllm"  # which is given plain weights
-    model = load_policy(config.model, cache_folder(config), chat_format.tokenizer, config.seed, *stages, fold=fold)
+    model = load_policy(settled(config), cache_folder(config), chat_format.tokenizer, config.seed, *stages, fold=fold)
     if not fold or asked(config):  # vLLM reads it from files, and would have the device for itself
         model = model.to(device(config.trainer))  # type: ignore[arg-type,assignment]
     return model.eval()
@@ -255,7 +256,7 @@ STAGE = Stage(
             "variant": without(c.variant, "description", "differs", "table"),
             "generation": without(c.generation, "batch_size"),
             "seed": c.seed,
-            "precision": c.trainer.precision,
+            "precision": precision(c.trainer),
         }
         | _candidates(c)
         | constrained(c)

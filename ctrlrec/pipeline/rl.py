@@ -10,6 +10,7 @@ from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.pipeline.settings import constrained, constraint_label, model_settings, trainer_additions, without
 from ctrlrec.pipeline.stage import Inputs, Stage
+from ctrlrec.runtime.hardware import precision, settled
 
 
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
@@ -19,7 +20,7 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     from ctrlrec.runtime.loggers import loggers
 
     builder, chat_format = load_builder(config, inputs)
-    model = load_policy(config.model, cache_folder(config), chat_format.tokenizer, config.seed, inputs["sl"])
+    model = load_policy(settled(config), cache_folder(config), chat_format.tokenizer, config.seed, inputs["sl"])
     with loggers(config, "rl", directory) as made:
         align(config, model, chat_format, builder, directory, made)
 
@@ -55,7 +56,7 @@ STAGE = Stage(
         "engine": sampling_engine(c),
         "model": model_settings(c),
         "seed": c.seed,
-        "precision": c.trainer.precision,
+        "precision": precision(c.trainer),
         **trainer_additions(c),
         **constrained(c),
     },

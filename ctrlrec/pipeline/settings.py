@@ -7,6 +7,7 @@ from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
 from ctrlrec.controls.registry import own_families
 from ctrlrec.runtime.files import folder_digest
+from ctrlrec.runtime.hardware import settled
 
 
 def tokenizer_settings(config: Config) -> dict[str, Any]:
@@ -19,8 +20,8 @@ def tokenizer_settings(config: Config) -> dict[str, Any]:
 
 
 def model_settings(config: Config) -> dict[str, Any]:
-    """Return what decides the backbone, the files of a local one included."""
-    return _by_files(plain(config.model))
+    """Return what decides the backbone: the type that its weights get on this device, and the files of a local one."""
+    return _by_files(plain(settled(config)))
 
 
 def _by_files(settings: dict[str, Any], but: tuple[str, ...] = ()) -> dict[str, Any]:

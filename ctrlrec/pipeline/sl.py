@@ -9,6 +9,7 @@ from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.pipeline.settings import labelled, model_settings, trainer_additions, without
 from ctrlrec.pipeline.stage import Inputs, Stage
+from ctrlrec.runtime.hardware import precision, settled
 
 
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
@@ -18,7 +19,7 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     from ctrlrec.sl.train import fine_tune
 
     builder, chat_format = load_builder(config, inputs)
-    model = load_policy(config.model, cache_folder(config), chat_format.tokenizer, config.seed)
+    model = load_policy(settled(config), cache_folder(config), chat_format.tokenizer, config.seed)
     with loggers(config, "sl", directory) as made:
         fine_tune(config, model, chat_format, builder, directory, made)
 
@@ -31,7 +32,7 @@ STAGE = Stage(
         "model": model_settings(c),
         "tasks": plain(c.variant.tasks),
         "seed": c.seed,
-        "precision": c.trainer.precision,
+        "precision": precision(c.trainer),
         **trainer_additions(c),
     },
     lambda c: labelled(c, *(task[:4] for task in c.variant.tasks)),

@@ -6,9 +6,11 @@ import os
 import platform
 import sys
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ctrlrec.config.schema import TrainerConfig
+from ctrlrec.config.compose import typed
+from ctrlrec.config.schema import Config, ModelConfig, TrainerConfig
 from ctrlrec.errors import CtrlRecError
 
 if TYPE_CHECKING:
@@ -109,21 +111,34 @@ def keep_freed_memory() -> None:
 
 
 def precision(config: TrainerConfig) -> str:
-    """``trainer.precision``; auto is bf16-mixed where the hardware multiplies bfloat16 natively, 32-true elsewhere.
+    """Return ``trainer.precision``; auto is bf16-mixed if the device multiplies bfloat16 natively, 32-true otherwise.
 
     Trained weights and optimiser states are float32 either way; frozen ones are as ``model.dtype`` says.
     """
-    import torch
-
     if config.precision != "auto":
         return config.precision
-    if device(config).type == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    return "bf16-mixed" if native_bfloat16() else "32-true"
+    return "bf16-mixed" if _multiplies_bfloat16(config) else "32-true"
+
+
+def settled(config: Config) -> ModelConfig:
+    """Return the section ``model``, in which a dtype of auto is what it means on the trainer's device.
+
+    It is bfloat16 if the device multiplies it natively, float32 otherwise.
+    """
+    if config.model.dtype != "auto":
+        return config.model
+    return replace(typed(config.model), dtype="bfloat16" if _multiplies_bfloat16(config.trainer) else "float32")
+
+
+def _multiplies_bfloat16(config: TrainerConfig) -> bool:
+    """Return whether the device of a run multiplies bfloat16 natively."""
+    import torch
+
+    return torch.cuda.is_bf16_supported() if device(config).type == "cuda" else native_bfloat16()
 
 
 def device(config: TrainerConfig) -> "torch.device":
-    """Where models run outside a trainer: evaluation."""
+    """Return where models run outside a trainer: evaluation."""
     import torch
 
     if config.accelerator == "cpu" or not torch.cuda.is_available():

@@ -28,10 +28,11 @@ def load(config: Config) -> Any:
     """Builder, chat format and untrained policy, as the stages SL and RL load them."""
     from ctrlrec.lm.policy import load_policy
     from ctrlrec.pipeline.loading import load_builder
+    from ctrlrec.runtime.hardware import settled
 
     inputs = directories(config)
     builder, chat_format = load_builder(config, inputs)
-    model = load_policy(config.model, Path(config.cache).expanduser(), chat_format.tokenizer, config.seed)
+    model = load_policy(settled(config), Path(config.cache).expanduser(), chat_format.tokenizer, config.seed)
     return builder, chat_format, model
 
 

@@ -8,6 +8,9 @@ import pytest
 from ctrlrec.config.compose import compose
 from ctrlrec.config.schema import Config
 from ctrlrec.pipeline.run import planned, requested
+from ctrlrec.runtime import hardware
+
+OTHER = "32-true" if hardware.native_bfloat16() else "bf16-mixed"  # than auto here
 
 
 @pytest.fixture
@@ -125,11 +128,23 @@ def test_what_cannot_change_a_result_changes_no_fingerprint(row, override: str) 
         ("generation.engine=api", {"evaluate"}),
         ("dataset.history_length=5", {"data", "teacher", "instructions", "sl", "rl", "evaluate"}),
         ("model.vocabulary=999", {"data", "teacher", "instructions", "sl", "rl", "evaluate"}),
-        ("trainer.precision=bf16-mixed", {"sl", "rl", "evaluate"}),
+        (f"trainer.precision={OTHER}", {"sl", "rl", "evaluate"}),
     ],
 )
 def test_what_changes_a_result_changes_its_stage_and_those_behind_it(row, override: str, stages: set[str]) -> None:
     assert changed(row(), row(override)) == stages
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_is_known_by_what_it_means_on_this_device(row, monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    """What a processor made in float32 is not what a GPU makes in bfloat16, and both are what those names say."""
+    words = ("model=smollm2_135m",)
+    monkeypatch.setattr(hardware, "native_bfloat16", lambda: native)
+    here = planned(row(*words))
+    dtype, precision = ("bfloat16", "bf16-mixed") if native else ("float32", "32-true")
+    assert planned(row(*words, f"model.dtype={dtype}", f"trainer.precision={precision}")) == here
+    monkeypatch.setattr(hardware, "native_bfloat16", lambda: not native)
+    assert {name for name, found in planned(row(*words)).items() if found != here[name]} == {"sl", "rl", "evaluate"}
 
 
 def test_an_option_is_known_by_its_value_and_not_by_its_spelling(row) -> None:

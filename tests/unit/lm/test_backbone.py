@@ -12,7 +12,7 @@ from ctrlrec.config.schema import ModelConfig
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions import templates
-from ctrlrec.lm.backbone import load_model, load_tokenizer, make_tokenizer, resolve_dtype, train_tokenizer
+from ctrlrec.lm.backbone import load_model, load_tokenizer, make_tokenizer, train_tokenizer
 
 
 @pytest.mark.parametrize("text", ["12 Angry Men (1957)", "千と千尋の神隠し", "Stalker 🎬", " a  b,\n\n1. ", "Ω≠ñ", ""])
@@ -100,9 +100,3 @@ def test_a_folder_without_a_model_is_named(
         config = make_model_config(kind="pretrained", path=str(tmp_path / name))
         with pytest.raises(CtrlRecError, match=said):
             load_model(config, tmp_path, tokenizer, 0)
-
-
-def test_dtypes(make_model_config: Callable[..., ModelConfig]) -> None:
-    assert resolve_dtype(make_model_config(dtype="bfloat16")) == torch.bfloat16
-    assert resolve_dtype(make_model_config(dtype="float32")) == torch.float32
-    assert resolve_dtype(make_model_config(dtype="auto")) in (torch.float32, torch.bfloat16)

@@ -31,6 +31,25 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
         hardware.prepare_hardware(compose("trainer=gpu").trainer)
 
 
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize(("words", "gpu"), [((), True), (("trainer=cpu",), False)])
+def test_auto_asks_the_device_that_computes(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], gpu: bool, native: bool
+) -> None:
+    """A machine whose GPU and processor differ: the other one's abilities do not matter."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: native is gpu)
+    monkeypatch.setattr(hardware, "native_bfloat16", lambda: native is not gpu)
+    config = compose("model=smollm2_135m", *words)
+    assert hardware.settled(config).dtype == ("bfloat16" if native else "float32")
+    assert hardware.precision(config.trainer) == ("bf16-mixed" if native else "32-true")
+
+
+def test_a_dtype_that_is_named_is_taken() -> None:
+    for dtype in ("bfloat16", "float32"):
+        assert hardware.settled(compose("model=smollm2_135m", f"model.dtype={dtype}")).dtype == dtype
+
+
 FAULTS = """
 import resource
 import torch
