@@ -1,6 +1,7 @@
 """The weights and the forward pass of Llama-like models, as the decoder uses them.
 
-Projections on the same input are fused, with the active adapters folded into a copy of weights in float32.
+Projections on the same input are fused. Active adapters are folded into a copy of the weights if products run in
+float32, and stay beside them otherwise.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +40,8 @@ def unsupported(model: PreTrainedModel | PeftModel) -> str | None:
 class _Affine(NamedTuple):
     """Linear layers on the same input as one: weight (out, in), bias (out); ``down`` (rank, in) and ``up`` (out, rank).
 
-    The last two are adapters of weights in bfloat16, kept apart: what they add is mostly too small to change a weight.
+    The last two are adapters kept apart if products run in bfloat16, in which most of what they add would be rounded
+    away in a weight.
     """
 
     weight: torch.Tensor
@@ -64,7 +66,7 @@ def _folded(linear: Any) -> torch.Tensor:
 
 def _fused(linears: Sequence[Any], dtype: torch.dtype, mixed: torch.dtype | None) -> _Affine:
     """Linear layers on the same input as one whose product runs in ``dtype``; ``mixed`` as of :class:`Network`."""
-    apart = linears[0].weight.dtype != torch.float32 and any(_adapters(linear) for linear in linears)
+    apart = dtype != torch.float32 and any(_adapters(linear) for linear in linears)
     weights = [(linear.weight if apart else _folded(linear)).to(dtype) for linear in linears]
     weight = weights[0] if len(weights) == 1 else torch.cat(weights)
     bias = None if linears[0].bias is None else torch.cat([linear.bias.to(dtype) for linear in linears])

@@ -198,14 +198,15 @@ def test_bfloat16_stays_close(mixed: bool) -> None:
     assert 0 < sum(gaps) / len(gaps) < 0.1
 
 
-@pytest.mark.parametrize("mixed", [True, False])
-def test_a_young_adapter_of_bfloat16_weights_is_not_rounded_away(mixed: bool) -> None:
+@pytest.mark.parametrize(("dtype", "mixed"), [("bfloat16", True), ("bfloat16", False), ("float32", True)])
+def test_a_young_adapter_is_not_rounded_away(dtype: str, mixed: bool) -> None:
     """What RL teaches at first adds to each weight less than bfloat16 tells apart, and to an answer a good deal."""
     torch.manual_seed(0)
     base = LlamaForCausalLM(LlamaConfig(**SHAPE | {"hidden_size": 256, "initializer_range": 0.1})).eval()
     with torch.no_grad():
         base.get_input_embeddings().weight.add_(1)  # a direction that all states share and that the actor reads
-    model = with_actor_and_critic(base.to(torch.bfloat16), 4, 8)  # type: ignore[arg-type]
+    base = base.to(torch.bfloat16).to(getattr(torch, dtype))  # type: ignore[arg-type,assignment,operator]
+    model = with_actor_and_critic(base, 4, 8)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if f"lora_A.{ACTOR}" in name:
