@@ -7,12 +7,16 @@ import threading
 import time
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from ctrlrec.config.schema import TrainerConfig
 from ctrlrec.errors import CtrlRecError
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +99,8 @@ def join(config: TrainerConfig) -> None:
     if rank():
         logging.disable(logging.WARNING)
     if not distributed.is_initialized():
-        _meet("cpu:gloo,cuda:nccl" if on_gpus(config) else "gloo")
+        # What a library asks the current device must not wake up the first GPU in every process.
+        _meet("cpu:gloo,cuda:nccl", settle_gpu()) if on_gpus(config) else _meet("gloo")
 
 
 def _check_variables() -> None:
@@ -120,8 +125,12 @@ def _check_variables() -> None:
         )
 
 
-def _meet(backend: str) -> None:
+def _meet(backend: str, device: "torch.device | None" = None) -> None:
     """Connect all processes within :data:`_MEETING`.
+
+    Args:
+        backend: of torch.distributed.
+        device: GPU of this process; None on a CPU.
 
     Raises:
         CtrlRecError: naming the address and the variables, if some do not come.
@@ -141,7 +150,9 @@ def _meet(backend: str) -> None:
             url = f"env://?rank={rank()}&world_size={count()}"
             store, _, _ = next(distributed.rendezvous(url, timeout=_MEETING))
             store.set_timeout(_PATIENCE)
-            distributed.init_process_group(backend, store=store, rank=rank(), world_size=count(), timeout=_PATIENCE)
+            distributed.init_process_group(
+                backend, store=store, rank=rank(), world_size=count(), timeout=_PATIENCE, device_id=device
+            )
         except Exception as error:
             failures.append(error)
 
@@ -165,6 +176,35 @@ def _meet(backend: str) -> None:
 def local_rank() -> int:
     """Return the number of this process among those of its machine."""
     return _number("LOCAL_RANK", "SLURM_LOCALID", default=0)
+
+
+def gpu() -> "torch.device":
+    """Return the GPU of this process.
+
+    Raises:
+        CtrlRecError: if the process sees GPUs, but fewer than its machine has processes.
+    """
+    import torch
+
+    seen = torch.cuda.device_count()
+    if seen == 1 and _variables() == _SRUN:  # under --gpus-per-task=1 each process sees its own alone, as number 0
+        return torch.device("cuda", 0)
+    if local_rank() >= seen:
+        raise CtrlRecError(
+            f"process {rank()} is number {local_rank()} of its machine and sees {seen} GPUs, counted from 0: start as "
+            "many processes a machine as it has GPUs (torchrun --nproc-per-node, srun --ntasks-per-node), or set "
+            "trainer=cpu"
+        )
+    return torch.device("cuda", local_rank())
+
+
+def settle_gpu() -> "torch.device":
+    """Make the GPU of this process the current one, and return it."""
+    import torch
+
+    device = gpu()
+    torch.cuda.set_device(device)
+    return device
 
 
 def on_gpus(config: TrainerConfig) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ctrlrec.config.schema import TrainerConfig
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.runtime.launcher import count, local_rank, on_gpus, rank
+from ctrlrec.runtime.launcher import count, on_gpus, rank, settle_gpu
 
 if TYPE_CHECKING:
     import torch
@@ -87,13 +87,12 @@ def shard_frozen(model: "torch.nn.Module", layers: "list[torch.nn.Module]", conf
         layers: of it, to be sharded.
         config: says on which devices.
     """
-    import torch
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     device = "cuda" if on_gpus(config) else "cpu"
     if device == "cuda":
-        torch.cuda.set_device(local_rank())
+        settle_gpu()
     model.requires_grad_(False)
     mesh = init_device_mesh(device, (count(),))
     for layer in layers:

@@ -39,7 +39,16 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class SideBySide(DDPStrategy):
-    """Train in several processes whose modules sum their gradients themselves."""
+    """Train in several processes whose modules sum their gradients themselves.
+
+    Args:
+        config: says whether they compute on GPUs, of which a process may see its own alone.
+    """
+
+    def __init__(self, config: TrainerConfig):
+        # Lightning looks up the device by a process's number on its machine, in a list of as many.
+        each = processes.count() // launcher.nodes()
+        super().__init__(parallel_devices=[launcher.gpu()] * each if launcher.on_gpus(config) else None)
 
     def configure_ddp(self) -> None:
         """Leave the module as it is: each process may take a different number of micro-batches."""
@@ -68,9 +77,9 @@ def trainer(
         shown = [TQDMProgressBar() if sys.stderr.isatty() else ProgressLines()]
     return pl.Trainer(
         accelerator=device(config).type,
-        devices=processes.count() // launcher.nodes(),
+        devices=1 if launcher.on_gpus(config) else processes.count() // launcher.nodes(),
         num_nodes=launcher.nodes(),
-        strategy=SideBySide() if processes.count() > 1 else "auto",
+        strategy=SideBySide(config) if processes.count() > 1 else "auto",
         precision=precision(config),  # type: ignore[arg-type]
         default_root_dir=directory,
         # Lightning would take a shell inside a SLURM job for one of its tasks.

@@ -1,5 +1,6 @@
 """Variables of launchers: those that started this process, and those that did not."""
 
+import logging
 import os
 import signal
 import socket
@@ -10,10 +11,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import torch
+from pytorch_lightning.accelerators import CUDAAccelerator
+from torch import distributed
 
 from ctrlrec.config.compose import compose
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.runtime import launcher
+from ctrlrec.runtime.trainer import trainer
 
 STEP = {"SLURM_JOB_ID": "1", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "2", "SLURM_LOCALID": "2"}
 ROOT = Path(__file__).resolve().parents[3]
@@ -93,6 +98,59 @@ def test_variables_that_ask_for_processes_nobody_started_are_refused(
     with pytest.raises(CtrlRecError) as refusal:
         launcher.join(compose().trainer)
     assert all(word in str(refusal.value) for word in words), refusal.value
+
+
+def fake_gpus(monkeypatch: pytest.MonkeyPatch, seen: int) -> list[torch.device]:
+    """Let the process see GPUs that are not there; return those made current, in order."""
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: seen)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: True))
+    monkeypatch.setattr(CUDAAccelerator, "parse_devices", staticmethod(lambda devices: list(range(devices))))
+    return current
+
+
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "2", "GROUP_WORLD_SIZE": "1"}
+SRUN = STEP | {"SLURM_NTASKS_PER_NODE": "4", "SLURM_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "1"}
+
+
+@pytest.mark.parametrize(("variables", "seen", "own"), [(TORCHRUN, 4, 2), (SRUN, 4, 2), (SRUN, 1, 0)])
+def test_each_process_has_a_gpu_of_its_own_before_it_meets_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str], seen: int, own: int
+) -> None:
+    """Under srun --gpus-per-task=1 it sees that one alone, and Lightning would ask for four."""
+    given(monkeypatch, variables)
+    current = fake_gpus(monkeypatch, seen)
+    met: list[torch.device] = []
+
+    def meet(backend: str, *, device_id: torch.device, **_: object) -> None:
+        assert backend == "cpu:gloo,cuda:nccl" and current == [device_id]
+        met.append(device_id)
+
+    monkeypatch.setattr(distributed, "rendezvous", lambda *_, **__: iter([(Store(), 2, 4)]))
+    monkeypatch.setattr(distributed, "init_process_group", meet)
+    monkeypatch.setattr(logging, "disable", lambda _: None)
+    config = compose("trainer=gpu").trainer
+    launcher.join(config)
+    assert met == [torch.device("cuda", own)]
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    fit = trainer(config, tmp_path, [], [], max_epochs=1)
+    fit.strategy._local_rank = 2
+    assert fit.strategy.root_device == torch.device("cuda", own)
+    assert fit.num_devices == 4
+
+
+class Store:
+    def set_timeout(self, timeout: timedelta) -> None:
+        pass
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, TORCHRUN)
+    assert not fake_gpus(monkeypatch, 1)
+    with pytest.raises(CtrlRecError, match="number 2 of its machine and sees 1 GPUs.*--nproc-per-node"):
+        launcher.join(compose("trainer=gpu").trainer)
 
 
 def test_processes_that_do_not_come_are_waited_for_no_longer_than_said(
