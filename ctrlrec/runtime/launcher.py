@@ -88,6 +88,7 @@ def join(config: TrainerConfig) -> None:
                 "trainer.strategy=fsdp shards a model over several processes, and this is one: start it with "
                 "torchrun --nproc-per-node ... -m ctrlrec ..."
             )
+        _share_gpus(config)
         return
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise CtrlRecError(
@@ -101,6 +102,25 @@ def join(config: TrainerConfig) -> None:
     if not distributed.is_initialized():
         # What a library asks the current device must not wake up the first GPU in every process.
         _meet("cpu:gloo,cuda:nccl", settle_gpu()) if on_gpus(config) else _meet("gloo")
+
+
+def _share_gpus(config: TrainerConfig) -> None:
+    """Leave a row that runs beside others one of several GPUs, by its number; all would take the first.
+
+    A worker keeps its GPU for the rows that follow, because CUDA reads the variable once.
+    """
+    side_by_side = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if not side_by_side or HydraConfig.get().launcher._target_.endswith(".BasicLauncher"):
+        return
+    if config.accelerator == "cpu":
+        return
+    import torch
+
+    seen = torch.cuda.device_count()  # asks the driver's library, and not CUDA
+    if seen > 1:
+        names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        names = names if len(names) == seen else [str(place) for place in range(seen)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[int(HydraConfig.get().job.num) % seen]
 
 
 def _check_variables() -> None:

@@ -10,12 +10,17 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import hydra
 import pytest
 import torch
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
 from pytorch_lightning.accelerators import CUDAAccelerator
 from torch import distributed
 
 from ctrlrec.config.compose import compose
+from ctrlrec.config.files import conf_directory
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.runtime import launcher
 from ctrlrec.runtime.trainer import trainer
@@ -141,6 +146,34 @@ def test_each_process_has_a_gpu_of_its_own_before_it_meets_others(
     assert fit.num_devices == 4
 
 
+@pytest.mark.parametrize(
+    ("launched", "number", "seen", "visible", "expected"),
+    [
+        ("joblib", 0, 4, None, "0"),
+        ("joblib", 5, 4, None, "1"),
+        ("submitit_local", 1, 2, "GPU-a,GPU-b", "GPU-b"),
+        ("joblib", 3, 1, "7", "7"),  # a worker's later rows, or a launcher that has given each its own
+        ("joblib", 3, 0, None, None),
+        (None, 1, 4, None, None),  # one row after the other
+    ],
+)
+def test_rows_side_by_side_take_a_gpu_each(
+    monkeypatch: pytest.MonkeyPatch, launched: str | None, number: int, seen: int, visible: str | None, expected: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that what is set here is undone
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    given(monkeypatch, {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})
+    fake_gpus(monkeypatch, seen)
+    words = ["hydra.mode=MULTIRUN", *([f"hydra/launcher={launched}"] if launched else [])]
+    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
+        node = hydra.compose("config", words, return_hydra_config=True)
+    with open_dict(node):
+        node.hydra.job.num = number
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", node)
+    launcher.join(compose().trainer)
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == expected
+
+
 class Store:
     def set_timeout(self, timeout: timedelta) -> None:
         pass
@@ -149,7 +182,7 @@ class Store:
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, TORCHRUN)
     assert not fake_gpus(monkeypatch, 1)
-    with pytest.raises(CtrlRecError, match="number 2 of its machine and sees 1 GPUs.*--nproc-per-node"):
+    with pytest.raises(CtrlRecError, match=r"number 2 of its machine and sees 1 GPUs.*--nproc-per-node"):
         launcher.join(compose("trainer=gpu").trainer)
 
 
