@@ -152,8 +152,8 @@ class RLModule(ForwardPasses):
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        with self._profiler.profile(f"phase: {name}"):
+        with self._profiler.profile(f"phase: {name}"):  # which, if it is asked for, waits for the GPU at both ends
+            started = time.perf_counter()
             yield
         self._seconds[name] += time.perf_counter() - started
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.profilers import SimpleProfiler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -64,6 +65,8 @@ _PHASES = (
 class PhaseProfiler(SimpleProfiler):
     """Lightning's durations as a Markdown table of the phases that a reader knows; written when the training ends.
 
+    A phase ends when the GPU has done its work, and not when it was given the last of it.
+
     Args:
         directory: ``profile.md`` goes there; a resumed training adds its own table.
     """
@@ -71,6 +74,16 @@ class PhaseProfiler(SimpleProfiler):
     def __init__(self, directory: Path):
         super().__init__()
         self.directory = directory
+
+    def start(self, action_name: str) -> None:
+        """Begin a phase behind the work of what came before."""
+        _wait_for_gpu()
+        super().start(action_name)
+
+    def stop(self, action_name: str) -> None:
+        """End a phase with its work done."""
+        _wait_for_gpu()
+        super().stop(action_name)
 
     def describe(self) -> None:
         """Append the table of this training."""
@@ -94,6 +107,11 @@ class PhaseProfiler(SimpleProfiler):
                     lines.append(f"| {phase} | {times} | {mean:.4f} | {total:.2f} | {share:.1f}% |")
                     break
         return "\n".join(lines) + "\n"
+
+
+def _wait_for_gpu() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 @contextmanager
