@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 PIP = $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: help setup setup-dev demo ablation bench test test-slow lint type docs clean
+.PHONY: help setup setup-dev demo ablation bench test test-slow test-gpu lint type docs clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,10 +37,13 @@ bench: setup .venv-peers/.ready  ## hours on two quiet cores: each part of the w
 	$(RUN) experiments/performance/bench.py
 
 test: setup-dev  ## the fast tests
-	$(RUN) -m pytest -n 2 --dist loadgroup
+	CUDA_VISIBLE_DEVICES= $(RUN) -m pytest -n 2 --dist loadgroup
 
 test-slow: setup-dev  ## every test, the slow ones included
-	$(RUN) -m pytest -n 2 --dist loadgroup -m 'slow or not slow'
+	CUDA_VISIBLE_DEVICES= $(RUN) -m pytest -n 2 --dist loadgroup -m ''
+
+test-gpu: setup-dev  ## what a GPU must do as a CPU does; without one it rehearses on the CPU
+	$(RUN) -m pytest -n 0 -m gpu tests/gpu
 
 lint: setup-dev  ## style and formatting
 	$(RUN) -m ruff check .
