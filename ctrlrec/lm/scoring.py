@@ -5,7 +5,10 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from torch.nn import functional
 from transformers import PreTrainedModel
+
+_READ_POSITIONS = ("eager", "sdpa", "flex_attention")  # kernels whose mask transformers makes from positions
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,15 +42,33 @@ def packed_hidden_states(
         ids: (B, L), padded on the right.
         positions: (B, L), starting at 0 with every sample; 0 on padding. A token attends to its own sample alone.
     """
-    return _decode(model, ids, None, positions)
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    borders = {} if base.config._attn_implementation in _READ_POSITIONS else _borders(positions)
+    return _decode(model, ids, None, positions, **borders)
+
+
+def _borders(positions: torch.Tensor) -> dict[str, Any]:
+    """Return where samples begin in all rows laid end to end, and the longest, as flash attention is told.
+
+    It reads positions for this in a single row alone; of several it would take each for one sample. A token of padding
+    is a sample of its own.
+    """
+    flat = positions.flatten()
+    begins = functional.pad((flat == 0).nonzero()[:, 0], (0, 1), value=len(flat)).to(torch.int32)
+    longest = int(positions.max()) + 1
+    return {"cu_seq_lens_q": begins, "cu_seq_lens_k": begins, "max_length_q": longest, "max_length_k": longest}
 
 
 def _decode(
-    model: PreTrainedModel | PeftModel, ids: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor
+    model: PreTrainedModel | PeftModel,
+    ids: torch.Tensor,
+    mask: torch.Tensor | None,
+    positions: torch.Tensor,
+    **borders: Any,
 ) -> torch.Tensor:
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     return base.get_decoder()(
-        input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
+        input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, **borders
     ).last_hidden_state
 
 
@@ -72,6 +93,10 @@ def logits(model: PreTrainedModel | PeftModel, hidden: torch.Tensor) -> torch.Te
     return base.get_output_embeddings()(hidden).float()
 
 
+def _product_type(device: str) -> torch.dtype | None:
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+
+
 def check_head(model: PreTrainedModel) -> None:
     """Make sure that decoder and head alone are the whole of the model's forward pass.
 
@@ -82,5 +107,7 @@ def check_head(model: PreTrainedModel) -> None:
     with torch.no_grad():
         whole = model(input_ids=ids).logits.float()
         parts = logits(model, hidden_states(model, ids, torch.ones_like(ids)))
-    if not torch.allclose(whole, parts, atol=1e-3, rtol=1e-3):
+    # The two may take different attention kernels, whose products in bfloat16 are rounded differently.
+    rounded = torch.bfloat16 in (model.dtype, _product_type(ids.device.type))
+    if not (whole - parts).norm() < (2e-2 if rounded else 1e-3) * whole.norm():
         raise NotImplementedError(f"{type(model).__name__} changes its logits after the head; it is not supported")
