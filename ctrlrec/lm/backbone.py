@@ -204,7 +204,7 @@ def _pretrained(loader, location: str, config: ModelConfig, **options):
     try:
         refuse_adapter(location, find_adapter_config_file(location, revision=config.revision))
         return loader.from_pretrained(location, revision=config.revision, trust_remote_code=False, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:  # the last of an attention kernel without its package
         reason = str(error).strip().splitlines()[0]
         raise CtrlRecError(
             f"model.path={location}: cannot be loaded ({reason}); give a local folder or a hub id"

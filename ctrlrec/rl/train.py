@@ -25,6 +25,7 @@ from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Sampler
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.files import read_jsonl
+from ctrlrec.runtime.hardware import autocast, device
 from ctrlrec.runtime.loggers import log_answers
 from ctrlrec.runtime.trainer import train, trainer
 
@@ -51,7 +52,9 @@ def align(
         directory: where checkpoints and the result go; training resumes from a checkpoint that lies there.
         loggers: of this stage.
     """
-    check_head(model)
+    model = model.to(device(config.trainer))  # type: ignore[arg-type,assignment]
+    with autocast(config.trainer):
+        check_head(model)
     base = sample_weights(model)
     if config.trainer.activation_checkpointing:
         checkpoint_activations(model)

@@ -1,5 +1,6 @@
 """Runs SL: adapts the backbone, keeps the checkpoint with the best validation loss."""
 
+import logging
 import math
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.layers import checkpoint_activations, repeated_layers
 from ctrlrec.lm.scoring import check_head, keeps_apart
 from ctrlrec.runtime import processes
+from ctrlrec.runtime.hardware import autocast, device
 from ctrlrec.runtime.trainer import train, trainer
 from ctrlrec.sl.data import SLData
 from ctrlrec.sl.module import SupervisedModule
 from ctrlrec.sl.stream import Layout, TrainingStream, encode, split
+
+log = logging.getLogger(__name__)
 
 
 def fine_tune(
@@ -51,9 +55,14 @@ def fine_tune(
             f"sl.trainable=full: steps of sl.learning_rate={settings.learning_rate:g} would be lost in weights of "
             f"{model.dtype}; set model.dtype=float32, or sl.trainable=lora"
         )
-    if not chat_format.encoder_decoder:
-        check_head(model)
-    base, layout = sample_weights(model), _layout(model, chat_format)
+    # The checks are of the kernels that training uses, which another device or precision would not take.
+    model = model.to(device(config.trainer))  # type: ignore[arg-type,assignment]
+    with autocast(config.trainer):
+        if not chat_format.encoder_decoder:
+            check_head(model)
+        layout = _layout(model, chat_format)
+    log.info("%-12s samples lie %s in a row", "", "several" if layout == "packed" else "one")
+    base = sample_weights(model)
     model.train()  # for a backbone with dropout: it was loaded ready to answer
     if config.trainer.activation_checkpointing:
         checkpoint_activations(model)

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from ctrlrec.config.schema import ModelConfig
 from ctrlrec.data.catalogue import Catalogue
@@ -100,3 +101,17 @@ def test_a_folder_without_a_model_is_named(
         config = make_model_config(kind="pretrained", path=str(tmp_path / name))
         with pytest.raises(CtrlRecError, match=said):
             load_model(config, tmp_path, tokenizer, 0)
+
+
+def test_an_attention_kernel_without_its_package_is_one_line(
+    make_model_config: Callable[..., ModelConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+
+    def missing(*_: Any, **__: Any) -> None:
+        raise ImportError("FlashAttention2 has been toggled on, but flash_attn is not installed\nHow to install it")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", missing)
+    config = make_model_config(kind="pretrained", path=str(tmp_path), attention="flash_attention_2")
+    with pytest.raises(CtrlRecError, match=r"cannot be loaded \(FlashAttention2 .* not installed\)"):
+        load_model(config, tmp_path, Any, 0)  # type: ignore[arg-type]

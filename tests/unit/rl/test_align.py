@@ -13,6 +13,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.rl import outside
+from ctrlrec.rl import train as rl_train
 from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.train import align
 from ctrlrec.runtime.files import read_jsonl
@@ -50,6 +51,24 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+class CheckedError(Exception):
+    """The check was reached."""
+
+
+def test_what_is_checked_is_what_trains(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is where it will be trained, and products run in the trainer's precision."""
+
+    def checking(model: torch.nn.Module) -> None:
+        assert next(model.parameters()).device.type == "meta"
+        assert torch.is_autocast_enabled("cpu")
+        raise CheckedError
+
+    monkeypatch.setattr(rl_train, "device", lambda _: torch.device("meta"))
+    monkeypatch.setattr(rl_train, "check_head", checking)
+    with pytest.raises(CheckedError):
+        run("checked", "trainer.precision=bf16-mixed")
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo", "item_grpo"])

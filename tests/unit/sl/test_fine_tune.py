@@ -14,6 +14,7 @@ from ctrlrec.config.compose import compose
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.sl import train as sl_train
 from ctrlrec.sl.train import fine_tune
 
 Make = Callable[..., torch.nn.Module]
@@ -53,6 +54,30 @@ def test_all_weights_are_trained_in_float32_alone(
 ) -> None:
     with pytest.raises(CtrlRecError, match=r"lost in weights of torch\.bfloat16; set model\.dtype=float32"):
         run(make_model().bfloat16(), builder, chat_format, tmp_path)
+
+
+class CheckedError(Exception):
+    """The check was reached."""
+
+
+def test_what_is_checked_is_what_trains(
+    make_model: Make,
+    builder: InstructionBuilder,
+    chat_format: ChatFormat,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The model is where it will be trained, and products run in the trainer's precision."""
+
+    def checking(model: torch.nn.Module) -> None:
+        assert next(model.parameters()).device.type == "meta"
+        assert torch.is_autocast_enabled("cpu")
+        raise CheckedError
+
+    monkeypatch.setattr(sl_train, "device", lambda _: torch.device("meta"))
+    monkeypatch.setattr(sl_train, "check_head", checking)
+    with pytest.raises(CheckedError):
+        run(make_model(), builder, chat_format, tmp_path, "trainer.precision=bf16-mixed")
 
 
 def test_dropout_of_a_backbone_is_on_and_repeats_itself(
