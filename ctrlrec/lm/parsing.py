@@ -5,7 +5,7 @@ Rows that were trained are read by :func:`written_items`: they write as they wer
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ _INDEX = re.compile(r"^\s*\d{1,4}\s*[.)]\s*")
 # The end of a model's thinking, alone on its line or at one end of it, as no title has it.
 _THOUGHT = re.compile(r"^[ \t]*</think>|</think>[ \t]*$", re.MULTILINE)
 _THINKING = "<think>"
+_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # what is decoded of the first bytes of a character
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +82,46 @@ def last_tokens(tokenizer: "PreTrainedTokenizerBase", tokens: list[int], text: s
     Returns:
         For each end the 0-based index of the first token with which the decoded prefix covers ``text[:end]``.
     """
+    found = _covering(_prefixes(tokenizer, tokens), text, ends)
+    if len(found) < len(ends):  # the tokenizer's text is no sum of pieces
+        found = _covering((_decoded(tokenizer, tokens[: index + 1]) for index in range(len(tokens))), text, ends)
+    # A tokenizer that tidies up white space may never reproduce a prefix: its last token then completes it.
+    return found + [len(tokens) - 1] * (len(ends) - len(found))
+
+
+def _covering(prefixes: Iterable[str], text: str, ends: Sequence[int]) -> list[int]:
+    """Return the index of the first of growing texts that begins with ``text[:end]``, for each end that has one."""
     found: list[int] = []
-    for index in range(len(tokens)):
-        if len(found) == len(ends):
-            break
-        prefix = str(tokenizer.decode(tokens[: index + 1], skip_special_tokens=True))
+    for index, prefix in enumerate(prefixes):
         while (
             len(found) < len(ends) and len(prefix) >= ends[len(found)] and prefix.startswith(text[: ends[len(found)]])
         ):
             found.append(index)
-    # A tokenizer that tidies up white space may never reproduce a prefix: its last token then completes it.
-    return found + [len(tokens) - 1] * (len(ends) - len(found))
+        if len(found) == len(ends):
+            break
+    return found
+
+
+def _prefixes(tokenizer: "PreTrainedTokenizerBase", tokens: list[int]) -> Iterator[str]:
+    """Yield the text of the first token, of the first two, and so on.
+
+    Decoding each from its first token would take quadratic time. What is decoded starts at the last places where a
+    character was complete, ``begin`` and ``known``: with a piece in front, as white space at the start of a text is
+    dropped by some tokenizers.
+    """
+    special = set(tokenizer.all_special_ids)
+    visible: list[int] = []
+    begin = known = 0
+    settled = piece = prefix = ""
+    for token in tokens:
+        if token not in special:
+            visible.append(token)
+            prefix = settled + _decoded(tokenizer, visible[begin:])[len(piece) :]
+            if len(prefix) > len(settled) and not prefix.endswith(_INCOMPLETE):
+                begin, known, settled = known, len(visible), prefix
+                piece = _decoded(tokenizer, visible[begin:known])
+        yield prefix
+
+
+def _decoded(tokenizer: "PreTrainedTokenizerBase", tokens: list[int]) -> str:
+    return str(tokenizer.decode(tokens, skip_special_tokens=True))

@@ -1,14 +1,17 @@
 """Rewards land on the token that completes their line, on every kind of tokenizer."""
 
+import copy
 import json
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from chat_families import TEMPLATES, family
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tiny_t5 import write_t5
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from ctrlrec.data.catalogue import Catalogue
@@ -48,6 +51,23 @@ def byte_fallback(texts: list[str]) -> PreTrainedTokenizerFast:
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, unk_token="<unk>")
+
+
+@pytest.fixture(scope="module", params=["unigram t5", *TEMPLATES, "byte-level", "unigram", "byte fallback"])
+def every_tokenizer(request, tokenizer: PreTrainedTokenizerFast, catalogue: Catalogue, tmp_path_factory):
+    """Those of ``any_tokenizer``, those of chat families, and a T5's; each a copy of its own."""
+    texts = [*catalogue.titles, *(f"{n}. {title}\n" for n, title in enumerate(catalogue.titles, 1))]
+    if request.param in TEMPLATES:
+        return family(request.param)
+    if request.param == "unigram t5":
+        folder = tmp_path_factory.mktemp("t5")
+        write_t5(folder, texts * 3)
+        made = PreTrainedTokenizerFast.from_pretrained(folder)
+        made.add_tokens([AddedToken("\n", normalized=False)])
+        return made
+    if request.param == "byte-level":
+        return copy.deepcopy(tokenizer)
+    return {"unigram": unigram, "byte fallback": byte_fallback}[request.param](texts * 3)
 
 
 @pytest.fixture(scope="module", params=["byte-level", "unigram", "byte fallback"])
@@ -101,6 +121,51 @@ def test_any_tokens_are_read(data, tokenizer: PreTrainedTokenizerFast) -> None:
     assert len(found) == len(written)
     assert all(0 <= index < len(tokens) for index in found)
     assert found == sorted(found)
+
+
+def by_whole_prefixes(tokenizer: PreTrainedTokenizerFast, tokens: list[int], text: str, ends: list[int]) -> list[int]:
+    """What ``last_tokens`` says it gives, each prefix decoded from its first token."""
+    prefixes = [tokenizer.decode(tokens[: index + 1], skip_special_tokens=True) for index in range(len(tokens))]
+    found: list[int] = []
+    for end in ends:
+        begin = found[-1] if found else 0
+        fitting = (index for index in range(begin, len(tokens)) if prefixes[index].startswith(text[:end]))
+        found.append(next(fitting, len(tokens) - 1))
+    return found
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("cleaned", [False, True])
+def test_places_are_those_of_whole_prefixes(data, every_tokenizer: PreTrainedTokenizerFast, cleaned: bool) -> None:
+    """Any tokens: special ones anywhere, characters cut in half, and titles among them."""
+    tokenizer = every_tokenizer
+    tokenizer.clean_up_tokenization_spaces = cleaned
+    some = st.lists(st.integers(0, len(tokenizer) - 1), min_size=1, max_size=12)
+    titles = st.sampled_from(["1. Amélie\n", "2. 千と千尋\n", " 3. Stalker 🎬\n", "Don't . , ?\n"])
+    parts = data.draw(st.lists(some | titles.map(lambda title: answer_tokens(tokenizer, title, False)), min_size=1))
+    tokens = [token for part in parts for token in part]
+    text = tokenizer.decode(tokens, skip_special_tokens=True)
+    ends = [item.end for item in written_items(text)]
+    assert last_tokens(tokenizer, tokens, text, ends) == by_whole_prefixes(tokenizer, tokens, text, ends)
+
+
+def test_an_endless_answer_is_read_in_linear_time(
+    any_tokenizer: PreTrainedTokenizerFast, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = answer_tokens(any_tokenizer, templates.answer(catalogue.titles * 3), end=False)
+    text = any_tokenizer.decode(tokens, skip_special_tokens=True)
+    ends = [item.end for item in written_items(text)]
+    expected, decoded = by_whole_prefixes(any_tokenizer, tokens, text, ends), []
+    plain = type(any_tokenizer).decode
+
+    def counting(self: PreTrainedTokenizerFast, ids: list[int], **options: bool) -> str:
+        decoded.append(len(ids))
+        return plain(self, ids, **options)
+
+    monkeypatch.setattr(type(any_tokenizer), "decode", counting)
+    assert last_tokens(any_tokenizer, tokens, text, ends) == expected
+    assert sum(decoded) < 8 * len(tokens)
 
 
 def test_what_is_placed_is_what_was_earned(any_tokenizer: PreTrainedTokenizerFast, catalogue: Catalogue) -> None:
