@@ -162,8 +162,8 @@ def make_sl_config() -> Callable[..., SLConfig]:
     def make(**changes: Any) -> SLConfig:
         values = {
             "trainable": Trainable.full, "lora_rank": 4, "lora_alpha": 8, "learning_rate": 1e-3, "batch_size": 8,
-            "micro_batch_size": 4, "epochs": 1, "max_steps": None, "warmup_share": 0.0, "decay_power": 1.0,
-            "gradient_clip": 1.0, "validations": 1,
+            "micro_batch_size": 4, "micro_tokens": None, "epochs": 1, "max_steps": None, "warmup_share": 0.0,
+            "decay_power": 1.0, "gradient_clip": 1.0, "validations": 1,
         }  # fmt: skip
         return SLConfig(**{**values, **changes})
 
@@ -177,7 +177,8 @@ def make_rl_config() -> Callable[..., RLConfig]:
         values = {
             "algorithm": AlgorithmConfig(algorithm, {**own, **(options or {})}),
             "iterations": 2, "schedule_iterations": None, "adam_epsilon": 1e-8,
-            "prompts": 3, "samples_per_prompt": 2, "micro_batch_size": 3, "item_count_min": 2,
+            "prompts": 3, "samples_per_prompt": 2, "micro_batch_size": 3, "micro_tokens": None,
+            "item_count_min": 2,
             "item_count_max": 4, "lora_rank": 4, "lora_alpha": 8, "learning_rate": 1e-3,
             "critic_learning_rate": 1e-3, "warmup_iterations": 0, "decay_power": 1.0, "gradient_clip": 0.5,
             "temperature": 0.7, "ppo_epochs": 1, "minibatches": 1, "clip": 0.2, "value_clip": None,

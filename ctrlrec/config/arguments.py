@@ -38,7 +38,7 @@ _OURS = {
     "use_distributed_sampler": "processes share every batch themselves",
     "log_every_n_steps": "every step is logged",
     "enable_checkpointing": "a killed run resumes from its checkpoint",
-    "accumulate_grad_batches": "set sl.micro_batch_size or rl.micro_batch_size",
+    "accumulate_grad_batches": "set sl.micro_batch_size or sl.micro_tokens, likewise of rl",
     "gradient_clip_val": "set sl.gradient_clip or rl.gradient_clip",
     "gradient_clip_algorithm": "gradients are clipped by their norm",
     "fast_dev_run": "set smaller numbers, such as sl.max_steps=2",

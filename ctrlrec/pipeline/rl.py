@@ -51,7 +51,7 @@ STAGE = Stage(
     "rl",
     lambda _: ("data", "teacher", "instructions", "sl"),
     lambda c: {
-        "rl": without(c.rl, "micro_batch_size"),
+        "rl": without(c.rl, "micro_batch_size", "micro_tokens"),
         "reward": plain(c.reward),
         "engine": sampling_engine(c),
         "model": model_settings(c),
@@ -62,7 +62,8 @@ STAGE = Stage(
     },
     _label,
     run,
-    "lower rl.micro_batch_size or set trainer.activation_checkpointing=true, which change no result",
+    "lower rl.micro_batch_size, on a GPU set rl.micro_tokens below what the log says, or set "
+    "trainer.activation_checkpointing=true, which change no result",
     trains=True,
     check=_check,
 )

@@ -28,7 +28,7 @@ STAGE = Stage(
     "sl",
     lambda _: ("data", "teacher", "instructions"),
     lambda c: {
-        "sl": without(c.sl, "micro_batch_size"),
+        "sl": without(c.sl, "micro_batch_size", "micro_tokens"),
         "model": model_settings(c),
         "tasks": plain(c.variant.tasks),
         "seed": c.seed,
@@ -37,7 +37,8 @@ STAGE = Stage(
     },
     lambda c: labelled(c, *(task[:4] for task in c.variant.tasks)),
     run,
-    "lower sl.micro_batch_size or set trainer.activation_checkpointing=true, which change no result",
+    "lower sl.micro_batch_size, on a GPU set sl.micro_tokens below what the log says, or set "
+    "trainer.activation_checkpointing=true, which change no result",
     trains=True,
     check=check_backbone,
 )

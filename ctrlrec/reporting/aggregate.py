@@ -16,7 +16,8 @@ from ctrlrec.runtime.results import made_from
 
 log = logging.getLogger(__name__)
 
-_SPEED_ONLY = ("micro_batch_size", "batch_size", "engine", "checkpoint_every")  # the last: of earlier results
+# What changes speed alone.
+_SPEED_ONLY = ("micro_batch_size", "micro_tokens", "batch_size", "engine", "checkpoint_every")
 _UNRECORDED = {"constraint": {"name": "none"}}  # sections of results that are older than them
 _FOLDER = ("dataset", "model", "budget")  # whose names make a folder of tables
 

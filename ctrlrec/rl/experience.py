@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from ctrlrec.generation.constraints.base import Constraint, support
+from ctrlrec.lm.footprint import fitting
 from ctrlrec.lm.scoring import pad
 from ctrlrec.rl.rollout import Answer
 from ctrlrec.runtime import processes
@@ -63,17 +64,25 @@ class Experience:
         """Return the tensors by name."""
         return {name: part for name, part in vars(self).items() if isinstance(part, torch.Tensor)}
 
-    def micro_batches(self, rows: torch.Tensor, size: int, together: int = 1) -> list[torch.Tensor]:
+    def micro_batches(
+        self, rows: torch.Tensor, size: int, together: int = 1, tokens: int | None = None
+    ) -> list[torch.Tensor]:
         """Return this process's share of the row numbers, in groups of similar length to save padding.
 
         Args:
             rows: (b,).
-            size: most rows of a group, but for units that are larger.
+            size: most rows of a group, but for units that are larger; unless ``tokens`` is given.
             together: rows of a unit, which lie side by side and stay in one group.
+            tokens: most tokens of a group, padding included; a larger unit is a group of its own.
         """
         units = rows.view(-1, together)
         mine = processes.share(units[self.lengths[units].amax(1).argsort(stable=True)])
-        return [part.flatten() for part in mine.split(max(1, size // together))] if len(mine) else []
+        if not len(mine):
+            return []
+        if tokens is None:
+            return [part.flatten() for part in mine.split(max(1, size // together))]
+        sizes = fitting((together * self.lengths[mine].amax(1)).tolist(), tokens)
+        return [part.flatten() for part in mine.split(sizes)]
 
 
 def _numbered(values: Sequence[object]) -> torch.Tensor:

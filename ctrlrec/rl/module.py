@@ -64,6 +64,7 @@ class RLModule(ForwardPasses):
         self.algorithm = make_algorithm(config)
         self.value_head = value_head(model) if self.algorithm.critic else None
         self.temperature = config.temperature
+        self.micro_tokens: int | None = config.micro_tokens
         self.watch = CollapseWatch(chat_format.ends, self.rollouts.path)
         self._seconds: dict[str, float] = defaultdict(float)
         self._profiler: Profiler = PassThroughProfiler()
@@ -143,8 +144,6 @@ class RLModule(ForwardPasses):
         self._measured = []
         self.log_dict({f"validation/{name}": value for name, value in means_by_kind(everyones).items()})
 
-    # ------------------------------------------------------------------ phases
-
     @property
     def answers_per_prompt(self) -> int:
         """Rows of an iteration that belong to one prompt."""
@@ -187,7 +186,7 @@ class RLModule(ForwardPasses):
         with self._phase("score"):
             experience = Experience(answers, self.chat_format.pad, self.device, self.sampler.constraint)
             everyone = torch.arange(len(answers), device=self.device)
-            for rows in experience.micro_batches(everyone, settings.micro_batch_size):
+            for rows in experience.micro_batches(everyone, settings.micro_batch_size, tokens=self.micro_tokens):
                 experience.log_probs[rows] = self.log_probs(experience, rows)[0]
                 experience.reference[rows] = self.log_probs(experience, rows, None)[0]
                 if self.algorithm.critic:
@@ -249,8 +248,9 @@ class RLModule(ForwardPasses):
         tokens, drawn = (mask[minibatch].sum().clamp(min=1) for mask in (experience.decided, experience.drawn))
         sums: dict[str, float] = defaultdict(float)
         largest: dict[str, float] = defaultdict(float)
-        bad, units = None, len(minibatch) // self.algorithm.together
-        for rows in experience.micro_batches(minibatch, self.config.micro_batch_size, self.algorithm.together):
+        bad, together = None, self.algorithm.together
+        units = len(minibatch) // together
+        for rows in experience.micro_batches(minibatch, self.config.micro_batch_size, together, self.micro_tokens):
             for term in self.algorithm.terms(self, experience, rows, actor):
                 count = units if term.values.ndim == 1 else tokens
                 loss = term.weight * losses.total(term.values, experience.decided[rows]) / count

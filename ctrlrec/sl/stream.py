@@ -10,6 +10,7 @@ import torch
 from ctrlrec.controls.instruction import Example
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.lm.footprint import fitting
 from ctrlrec.lm.scoring import pad
 from ctrlrec.runtime import processes
 
@@ -48,9 +49,14 @@ def encode(examples: Sequence[Example], chat_format: ChatFormat) -> list[Row]:
 
 
 def collate(rows: Sequence[Row], padding: int, layout: Layout) -> MicroBatch:
-    """One micro-batch; loss on response tokens only."""
+    """Return one micro-batch; loss on response tokens only."""
+    groups = _pack(rows, max(map(_length, rows))) if layout == "packed" else [[row] for row in rows]
+    return _laid_out(groups, padding, layout)
+
+
+def _laid_out(groups: Sequence[Sequence[Row]], padding: int, layout: Layout) -> MicroBatch:
+    """Return a micro-batch with the samples of each group in one row."""
     apart = layout == "encoder_decoder"  # prompt and response are sequences of their own
-    groups = _pack(rows) if layout == "packed" else [[row] for row in rows]
     read = [[prompt if apart else prompt + response for prompt, response in group] for group in groups]
     ids, mask = pad([[token for tokens in group for token in tokens] for group in read], padding)
     positions, _ = pad([[place for tokens in group for place in range(len(tokens))] for group in read], 0)
@@ -65,31 +71,52 @@ def _length(row: Row) -> int:
     return len(row[0]) + len(row[1])
 
 
-def _pack(rows: Sequence[Row]) -> list[list[Row]]:
-    """Group samples so that no group is longer than the longest: each, longest first, joins the first with room."""
+def _pack(rows: Sequence[Row], width: int) -> list[list[Row]]:
+    """Return samples in groups: each, longest first, joins the first group with room below ``width`` tokens."""
     groups: list[list[Row]] = []
     room: list[int] = []
-    longest = max(map(_length, rows))
     for row in sorted(rows, key=_length, reverse=True):
         place = next((index for index, left in enumerate(room) if left >= _length(row)), len(groups))
         if place == len(groups):
             groups.append([])
-            room.append(longest)
+            room.append(width)
         groups[place].append(row)
         room[place] -= _length(row)
     return groups
 
 
-def split(rows: Sequence[Row], size: int, padding: int, layout: Layout) -> list[MicroBatch]:
-    """Micro-batches of at most ``size`` samples with hardly any padding.
+def split(rows: Sequence[Row], size: int, padding: int, layout: Layout, tokens: int | None = None) -> list[MicroBatch]:
+    """Return micro-batches with hardly any padding.
 
     Packed, each takes its share of long and short samples; padded, samples of similar length are together.
+
+    Args:
+        rows: samples.
+        size: most samples of a micro-batch, unless ``tokens`` is given.
+        padding: id of the padding token.
+        layout: how samples lie in a row.
+        tokens: most tokens of a micro-batch, padding included; a sample that is longer is one of its own.
     """
     ordered = sorted(rows, key=_length)
+    if tokens is not None:
+        return _within(ordered, padding, layout, tokens)
     if layout == "packed":
         count = -(-len(rows) // size)
         return [collate(ordered[first::count], padding, layout) for first in range(count)]
     return [collate(ordered[begin : begin + size], padding, layout) for begin in range(0, len(ordered), size)]
+
+
+def _within(ordered: Sequence[Row], padding: int, layout: Layout, tokens: int) -> list[MicroBatch]:
+    """Return micro-batches of at most ``tokens``: packed rows of similar length, or samples of similar length."""
+    groups = [[row] for row in ordered]
+    if layout == "packed":
+        groups = _pack(ordered, min(_length(ordered[-1]), tokens)) if ordered else []
+        groups.sort(key=lambda group: sum(map(_length, group)))
+    batches, begin = [], 0
+    for size in fitting([sum(map(_length, group)) for group in groups], tokens):
+        batches.append(_laid_out(groups[begin : begin + size], padding, layout))
+        begin += size
+    return batches
 
 
 class TrainingStream:
@@ -106,10 +133,12 @@ class TrainingStream:
         batch_size: int,
         micro_batch_size: int,
         layout: Layout,
+        micro_tokens: int | None = None,
     ):
         self.builder, self.families, self.chat_format = builder, families, chat_format
         self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
         self.layout: Layout = layout
+        self.micro_tokens = micro_tokens
         self._examples: list[Example] = []
         self._epoch = -1
         self._load(0)
@@ -130,7 +159,7 @@ class TrainingStream:
         examples = [self._examples[index % count] for index in range(begin, begin + min(self.batch_size, count))]
         # Encoded here and not once an epoch: token ids take ten times the memory of their text.
         rows = processes.share(sorted(encode(examples, self.chat_format), key=_length))
-        return split(rows, self.micro_batch_size, self.chat_format.pad, self.layout)
+        return split(rows, self.micro_batch_size, self.chat_format.pad, self.layout, self.micro_tokens)
 
 
 class Steps(torch.utils.data.Dataset):

@@ -15,6 +15,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapters, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.lm.footprint import token_budget
 from ctrlrec.lm.layers import checkpoint_activations, repeated_layers
 from ctrlrec.lm.scoring import check_head, keeps_apart
 from ctrlrec.runtime import processes
@@ -79,12 +80,13 @@ def fine_tune(
             torch.manual_seed(config.seed)
             trained = with_adapter(model, settings.lora_rank, settings.lora_alpha)
     size = settings.micro_batch_size
-    stream = TrainingStream(builder, config.variant.tasks, chat_format, settings.batch_size, size, layout)
+    tokens = token_budget(settings.micro_tokens, model, config.trainer, "sl")
+    stream = TrainingStream(builder, config.variant.tasks, chat_format, settings.batch_size, size, layout, tokens)
     by_task: dict[str, list] = {}
     for example in builder.validation():
         by_task.setdefault(example.instruction.task, []).append(example)
     validation = [
-        (task, split(encode(examples, chat_format), size, chat_format.pad, layout))
+        (task, split(encode(examples, chat_format), size, chat_format.pad, layout, tokens))
         for task, examples in by_task.items()
     ]
     total_steps = settings.max_steps or settings.epochs * stream.steps_per_epoch

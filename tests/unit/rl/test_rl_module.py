@@ -175,15 +175,25 @@ def test_the_early_stop_comes_before_a_step(make_module: Make, answers: list[Ans
 # ---------------------------------------------------------------------- what must not matter
 
 
-@pytest.mark.parametrize("size", [1, 4, 6])
-def test_micro_batches_change_nothing(make_module: Make, answers: list[Answer], size: int) -> None:
-    parts = {}
-    for micro in (size, 2):
-        module = make_module(micro_batch_size=micro)
-        parts[micro] = module._accumulate(module.score(answers), torch.arange(6)), gradients(module)
-    for name, value in parts[2][0].items():
-        assert parts[size][0][name] == pytest.approx(value, abs=1e-3), name
-    same(parts[size][1], parts[2][1])
+@pytest.mark.parametrize(("size", "tokens"), [(1, None), (4, None), (6, None), (6, 1), (1, 400), (1, 10**6)])
+def test_micro_batches_change_nothing(make_module: Make, answers: list[Answer], size: int, tokens: int | None) -> None:
+    parts = []
+    for micro, budget in ((size, tokens), (2, None)):
+        module = make_module(micro_batch_size=micro, micro_tokens=budget)
+        parts.append((module._accumulate(module.score(answers), torch.arange(6)), gradients(module)))
+    for name, value in parts[1][0].items():
+        assert parts[0][0][name] == pytest.approx(value, abs=1e-3), name
+    same(parts[0][1], parts[1][1])
+
+
+def test_a_budget_of_tokens_groups_answers(make_module: Make, answers: list[Answer]) -> None:
+    experience = make_module().score(answers)
+    everyone = torch.arange(6)
+    for budget in (1, 200, 10**6):
+        groups = experience.micro_batches(everyone, 2, tokens=budget)
+        assert torch.cat(groups).sort().values.tolist() == everyone.tolist()
+        assert all(len(group) * int(experience.lengths[group].max()) <= budget or len(group) == 1 for group in groups)
+    assert [len(group) for group in groups] == [6]
 
 
 def test_the_order_of_answers_changes_nothing(make_module: Make, answers: list[Answer]) -> None:

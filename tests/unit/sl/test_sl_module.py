@@ -69,19 +69,27 @@ def test_padding_and_its_content_change_nothing(
     assert float(response_loss(model, batch)[0]) == pytest.approx(float(response_loss(model, rubbish)[0]), rel=1e-6)
 
 
-@pytest.mark.parametrize(("size", "layout"), [(1, "padded"), (3, "padded"), (3, "packed"), (8, "packed")])
+@pytest.mark.parametrize(
+    ("size", "tokens", "layout"),
+    [
+        (1, None, "padded"), (3, None, "padded"), (3, None, "packed"), (8, None, "packed"),
+        (99, 500, "padded"), (99, 500, "packed"), (99, 1, "packed"),
+    ],
+)  # fmt: skip
 def test_micro_batches_and_packing_change_neither_loss_nor_gradient(
-    make_model: Make, rows: Rows, chat_format: ChatFormat, size: int, layout: Layout
+    make_model: Make, rows: Rows, chat_format: ChatFormat, size: int, tokens: int | None, layout: Layout
 ) -> None:
     """Tokens weigh alike, in whichever micro-batch or row they are: a mean of means would not do that."""
     # Short answers beside long ones, so that rows do hold several samples.
     rows = [(prompt, response[: 3 + 40 * (place % 2)]) for place, (prompt, response) in enumerate(rows)]
     rows += [(prompt[-9:], response) for prompt, response in rows]
     results = []
-    for micro, lies in ((size, layout), (len(rows), "padded")):
+    for micro, budget, lies in ((size, tokens, layout), (len(rows), None, "padded")):
         model = make_model()
         total = 0.0
-        for batch in split(rows, micro, chat_format.pad, lies):
+        batches = split(rows, micro, chat_format.pad, lies, budget)
+        assert len(batches) == 1 if micro == len(rows) else len(batches) > 1
+        for batch in batches:
             loss, _ = response_loss(model, batch)
             loss.backward()
             total += float(loss.detach())

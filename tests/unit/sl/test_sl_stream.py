@@ -9,7 +9,7 @@ import torch
 
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.chat_format import ChatFormat
-from ctrlrec.sl.stream import IGNORED, MicroBatch, Steps, TrainingStream, collate, encode, split
+from ctrlrec.sl.stream import IGNORED, Layout, MicroBatch, Steps, TrainingStream, collate, encode, split
 
 FAMILIES = ("sequential", "category")
 
@@ -78,6 +78,22 @@ def test_packed_micro_batches_hold_every_sample_in_fewer_rows() -> None:
         assert (batch.ids[batch.mask == 0] == 99).all() and (batch.positions[batch.mask == 0] == 0).all()
     # Samples of 20, 10, 5 and 4 tokens take two rows: the last three share one. Of 10, 7 and 5 none fit together.
     assert [tuple(batch.ids.shape) for batch in batches] == [(2, 20), (3, 10)]
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+@pytest.mark.parametrize("budget", [1, 60, 300, 900, 10**6])
+def test_a_budget_of_tokens_holds_and_is_used(
+    builder: InstructionBuilder, chat_format: ChatFormat, layout: Layout, budget: int
+) -> None:
+    rows = encode(builder.epoch(0, FAMILIES), chat_format)
+    batches = split(rows, 3, chat_format.pad, layout, budget)
+    assert rows_of(batches) == Counter(tuple(prompt + response) for prompt, response in rows)
+    for batch in batches:
+        samples = int((batch.mask * (batch.positions == 0)).sum())
+        assert batch.ids.numel() <= budget or samples == 1
+    tokens = sum(len(prompt + response) for prompt, response in rows)
+    assert len(batches) <= 2 * -(-tokens // budget) or budget < 300
+    assert (len(batches) == 1) == (budget == 10**6)
 
 
 def test_a_step_is_a_function_of_seed_and_step(make_stream: Callable[..., TrainingStream]) -> None:
