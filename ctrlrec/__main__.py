@@ -119,6 +119,8 @@ def main() -> int:
     # argparse takes a flag behind overrides for an error
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     sys.argv[1:] = literal(sys.argv[1:], sweeps=sys.argv[1:2] in (["-m"], ["--multirun"]))
+    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
+        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"  # a GPU's blocks of changing sizes leave no holes
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach the handlers below instead of Hydra's own printer
     logging.raiseExceptions = False  # a log file on a full disk must not bury the error in tracebacks of its own
     # conf/hydra/launcher is checked against the installed launcher's schema of the same name, and Hydra warns of that.

@@ -20,7 +20,9 @@ from ctrlrec.generation.constraints.base import Constraint
 from ctrlrec.generation.network import Network, attention
 from ctrlrec.lm.scoring import pad
 
-_BLOCK = 64  # the cache grows by this many positions
+# Positions by which the cache grows; elsewhere than on a CPU, whose products take longer over a cache that is not full,
+# it has its whole capacity at once: growing leaves holes in a GPU's memory that nothing fits.
+_BLOCK = {"cpu": 64}
 # Steps between two looks at which answers are complete: each look makes a GPU wait, a complete answer costs its steps.
 _PATIENCE = {"cpu": 1}
 # Most prompt tokens in one forward pass, padding included: prompts come sorted, so that small passes pad little.
@@ -56,6 +58,7 @@ def decode(
     progress: Callable[[int], None] = lambda _: None,
     constraint: Constraint | None = None,
     starts: Sequence[Any] = (),
+    finished: dict[int, Sample] | None = None,
 ) -> list[Sample]:
     """Answer any number of prompts.
 
@@ -72,32 +75,37 @@ def decode(
         progress: called with the number of answers that were just finished.
         constraint: what may be written; None for anything.
         starts: B states of the constraint before an answer.
+        finished: answers by their place in the result that are not made again; what finishes is added to it, and stays
+            there if memory runs out.
 
     Returns:
         B x samples answers; those of one prompt side by side.
     """
     count = len(prompts) * samples
+    answers = {} if finished is None else finished
     device = model.device.type
     mixed = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     with torch.inference_mode(), torch.autocast(device, enabled=False):
-        batch = _Batch(Network(model, mixed), min(rows or count, count), ends, max_new_tokens, temperature, constraint)
         # The longest first: what they take in memory is known at once.
         order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-        queue = deque(index * samples + sample for index in order for sample in range(samples))
-        answers: dict[int, Sample] = {}
+        places = (index * samples + sample for index in order for sample in range(samples))
+        queue = deque(place for place in places if place not in answers)
+        capacity = max((len(prompts[place // samples]) for place in queue), default=0) + max_new_tokens
+        size = min(rows or count, max(1, len(queue)))
+        batch = _Batch(Network(model, mixed), size, ends, max_new_tokens, capacity, temperature, constraint)
         while queue or batch.places:
             room = batch.rows - len(batch.places)
             if queue and (8 * room >= batch.rows or not batch.places):
-                places = [queue.popleft() for _ in range(min(room, len(queue)))]
+                admitted = [queue.popleft() for _ in range(min(room, len(queue)))]
                 if constraint is not None:
-                    batch.states += [starts[place // samples] for place in places]
-                batch.admit(places, [prompts[place // samples] for place in places])
+                    batch.states += [starts[place // samples] for place in admitted]
+                batch.admit(admitted, [prompts[place // samples] for place in admitted])
             else:
                 batch.step()
-            finished = batch.collect()
-            answers |= finished
-            if finished:
-                progress(len(finished))
+            complete = batch.collect()
+            answers.update(complete)
+            if complete:
+                progress(len(complete))
     return [answers[place] for place in range(count)]
 
 
@@ -125,6 +133,7 @@ class _Batch:
         keys: per layer (rows, kv_heads, D, capacity); likewise ``values`` (rows, kv_heads, capacity, D).
         mask: (rows, kv_heads, 1, capacity) added to scores: 0 at positions that are written, -inf elsewhere.
         length: (rows,) positions written; ``count`` tokens generated, the last of which is not written yet.
+        capacity: most positions of a row: its prompt and its answer.
         tokens: (rows, longest answer + 1) generated so far; likewise ``log_probs``. The last column is for what answers
             at their limit are given while they wait to be taken out.
         done: (rows,) whether an answer is complete.
@@ -136,10 +145,12 @@ class _Batch:
         rows: int,
         ends: Collection[int],
         limit: int,
+        capacity: int,
         temperature: float | None,
         constraint: Constraint | None,
     ):
         self.network, self.rows, self.limit, self.temperature = network, rows, limit, temperature
+        self.capacity = capacity
         self.constraint = constraint
         self.states: list[Any] = []
         device = network.device
@@ -214,7 +225,7 @@ class _Batch:
     def step(self) -> None:
         """Write the last token of every answer and give it the next one."""
         network, active = self.network, len(self.places)
-        self._longest += 1
+        self._longest = min(self._longest + 1, self.capacity)
         self._reserve(self._longest)
         rows = self._row[:active]
         position = self.length[:active]
@@ -231,7 +242,8 @@ class _Batch:
             return mixed.flatten(1)
 
         states = network.forward(self.tokens[rows, self.count[:active] - 1], position, attend)
-        self.length[:active] += 1
+        # An answer at its limit that waits to be taken out writes its last position over and over.
+        self.length[:active].add_(1).clamp_(max=self.capacity - 1)
         self._append(network.logits(states), slice(0, active))
 
     def collect(self) -> dict[int, Sample]:
@@ -283,8 +295,10 @@ class _Batch:
         more = length - self.mask.shape[-1]
         if more <= 0:
             return
-        more = -(-more // _BLOCK) * _BLOCK
-        self.keys = [functional.pad(keys, (0, more)) for keys in self.keys]
-        self.values = [functional.pad(values, (0, 0, 0, more)) for values in self.values]
+        block = _BLOCK.get(self.network.device.type)
+        more = self.capacity - self.mask.shape[-1] if block is None else -(-more // block) * block
+        for layer in range(len(self.keys)):  # one after the other: both old and new would take twice the memory
+            self.keys[layer] = functional.pad(self.keys[layer], (0, more))
+            self.values[layer] = functional.pad(self.values[layer], (0, 0, 0, more))
         self.mask = functional.pad(self.mask, (0, more), value=-torch.inf)
         self.network.reach(self.mask.shape[-1])

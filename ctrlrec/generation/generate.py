@@ -41,7 +41,8 @@ def generate(
             it supports the model.
         temperature: None decodes greedily; a number samples from the full distribution at it.
         samples: answers to each prompt.
-        batch_size: most answers in the making at a time; None for all. Where memory does not do, half as many.
+        batch_size: most answers in the making at a time; None for all. If memory runs out, what is finished
+            stays, and the rest is made half as many at a time.
         progress: called with the number of answers that were just finished.
         constraint: what may be written; None for anything. Log-probabilities are then those among allowed tokens.
         starts: B states of the constraint before an answer.
@@ -57,6 +58,7 @@ def generate(
         raise CtrlRecError(f"generation.engine=native: {reason}; set generation.engine=auto")
     repeated = [prompt for prompt in prompts for _ in range(samples)]
     order = sorted(range(len(repeated)), key=lambda index: len(repeated[index]))
+    answers: dict[int, Sample] = {}  # they stay where memory runs out
 
     def answer(size: int) -> list[Sample]:
         if engine != "hf" and reason is None:
@@ -71,14 +73,15 @@ def generate(
                 progress,
                 constraint,
                 starts,
+                answers,
             )
-        answers: dict[int, Sample] = {}
-        for begin in range(0, len(order), size):
-            rows = order[begin : begin + size]
+        missing = [row for row in order if row not in answers]
+        for begin in range(0, len(missing), size):
+            rows = missing[begin : begin + size]
             batch = [repeated[row] for row in rows]
             states = [starts[row // samples] for row in rows] if constraint is not None else []
             made = _transformers(model, chat_format, batch, max_new_tokens, temperature, constraint, states)
-            answers |= zip(rows, made, strict=True)
+            answers.update(zip(rows, made, strict=True))
             progress(len(rows))
         return [answers[index] for index in range(len(repeated))]
 

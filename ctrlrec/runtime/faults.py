@@ -74,14 +74,14 @@ def explained(place: Path, memory_advice: str = "") -> Iterator[None]:
 
 
 def halving(answer: Callable[[int], Answers], size: int) -> Answers:
-    """Answers to many questions; where memory runs out, made again with half as many at a time, saying so.
+    """Call ``answer(size)``; if memory runs out, halve ``size``, log it and retry.
 
     Args:
-        answer: gives them all, so many at a time as it is told.
+        answer: returns all answers, made ``size`` at a time; it may keep those that it has.
         size: to begin with.
 
     Raises:
-        CtrlRecError: where memory does not do for one at a time.
+        CtrlRecError: if memory runs out for one at a time.
     """
     while True:
         try:

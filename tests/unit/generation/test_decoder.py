@@ -1,6 +1,7 @@
 """The decoder gives what transformers' ``generate`` gives, whatever the architecture, batch and order of leaving."""
 
 import random
+import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -85,13 +86,69 @@ def test_greedy_answers_are_those_of_generate(name: str) -> None:
         assert decode(model, prompts, {end}, 20, rows=rows) == expected
 
 
-def test_prompts_read_in_parts_and_rows_that_wait_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("blocks", [{"cpu": 7}, {}])
+def test_prompts_read_in_parts_and_rows_that_wait_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, blocks: dict[str, int]
+) -> None:
     model, prompts = made("grouped"), asked(12)
     expected = decode(model, prompts, {END}, 70)
     monkeypatch.setattr(decoding, "_PREFILL", {"cpu": 50})
-    monkeypatch.setattr(decoding, "_BLOCK", 7)
+    monkeypatch.setattr(decoding, "_BLOCK", blocks)
     monkeypatch.setattr(decoding, "_PATIENCE", {})
     assert decode(model, prompts, {END}, 70, rows=5) == expected
+
+
+def test_a_gpus_cache_is_made_once_with_room_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_BLOCK", {})
+    reserved: list[int] = []
+    reserve = decoding._Batch._reserve
+
+    def reserving(self: Any, length: int) -> None:
+        reserve(self, length)
+        reserved.append(self.mask.shape[-1])
+        for keys, values in zip(self.keys, self.values, strict=True):
+            assert keys.shape[-1] == values.shape[-2] == reserved[-1]
+
+    monkeypatch.setattr(decoding._Batch, "_reserve", reserving)
+    prompts = asked(30)
+    decode(made("grouped"), prompts, {END}, 70, rows=20)
+    assert set(reserved) == {max(map(len, prompts)) + 70}
+
+
+def test_a_cache_that_grows_is_not_there_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made("grouped")
+    batch = decoding._Batch(decoding.Network(model, None), 4, {END}, 10, 400, None, None)
+    batch._reserve(64)
+    old = [weakref.ref(tensor) for tensor in (*batch.keys, *batch.values)]
+    alive: list[int] = []
+    pad = decoding.functional.pad
+
+    def padding(*arguments: Any, **options: Any) -> torch.Tensor:
+        alive.append(sum(tensor() is not None for tensor in old))
+        return pad(*arguments, **options)
+
+    monkeypatch.setattr(decoding.functional, "pad", padding)
+    batch._reserve(65)
+    assert alive == [4, 3, 2, 1, 0]
+
+
+def test_what_is_finished_when_memory_runs_out_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, prompts = made("tied"), asked(12)
+    expected = decode(model, prompts, {END}, 30, samples=2)
+    assert len({len(answer.tokens) for answer in expected}) > 1
+    step, steps, counted = decoding._Batch.step, [], []
+
+    def scarce(self: Any) -> None:
+        steps.append(self.rows)
+        if self.rows > 3 and len(steps) > 40:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        step(self)
+
+    monkeypatch.setattr(decoding._Batch, "step", scarce)
+    again = generate(model, FORMAT, prompts, 30, "native", samples=2, batch_size=7, progress=counted.append)
+    assert again == expected
+    assert sum(counted) == 24  # none was made twice
+    assert set(steps) == {7, 3}
 
 
 class Countdown:
