@@ -354,6 +354,7 @@ class TrainerConfig:
     threads: int | None = bounded(1)
     progress: bool = MISSING
     profile: bool = MISSING
+    checkpoint_every: int = bounded(1)
     callbacks: dict[str, dict[str, Any]] = MISSING
     extra: dict[str, Any] = MISSING
 

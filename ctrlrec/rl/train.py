@@ -115,6 +115,7 @@ def _train_with_lightning(
         loggers,
         [last] if every is None else [best, last],
         max_epochs=config.rl.iterations,
+        checkpoint_every=config.trainer.checkpoint_every,
         reload_dataloaders_every_n_epochs=1,
         check_val_every_n_epoch=every or 1,
         limit_val_batches=0 if every is None else 1.0,

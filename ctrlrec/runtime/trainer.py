@@ -22,20 +22,48 @@ from ctrlrec.runtime.files import write_bytes
 from ctrlrec.runtime.hardware import device, precision
 from ctrlrec.runtime.progress import PhaseProfiler, ProgressLines
 
+_LAST = "last.ckpt"
+
 
 class WholeCheckpoints(TorchCheckpointIO):
     """Write checkpoints that are whole or not there.
 
     Lightning's own are written to the system's temporary folder and moved: a kill during a move between two file
     systems leaves half a file.
+
+    Args:
+        every: writes each so many of those named ``last.ckpt``; those in between are held in memory until
+            :meth:`flush`. All others are written at once.
     """
 
+    def __init__(self, every: int = 1):
+        super().__init__()
+        self.every = every
+        self._count = 0
+        self._held: tuple[Path, io.BytesIO] | None = None
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write a checkpoint beside the old file, then move it to its place."""
-        buffer = io.BytesIO()
+        """Hold a checkpoint in memory, or write it beside the old file and move it to its place."""
+        buffer, path = io.BytesIO(), Path(path)
         torch.save(checkpoint, buffer)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(Path(path), buffer.getbuffer())
+        if path.name != _LAST:
+            _write(path, buffer)
+            return
+        self._held = path, buffer
+        self._count += 1
+        if self._count % self.every == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the checkpoint that is held, if there is one."""
+        held, self._held = self._held, None
+        if held is not None:
+            _write(*held)
+
+
+def _write(path: Path, buffer: io.BytesIO) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, buffer.getbuffer())
 
 
 class SideBySide(DDPStrategy):
@@ -60,6 +88,7 @@ def trainer(
     made: Sequence[Logger],
     callbacks: Sequence[Callback],
     max_epochs: int,
+    checkpoint_every: int = 1,
     **options: Any,
 ) -> pl.Trainer:
     """Return a Lightning trainer over our settings.
@@ -70,6 +99,7 @@ def trainer(
         made: loggers.
         callbacks: of the stage; those that show progress are added.
         max_epochs: or fewer, if a callback stops training.
+        checkpoint_every: of :class:`WholeCheckpoints`.
         options: further arguments of the Lightning trainer.
     """
     shown: list[Callback] = []
@@ -83,7 +113,7 @@ def trainer(
         precision=precision(config),  # type: ignore[arg-type]
         default_root_dir=directory,
         # Lightning would take a shell inside a SLURM job for one of its tasks.
-        plugins=[WholeCheckpoints(), *([LightningEnvironment()] if processes.count() == 1 else [])],
+        plugins=[WholeCheckpoints(checkpoint_every), *([LightningEnvironment()] if processes.count() == 1 else [])],
         logger=list(made),
         callbacks=[*callbacks, *shown, *(CALLBACKS[name](**given) for name, given in config.callbacks.items())],
         max_epochs=max_epochs,
@@ -120,7 +150,7 @@ def train(fit: pl.Trainer, module: pl.LightningModule, checkpoints: Path, data: 
         KeyboardInterrupt: after Ctrl-C, which Lightning turns into an exit of its own.
         BaseException: whatever else ended the training.
     """
-    last = checkpoints / "last.ckpt"
+    last = checkpoints / _LAST
     if last.exists():
         try:
             torch.load(last, map_location="cpu", weights_only=True, mmap=True)
@@ -139,3 +169,7 @@ def train(fit: pl.Trainer, module: pl.LightningModule, checkpoints: Path, data: 
         if ended.by is not None and ended.by is not error:
             raise ended.by from None
         raise
+    finally:  # after Ctrl-C and SIGTERM too
+        io_plugin = fit.strategy.checkpoint_io
+        if isinstance(io_plugin, WholeCheckpoints):
+            io_plugin.flush()

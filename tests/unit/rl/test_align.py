@@ -16,6 +16,7 @@ from ctrlrec.rl import outside
 from ctrlrec.rl import train as rl_train
 from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.train import align
+from ctrlrec.runtime import trainer as trainers
 from ctrlrec.runtime.files import read_jsonl
 
 Run = Callable[..., Path]
@@ -257,6 +258,42 @@ def test_stopped_and_resumed_equals_uninterrupted(
     assert len(validations) == 8  # none is made again
     assert same(tensors(resumed), whole)
     assert (resumed / "rollouts.jsonl").read_bytes() == (resumed.parent / "whole" / "rollouts.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_checkpoints_are_written_every_few_iterations_and_when_stopped(
+    run: Run, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """SIGTERM raises where the program is and loses the iteration at work; a kill loses those since the last file."""
+    few = ("trainer.checkpoint_every=2",)
+    whole = tensors(run("whole"))
+    step, done = RLModule.training_step, []
+
+    def stopping(self: RLModule, batch: object, batch_idx: int) -> None:
+        done.append(self.current_epoch)
+        if self.current_epoch == 3 and len(done) == 4:
+            raise SystemExit(143)
+        step(self, batch, batch_idx)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(RLModule, "training_step", stopping)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        if killed:
+            patch.setattr(trainers.WholeCheckpoints, "flush", only_when_saving(trainers.WholeCheckpoints.flush))
+        run("stopped", *few)
+    resumed = run("stopped", *few)
+    assert done == [0, 1, 2, 3, *([2, 3] if killed else [3])]
+    assert same(tensors(resumed), whole)
+    assert (resumed / "rollouts.jsonl").read_bytes() == (resumed.parent / "whole" / "rollouts.jsonl").read_bytes()
+
+
+def only_when_saving(flush: Callable[[trainers.WholeCheckpoints], None]) -> Callable[[trainers.WholeCheckpoints], None]:
+    """As if the process were gone when training ends."""
+
+    def flushing(self: trainers.WholeCheckpoints) -> None:
+        if self._count % self.every == 0:
+            flush(self)
+
+    return flushing
 
 
 def test_stopped_between_the_best_checkpoint_and_the_last(
