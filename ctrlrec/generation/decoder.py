@@ -20,8 +20,7 @@ from ctrlrec.generation.constraints.base import Constraint
 from ctrlrec.generation.network import Network, attention
 from ctrlrec.lm.scoring import pad
 
-# Positions by which the cache grows; elsewhere than on a CPU, whose products take longer over a cache that is not full,
-# it has its whole capacity at once: growing leaves holes in a GPU's memory that nothing fits.
+# Positions by which the cache grows; on a GPU it has its capacity at once, as growing leaves holes in the memory.
 _BLOCK = {"cpu": 64}
 # Steps between two looks at which answers are complete: each look makes a GPU wait, a complete answer costs its steps.
 _PATIENCE = {"cpu": 1}
@@ -75,8 +74,7 @@ def decode(
         progress: called with the number of answers that were just finished.
         constraint: what may be written; None for anything.
         starts: B states of the constraint before an answer.
-        finished: answers by their place in the result that are not made again; what finishes is added to it, and stays
-            there if memory runs out.
+        finished: answers by place in the result that are not made again; what finishes is added, for when memory ends.
 
     Returns:
         B x samples answers; those of one prompt side by side.
@@ -88,11 +86,10 @@ def decode(
     with torch.inference_mode(), torch.autocast(device, enabled=False):
         # The longest first: what they take in memory is known at once.
         order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-        places = (index * samples + sample for index in order for sample in range(samples))
+        places = [index * samples + sample for index in order for sample in range(samples)]
         queue = deque(place for place in places if place not in answers)
-        capacity = max((len(prompts[place // samples]) for place in queue), default=0) + max_new_tokens
-        size = min(rows or count, max(1, len(queue)))
-        batch = _Batch(Network(model, mixed), size, ends, max_new_tokens, capacity, temperature, constraint)
+        size, longest = min(rows or count, len(queue)), len(prompts[queue[0] // samples]) if queue else 0
+        batch = _Batch(Network(model, mixed), size, ends, max_new_tokens, longest, temperature, constraint)
         while queue or batch.places:
             room = batch.rows - len(batch.places)
             if queue and (8 * room >= batch.rows or not batch.places):
@@ -145,13 +142,12 @@ class _Batch:
         rows: int,
         ends: Collection[int],
         limit: int,
-        capacity: int,
+        longest: int,
         temperature: float | None,
         constraint: Constraint | None,
     ):
         self.network, self.rows, self.limit, self.temperature = network, rows, limit, temperature
-        self.capacity = capacity
-        self.constraint = constraint
+        self.constraint, self.capacity = constraint, longest + limit
         self.states: list[Any] = []
         device = network.device
         self.ends = torch.tensor(sorted(ends), device=device)
@@ -206,7 +202,6 @@ class _Batch:
         network = self.network
         ids, real = (tensor.to(network.device) for tensor in pad(prompts, 0))
         length = ids.shape[1]
-
         group = network.heads // network.kv_heads
         causal = torch.full((length, length), -torch.inf, dtype=network.dtype, device=network.device).triu(1)
         mask = causal.repeat(group, 1)

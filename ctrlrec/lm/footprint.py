@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 _KEPT = 60
 _HEAD_COPIES = 4  # of the logits in float32: themselves, scaled, their softmax, their gradient
 _HEAD_SHARE = 0.5  # of the tokens of a pass that are predicted; counted: a third in SL, under a half in RL
-_USED = 0.6  # of the memory that is free before training: optimiser, gradients and gaps between blocks take the rest
+USED = 0.6  # of the memory that is free before training: optimiser, gradients and gaps between blocks take the rest
 
 
 def bytes_per_token(shape: PretrainedConfig, config: TrainerConfig) -> float:
@@ -54,7 +54,7 @@ def token_budget(asked: int | None, model: PreTrainedModel, config: TrainerConfi
     if asked is not None or where.type != "cuda":
         return asked
     free, _ = torch.cuda.mem_get_info(where)
-    budget = max(1, int(_USED * free / bytes_per_token(model.config, config)))
+    budget = max(1, int(USED * free / bytes_per_token(model.config, config)))
     log.info("%-12s passes of at most %d tokens (%s.micro_tokens), for %.0f GB are free", "", budget, stage, free / 1e9)
     return budget
 

@@ -117,7 +117,7 @@ def test_a_gpus_cache_is_made_once_with_room_for_all(monkeypatch: pytest.MonkeyP
 
 def test_a_cache_that_grows_is_not_there_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     model = made("grouped")
-    batch = decoding._Batch(decoding.Network(model, None), 4, {END}, 10, 400, None, None)
+    batch = decoding._Batch(decoding.Network(model, None), 4, {END}, 10, 390, None, None)
     batch._reserve(64)
     old = [weakref.ref(tensor) for tensor in (*batch.keys, *batch.values)]
     alive: list[int] = []
