@@ -1,6 +1,7 @@
 """Cards and published shapes of backbones, for forecasts."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import LlamaConfig, PretrainedConfig, Qwen3Config
 
@@ -27,9 +28,19 @@ CARDS = {
     "rtx4090": Card(24, 130, 0.9, ESTIMATE),
 }
 # Published shapes, for where a configuration cannot be fetched.
-_LLAMA31 = {"num_hidden_layers": 32, "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256}
-_QWEN3 = {"num_hidden_layers": 36, "num_key_value_heads": 8, "intermediate_size": 12288, "vocab_size": 151936}
-_SMOLLM2 = {
+_LLAMA31: dict[str, Any] = {
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "vocab_size": 128256,
+}
+_QWEN3: dict[str, Any] = {
+    "num_hidden_layers": 36,
+    "num_key_value_heads": 8,
+    "intermediate_size": 12288,
+    "vocab_size": 151936,
+}
+_SMOLLM2: dict[str, Any] = {
     "hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
     "intermediate_size": 1536, "vocab_size": 49152, "tie_word_embeddings": True,
 }  # fmt: skip

@@ -234,9 +234,10 @@ def report(lines: Iterable[Line], forecast: Forecast, name: str) -> str:
                    "generation.batch_size or a larger card")  # fmt: skip
     out += [
         f"{sizes.source}: {sizes.samples:,} samples an epoch of {sizes.tokens:.0f} tokens, {sizes.response:.0f} "
-        f"of them the response; lists of {sizes.answer:.0f} tokens to prompts of {sizes.prompt:.0f}; {sizes.users:,} users",
+        f"of them the response; lists of {sizes.answer:.0f} tokens to prompts of {sizes.prompt:.0f}; {sizes.users:,} "
+        "users",
         f"{card.source}: {card.products:.0f} TFLOP/s and {card.traffic} TB/s of the card",
-        f"{ESTIMATE}: GB and hours, by these, by bytes and kernels counted in a pass of SmolLM2-135M, "
+        f"{ESTIMATE}: GB and hours, by these, by bytes and kernels counted in a pass of SmolLM2, "
         "and by launches timed on one core. Teacher, data and instructions take minutes.",
     ]
     return "\n".join(out)
