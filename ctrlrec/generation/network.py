@@ -41,7 +41,7 @@ class _Affine(NamedTuple):
     """Linear layers on the same input as one: weight (out, in), bias (out); ``down`` (rank, in) and ``up`` (out, rank).
 
     The last two are adapters kept apart if products run in bfloat16, in which most of what they add would be rounded
-    away in a weight.
+    away in a weight. If ``down`` alone is None, the last rows of ``weight`` are it.
     """
 
     weight: torch.Tensor
@@ -78,7 +78,11 @@ def _fused(linears: Sequence[Any], dtype: torch.dtype, mixed: torch.dtype | None
         scaled = [linear.lora_B[adapter].weight * linear.scaling[adapter] for adapter in _adapters(linear)]
         ups.append(torch.cat([linear.weight.new_zeros(len(linear.weight), 0), *scaled], 1))
     low = mixed or downs[0].dtype
-    return _Affine(weight, bias, torch.cat(downs).to(low), torch.block_diag(*ups).to(low))
+    down, up = torch.cat(downs).to(low), torch.block_diag(*ups).to(low)
+    if low == dtype != linears[0].weight.dtype:  # the weights are a copy in any case, and one product does for both
+        bias = bias if bias is None else functional.pad(bias, (0, len(down)))
+        return _Affine(torch.cat([weight, down]), bias, None, up)
+    return _Affine(weight, bias, down, up)
 
 
 def _linear(states: torch.Tensor, affine: _Affine) -> torch.Tensor:
@@ -90,9 +94,13 @@ def _linear(states: torch.Tensor, affine: _Affine) -> torch.Tensor:
     else:
         product = (weight @ states.T).T
         product = product if bias is None else product + bias
-    if down is None or up is None:
+    if up is None:
         return product
-    return (product + functional.linear(functional.linear(states.to(down.dtype), down), up)).to(product.dtype)
+    if down is None:
+        product, low = product.split(up.shape, -1)
+    else:
+        low = functional.linear(states.to(down.dtype), down)
+    return (product + functional.linear(low, up)).to(product.dtype)
 
 
 def attention(

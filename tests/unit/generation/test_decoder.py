@@ -291,6 +291,28 @@ def test_a_young_adapter_is_not_rounded_away(dtype: str, mixed: bool) -> None:
     assert (decoded - reference).abs().mean() > 0.7 * learnt.abs().mean()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["biased", "qwen2"])
+def test_adapters_apart_stand_beside_biases(name: str, dtype: torch.dtype) -> None:
+    """Under autocast the first product of an adapter shares that of the weights, if those are a copy in any case."""
+    model = with_actor_and_critic(made(name).to(dtype), 4, 8)  # type: ignore[arg-type]
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for label, parameter in model.named_parameters():
+            if "lora_B" in label:
+                parameter.normal_(std=0.3)
+    gaps, moved = [], []
+    with torch.autocast("cpu", torch.bfloat16), using(model, ACTOR):
+        prompts = asked(6)
+        for prompt, answer in zip(prompts, decode(model, prompts, {END}, 10, 2.0), strict=True):
+            for adapter, found in ((ACTOR, gaps), (None, moved)):
+                with torch.no_grad(), using(model, adapter):
+                    scores = model(input_ids=torch.tensor([prompt + answer.tokens])).logits[0, len(prompt) - 1 : -1]
+                expected = torch.log_softmax(scores.float() / 2.0, -1).gather(1, torch.tensor(answer.tokens)[:, None])
+                found += (torch.tensor(answer.log_probs) - expected[:, 0]).abs().tolist()
+    assert sum(gaps) / len(gaps) < 0.1 < 0.5 * sum(moved) / len(moved)
+
+
 def test_samples_of_a_prompt_share_its_reading_and_the_head_sees_last_tokens_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
