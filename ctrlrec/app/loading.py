@@ -34,7 +34,7 @@ from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.runtime import results
 from ctrlrec.runtime.files import check_files, sha256_of
-from ctrlrec.runtime.hardware import device
+from ctrlrec.runtime.hardware import device, settled
 from ctrlrec.runtime.user import settle
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _parts(name: str, config: Config, inputs: Mapping[str, Path], evaluated: boo
     model = None
     if answers_with == "model":
         stages = inputs.get("sl"), inputs.get("rl")
-        model = load_policy(config.model, cache_folder(config), chat_format.tokenizer, config.seed, *stages)
+        model = load_policy(settled(config), cache_folder(config), chat_format.tokenizer, config.seed, *stages)
         model = model.to(device(config.trainer)).eval()  # type: ignore[arg-type]
     return Parts(name, config, builder, chat_format, model)
 
