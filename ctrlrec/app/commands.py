@@ -13,6 +13,7 @@ COMMANDS = {
     "app": "ctrlrec.app.playground:main",
     "export": "ctrlrec.export:main",
     "merge": "ctrlrec.lm.merge:main",
+    "plan": "ctrlrec.pipeline.forecast:main",
     "recommend": "ctrlrec.app.recommend:main",
     "release": "ctrlrec.app.release:main",
 }

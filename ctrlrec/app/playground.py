@@ -113,13 +113,14 @@ def build(recommenders: Sequence["Recommender"]) -> "gradio.Blocks":
         with gr.Row():
             for recommender in recommenders:
                 with gr.Column():
-                    outputs = [gr.HTML(label=recommender.name)]
+                    outputs: list[Any] = [gr.HTML(label=recommender.name)]
                     with gr.Accordion("Prompt and raw answer", open=False):
                         outputs += [gr.Textbox(label="Prompt", lines=4), gr.Textbox(label="Raw answer", lines=4)]
                     shown.append((partial(answers, recommender), outputs))
 
         def linked(request: gr.Request, *values: Any) -> str:
-            return str(request.request.url.replace(path="/", query="")) + question_of(*values).link()
+            page = str(request.request.url.replace(path="/", query="")) if request.request else ""
+            return page + question_of(*values).link()
 
         def opened(request: gr.Request) -> list[Any]:
             try:

@@ -1,4 +1,4 @@
-"""What a run takes on a card, before anyone starts: ``python -m ctrlrec.pipeline.forecast model=... card=h100``.
+"""What a run takes on a card, before anyone starts: ``ctrlrec plan model=... card=h100``.
 
 Steps and tokens are counted where the stage ``instructions`` is done, else estimated. Times are those of the code as it
 is: a pass costs its products, the bytes that it moves and the launches of its kernels, one after the other.
@@ -247,6 +247,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the forecast of ``CARD WORDS``: words as of ``python -m ctrlrec``, among them ``card=NAME``."""
     guard_output()
     words = list(sys.argv[1:] if argv is None else argv)
+    if {"-h", "--help"} & set(words):
+        print(f"usage: ctrlrec plan [card=NAME] WORDS...\n\nWORDS: as of python -m ctrlrec. Cards: {', '.join(CARDS)}.")
+        sys.exit(0)
     names = [word.removeprefix("card=") for word in words if word.startswith("card=")] or ["h100"]
     try:
         if names[-1] not in CARDS:
