@@ -1,6 +1,5 @@
 """The case-study page (Table 6): chosen users, the answers of all rows, what each item is and what it earns."""
 
-import html
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,23 +16,20 @@ from ctrlrec.reporting.aggregate import Result
 from ctrlrec.reporting.rows import in_order
 from ctrlrec.rewards.judging import Judgement, legality, side_of
 from ctrlrec.rewards.reward import Reward
-from ctrlrec.runtime.escaping import inert, markdown_text
+from ctrlrec.runtime.escaping import markdown_text
 from ctrlrec.runtime.files import read_jsonl, write_text
 
 log = logging.getLogger(__name__)
 
-# What an item can be, in the order in which it is said, with the words and the colours of the page.
-_MARKS = {
-    "target": ("the target", "#1a7f37"),
-    "inside": ("in the category", "#0550ae"),
-    "history": ("in the history", "#9a6700"),
-    "repeat": ("repeated", "#bc4c00"),
-    "nonexistent": ("invented", "#cf222e"),
-    "excess": ("beyond k", "#6e7781"),
+# What an item can be, in the order in which it is said.
+MARKS = {
+    "target": "the target",
+    "inside": "in the category",
+    "history": "in the history",
+    "repeat": "repeated",
+    "nonexistent": "invented",
+    "excess": "beyond k",
 }
-_STYLE = "body{font:15px sans-serif;max-width:60em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}" + (
-    "td,th{border:1px solid #d0d7de;padding:.3em .6em;text-align:left;vertical-align:top}blockquote{color:#57606a}"
-)
 
 
 @dataclass(frozen=True)
@@ -139,44 +135,6 @@ def _judged(row: Result, record: Mapping[str, Any], catalogue: Catalogue) -> Sho
     return ShownAnswer(row.name, tuple(shown), reward.list(judgement))
 
 
-def _decisive(marks: Sequence[str]) -> str:
-    """Return the mark that colours an item: why it is illegal, else that it is the target, else its category."""
-    return max(marks, key=lambda mark: (mark not in ("target", "inside"), mark == "target"))
-
-
-def web_page(cases: Sequence[Case]) -> str:
-    """Return the page as HTML without scripts; all text is made inert."""
-
-    def text(raw: str) -> str:
-        return html.escape(inert(raw))
-
-    def item(shown: ShownItem) -> str:
-        title = text(shown.title)
-        if shown.marks:
-            title = f'<b style="color:{_MARKS[_decisive(shown.marks)][1]}">{title}</b>'
-        said = ", ".join(_MARKS[mark][0] for mark in shown.marks)
-        return f"<li>{title} <small>{shown.reward:+.2f}{', ' + said if said else ''}</small></li>"
-
-    legend = ", ".join(f'<b style="color:{colour}">{words}</b>' for words, colour in _MARKS.values())
-    parts = [
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Cases</title>',
-        f"<style>{_STYLE}</style></head><body>",
-        f"<h1>Answers of all rows</h1><p>An item is {legend}, or just an item. Behind it: its item reward.</p>",
-    ]
-    for case in cases:
-        wanted = f"; category <b>{text(case.category)}</b>" if case.category else ""
-        parts.append(f"<h2>User {text(case.user)}, {case.setting}</h2><blockquote>{text(case.prompt)}</blockquote>")
-        parts.append(f"<p>Taken next: <b>{text(case.target)}</b>{wanted}</p><table>")
-        parts.append("<tr><th>Row</th><th>Answer</th><th>List reward</th></tr>")
-        for answer in case.answers:
-            items = "".join(map(item, answer.items))
-            parts.append(
-                f"<tr><td>{text(answer.row)}</td><td><ol>{items}</ol></td><td>{answer.list_reward:+.2f}</td></tr>"
-            )
-        parts.append("</table>")
-    return "\n".join([*parts, "</body></html>"]) + "\n"
-
-
 def markdown_page(cases: Sequence[Case]) -> str:
     """Return the page as Markdown, with words in the place of colours."""
     lines = ["# Answers of all rows", "", "Behind each item: its item reward, and what it is.", ""]
@@ -188,7 +146,7 @@ def markdown_page(cases: Sequence[Case]) -> str:
         for answer in case.answers:
             items = []
             for place, shown in enumerate(answer.items, 1):
-                said = ", ".join((f"{shown.reward:+.2f}", *(_MARKS[mark][0] for mark in shown.marks)))
+                said = ", ".join((f"{shown.reward:+.2f}", *(MARKS[mark] for mark in shown.marks)))
                 items.append(f"{place}. {markdown_text(shown.title)} *({said})*")
             lines.append(f"| {markdown_text(answer.row)} | {'<br>'.join(items)} | {answer.list_reward:+.2f} |")
         lines.append("")
@@ -196,6 +154,5 @@ def markdown_page(cases: Sequence[Case]) -> str:
 
 
 def write_cases(cases: Sequence[Case], folder: Path) -> None:
-    """Write ``table6.html`` and ``table6.md``."""
-    write_text(folder / "table6.html", web_page(cases))
+    """Write ``table6.md``."""
     write_text(folder / "table6.md", markdown_page(cases))

@@ -40,6 +40,13 @@ class Column:
         """Return the row's cell of the answer without control."""
         return row.cell(self.setting, self.name + FREE) if self.metric.free else None
 
+    def bounds(self, number: Mapping[str, Any]) -> tuple[float, float, float] | None:
+        """Return low, value and high of a cell as tables scale them; None without an interval."""
+        if "low" not in number:
+            return None
+        low, value, high = (self.metric.scaled(number[part]) for part in ("low", "value", "high"))
+        return low, value, high
+
     def marks(self, rows: Sequence[Row], shown: Sequence[str | None], table: str) -> list[Mark]:
         """Return which rows are best and second in the column.
 

@@ -181,4 +181,4 @@ def _shown(column: Column, number: Mapping[str, Any] | None, beyond: bool, notes
         return Shown()
     value, low, high = (column.metric.scaled(number[part]) for part in ("value", "low", "high"))
     mark: Mark = "" if not beyond else "best" if (value < 0) == column.metric.lower_is_better else "second"
-    return Shown(f"{value:+.1f}", "", f"[{low:+.1f}, {high:+.1f}]", mark, notes.letter(number))
+    return Shown(f"{value:+.1f}", "", f"[{low:+.1f}, {high:+.1f}]", mark, notes.letter(number), (low, value, high))

@@ -6,13 +6,13 @@ from typing import Any
 
 import polars as pl
 
-from ctrlrec.reporting.figures import PANELS, attempts, draw, read_curves
+from ctrlrec.reporting.figures import PANELS, attempts, read_curves
 
 _KEY = ("row", "seed", "step")
 
 
 def keep(made: Sequence[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]], folder: Path) -> None:
-    """Add the curves of rows to ``curves-sl.parquet`` and ``curves-rl.parquet``, and draw each row's first seed.
+    """Add the curves of rows to ``curves-sl.parquet`` and ``curves-rl.parquet``.
 
     Rows that share a stage share its curves, which bear the name of the first of them. A deleted stage is left out.
 
@@ -38,8 +38,6 @@ def keep(made: Sequence[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]], f
                 frames[owner["row"], owner["seed"]] = read_curves(logs)
         if frames:
             write(folder / f"curves-{stage}.parquet", frames)
-            for name, _ in frames:
-                draw_first(folder, stage, name)
 
 
 def write(path: Path, curves: Mapping[tuple[str, int], Mapping[str, Mapping[int, float]]]) -> None:
@@ -59,19 +57,3 @@ def write(path: Path, curves: Mapping[tuple[str, int], Mapping[str, Mapping[int,
     temporary = path.with_name(path.name + ".tmp")
     together.write_parquet(temporary, compression="zstd", compression_level=19)
     temporary.replace(path)
-
-
-def draw_first(folder: Path, stage: str, row: str) -> None:
-    """Draw a row's curves of its first seed as ``curves-STAGE-ROW.png``."""
-    table = pl.read_parquet(folder / f"curves-{stage}.parquet").filter(pl.col("row") == row)
-    table = table.filter(pl.col("seed") == table["seed"].min())
-    columns = {}
-    for name in table.columns:
-        if name not in _KEY:
-            known = table.select("step", name).drop_nulls()
-            columns[name] = dict(zip(known["step"], known[name], strict=True))
-    draw(
-        {name: values for name, values in columns.items() if values},
-        PANELS[stage],
-        folder / f"curves-{stage}-{row}.png",
-    )

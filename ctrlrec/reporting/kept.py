@@ -19,15 +19,16 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.reporting import curves
 from ctrlrec.reporting.aggregate import Result, aggregate
 from ctrlrec.reporting.comparisons import comparison_grid, pooled
+from ctrlrec.reporting.made import Made
+from ctrlrec.reporting.page.build import COMMAND, NAME, write_page
+from ctrlrec.reporting.page.material import Material, data_tables, kept_curves
 from ctrlrec.reporting.paper import TABLES, published_numbers, published_rows
 from ctrlrec.reporting.render import markdown
-from ctrlrec.reporting.rows import kind, place_of
+from ctrlrec.reporting.rows import in_order, kind, place_of
 from ctrlrec.reporting.summary import summary
 from ctrlrec.reporting.tables import build, write_grid, write_tables
 from ctrlrec.runtime.files import write_text
 from ctrlrec.runtime.provenance import check_committed
-
-Made = dict[str, Any]  # an entry of rows.json
 
 
 def keep(tables: Path, experiments: Path) -> Path:
@@ -151,15 +152,30 @@ def _result(row: Made, folder: Path) -> Result:
 def render(folder: Path) -> list[Path]:
     """Write the pages of a grid from its ``rows.json`` and ``comparisons.json``; return their paths."""
     written = []
-    if rows := _read(folder / "rows.json"):
-        table_rows = aggregate([_result(row, folder) for row in rows], rows[0]["confidence"])
-        written += write_tables(table_rows, folder, rows[0]["dataset"])
-        write_text(folder / "summary.md", markdown(summary(table_rows)))
+    found = material(folder)
+    if found.rows:
+        written += write_tables(found.rows, folder, found.published)
+        write_text(folder / "summary.md", markdown(summary(found.rows)))
         written.append(folder / "summary.md")
-    compared = comparison_grid(pooled(sorted(_read(folder / "comparisons.json"), key=_place)))
-    if compared is not None:
+    if (compared := comparison_grid(found.comparisons)) is not None:
         written += write_grid(compared, folder / "comparisons")
+    if found.rows:
+        written.append(write_page(found, folder / NAME, [*COMMAND, f"experiments/{folder.name}"]))
     return written
+
+
+def material(folder: Path) -> Material:
+    """Return what the page of a grid shows: all that its files hold, which is no answer to any user."""
+    rows = _read(folder / "rows.json")
+    return Material(
+        folder.name,
+        rows,
+        in_order(aggregate([_result(row, folder) for row in rows], rows[0]["confidence"])) if rows else [],
+        pooled(sorted(_read(folder / "comparisons.json"), key=_place)),
+        rows[0]["dataset"] if rows and published_rows(2, rows[0]["dataset"]) else None,
+        kept_curves(folder),
+        data=data_tables(folder),
+    )
 
 
 def _place(entry: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -1,7 +1,6 @@
-"""One grid of cells as Markdown, LaTeX, HTML, CSV or for the terminal; text is made inert in each."""
+"""One grid of cells as Markdown, LaTeX, CSV or for the terminal; text is made inert in each."""
 
 import csv
-import html
 import io
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -37,6 +36,7 @@ class Cell:
         interval: of the number.
         mark: whether it is the best or the second.
         note: letter of its footnote.
+        bounds: low, value and high of the number as it is scaled, for a drawing; None without an interval.
     """
 
     value: str = ""
@@ -44,6 +44,7 @@ class Cell:
     interval: str = ""
     mark: Mark = ""
     note: str = ""
+    bounds: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,35 +137,6 @@ def latex(grid: Grid) -> str:
     lines += [" & ".join([*map(text, labels), *map(number, cells)]) + r" \\" for labels, cells in grid.rows]
     notes = [rf"\par {text(note)}" for note in grid.notes]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}"]) + "\n"
-
-
-def web(grid: Grid) -> str:
-    """Return an HTML table element, with its footnotes below."""
-
-    def row(tag: str, parts: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{part}</{tag}>" for part in parts) + "</tr>"
-
-    def text(raw: str) -> str:
-        return html.escape(inert(raw))
-
-    def number(cell: Cell) -> str:
-        return _cell(
-            cell,
-            lambda v: f"<strong>{v}</strong>",
-            lambda v: f"<u>{v}</u>",
-            lambda v: f"<small>{v}</small>",
-            lambda v: f"<sup>{v}</sup>",
-        )
-
-    heads = [text(head) for head in (*grid.labels, *grid.heads)]
-    lines = ["<table>", f"<caption>{text(grid.caption)}</caption>", "<thead>"]
-    if grid.groups:
-        spans = "".join(f'<th colspan="{width}">{text(title)}</th>' for title, width in grid.groups)
-        lines.append(f"<tr>{'<th></th>' * len(grid.labels)}{spans}</tr>")
-    lines += [row("th", heads), "</thead>", "<tbody>"]
-    lines += [row("td", [*map(text, labels), *map(number, cells)]) for labels, cells in grid.rows]
-    notes = [f"<p>{text(note)}</p>" for note in grid.notes]
-    return "\n".join([*lines, "</tbody>", "</table>", *notes]) + "\n"
 
 
 def spreadsheet(rows: Iterable[Sequence[str | float]]) -> str:

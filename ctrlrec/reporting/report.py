@@ -1,37 +1,38 @@
-"""What a run shows at its end: tables, summary and figures of all finished rows that belong together."""
+"""What a run shows at its end: tables, summary and page of all finished rows that belong together."""
 
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 from rich.console import Console
 
 from ctrlrec.config.compose import plain
-from ctrlrec.config.schema import Config
+from ctrlrec.config.schema import CasesConfig, Config
 from ctrlrec.data.card import published_as
-from ctrlrec.reporting import figures, render
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.reporting import render
 from ctrlrec.reporting.aggregate import Result, aggregate, comparable, read_results
-from ctrlrec.reporting.cases import find_cases, write_cases
+from ctrlrec.reporting.cases import Case, find_cases, write_cases
 from ctrlrec.reporting.comparisons import comparison_grid, comparisons
+from ctrlrec.reporting.made import made
+from ctrlrec.reporting.page.build import COMMAND, NAME, write_page
+from ctrlrec.reporting.page.material import of_results
 from ctrlrec.reporting.paper import TABLES
 from ctrlrec.reporting.summary import summary
 from ctrlrec.reporting.tables import build, write_grid, write_tables
 from ctrlrec.runtime.files import write_text
-from ctrlrec.runtime.provenance import how_made
 from ctrlrec.runtime.results import finished
 
 log = logging.getLogger(__name__)
 
-# Sections that decide no number of a row.
-_NOT_DECIDING = ("output", "cache", "hydra", "logger", "trainer", "cases", "stage", "seed", "stale")
+_SUPERSEDED = ("table[167].html", "curves-*.png")  # which report.html shows
 
 
 def report(config: Config, directory: Path, outdated: Callable[[Path], str] = lambda _: "") -> Path:
-    """Write and print tables and summary of this evaluation and its finished siblings, and draw its learning curves.
+    """Write and print the tables of this evaluation and its finished siblings, and the page that shows all of it.
 
     Args:
         config: of the run.
@@ -39,7 +40,10 @@ def report(config: Config, directory: Path, outdated: Callable[[Path], str] = la
         outdated: says why a finished evaluation is not what this code would make; such siblings are left out.
 
     Returns:
-        The folder with ``tableN.*``, ``summary.md``, ``comparisons.*``, ``curves-*.png`` and ``rows.json``.
+        The folder with ``report.html``, ``tableN.*``, ``summary.md``, ``comparisons.*`` and ``rows.json``.
+
+    Raises:
+        CtrlRecError: if ``cases.users`` names a user who was not asked; everything but the cases is written.
     """
     settings, evaluation = plain(config), config.evaluation
     folder = tables_folder(config)
@@ -60,27 +64,39 @@ def report(config: Config, directory: Path, outdated: Callable[[Path], str] = la
             records = [record for comparison in found for record in comparison.records()]
             write_text(folder / "comparisons.json", json.dumps(records, indent=1))
             written.append(folder / "comparisons.json")
-        patterns = ["comparisons.*", *(f"table{number}.*" for number in TABLES)]
+        patterns = ["comparisons.*", *(f"table{number}.*" for number in TABLES), *_SUPERSEDED]
         for left in {path for pattern in patterns for path in folder.glob(pattern)} - set(written):
             left.unlink()  # of rows that no longer belong here
-        record, text = folder / "rows.json", json.dumps([_made(result) for result in results], indent=2)
+        record, text = folder / "rows.json", json.dumps([made(result) for result in results], indent=2)
         changed = not record.exists() or record.read_text(encoding="utf-8") != text
         write_text(record, text)
-        _curves(directory, folder)
+        cases, refused = _cases(results, config.cases)
+        if cases:
+            write_cases(cases, folder)
+        material = of_results(folder.name, results, found, cases, folder)
+        write_page(material, folder / NAME, [*COMMAND, str(folder)])
         grids = {f"table{number}": build(number, rows) for number in TABLES} | {"summary": answer}
         if changed and config.logger.wandb != "disabled":
             from ctrlrec.reporting.track import track_report  # imports Lightning, which what is reused does without
 
             shown = {name: grid for name, grid in (grids | {"comparisons": compared}).items() if grid is not None}
-            track_report(config, folder, shown, [row.name for row in rows])
-        if cases := find_cases(results, config.cases):  # last: it may refuse users who were not asked
-            write_cases(cases, folder)
+            track_report(config, folder, shown, material)
+        if refused:
+            raise refused
     console = Console(width=None if sys.stdout.isatty() else 120)  # a file needs no folding at 80
     for grid in grids.values():
         if grid is not None:
             console.print(render.terminal(grid))
     log.info("%-12s done   %s", "tables", folder)
     return folder
+
+
+def _cases(results: Sequence[Result], config: CasesConfig) -> tuple[list[Case], CtrlRecError | None]:
+    """Return the cases, or the error that keeps them back: it must not keep back the tables."""
+    try:
+        return find_cases(results, config), None
+    except CtrlRecError as error:
+        return [], error
 
 
 def _left_out(result: Result, outdated: Callable[[Path], str]) -> bool:
@@ -95,33 +111,3 @@ def _left_out(result: Result, outdated: Callable[[Path], str]) -> bool:
 def tables_folder(config: Config) -> Path:
     """Return the folder of the tables of runs on one data set, backbone and budget."""
     return Path(config.output) / "tables" / f"{config.dataset.name}-{config.model.name}-{config.budget.name}"
-
-
-def _made(result: Result) -> dict[str, Any]:
-    """Return a row of the tables, complete: how it was made, and all its numbers."""
-    settings = result.metrics["settings"]
-    cells = [cell for name, metrics in settings.items() if name != "general" for cell in metrics.values()]
-    stages = {}
-    for stage in result.upstream:
-        directory = result.input(stage)
-        made = how_made(directory) if (directory / "provenance.json").exists() else {}  # a model may be gone by now
-        stages[stage] = {key: made.get(key) for key in ("git_commit", "hardware", "wall_seconds", "earlier_attempts")}
-    return {
-        "row": result.name,
-        "dataset": result.config["dataset"]["name"],
-        "confidence": result.config["evaluation"]["confidence"],
-        "n": max((cell["n"] for cell in cells), default=0),
-        **how_made(result.directory),
-        "stages": stages,
-        "config": {name: section for name, section in result.config.items() if name not in _NOT_DECIDING},
-        "settings": settings,
-    }
-
-
-def _curves(evaluation: Path, folder: Path) -> None:
-    """Draw the curves of the SL and RL stages that an evaluation's model came from."""
-    (result,) = read_results([evaluation])
-    for stage, panels in figures.PANELS.items():
-        if stage in result.upstream:
-            logged = figures.read_curves(figures.attempts(result.input(stage)))
-            figures.draw(logged, panels, folder / f"curves-{stage}-{result.name}.png")

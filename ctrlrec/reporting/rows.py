@@ -61,11 +61,14 @@ def place_of(name: str, recorded: Mapping[str, Any] | None = None) -> RowConfig:
     """
     if recorded is not None:
         return RowConfig(**recorded)
-    variant = _PUBLISHED_NAMES.get(kind(name), kind(name))
-    files = _files(os.environ.get(PLUGINS, ""))
-    if variant in files:
-        return files[variant].table
+    if (variant := file_of(name)) is not None:
+        return variant.table
     return RowConfig(order=_LAST, hidden=[], unranked=[], own_backbone=False, compared_with=[])
+
+
+def file_of(name: str) -> VariantConfig | None:
+    """Return what the file of a row's variant says; None without a file."""
+    return _files(os.environ.get(PLUGINS, "")).get(_PUBLISHED_NAMES.get(kind(name), kind(name)))
 
 
 @cache

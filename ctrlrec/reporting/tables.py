@@ -77,7 +77,7 @@ def _cells(table: str, column: Column, rows: Sequence[Row], ours: int, notes: No
         free = column.free(row)
         without = metric.shown(free["value"]) if free else ""
         interval = f"[{metric.shown(number['low'])}, {metric.shown(number['high'])}]" if "low" in number else ""
-        cells.append(Cell(text, without, interval, mark, notes.letter(number, free)))
+        cells.append(Cell(text, without, interval, mark, notes.letter(number, free), column.bounds(number)))
     return cells
 
 
@@ -97,7 +97,7 @@ def comma_separated(number: int, rows: Sequence[Row]) -> str:
 
 
 def write_tables(rows: Sequence[Row], directory: Path, published: str | None = None) -> list[Path]:
-    """Write ``tableN.md``, ``.tex``, ``.html`` and ``.csv`` for every table that the rows have numbers of.
+    """Write ``tableN.md``, ``.tex`` and ``.csv`` for every table that the rows have numbers of.
 
     Args:
         rows: in any order.
@@ -123,14 +123,14 @@ def write_tables(rows: Sequence[Row], directory: Path, published: str | None = N
 
 
 def write_grid(grid: Grid, stem: Path, numbers: str | None = None) -> list[Path]:
-    """Write a table as ``stem.md``, ``.tex``, ``.html`` and ``.csv``, each file whole; return their paths.
+    """Write a table as ``stem.md``, ``.tex`` and ``.csv``, each file whole; return their paths.
 
     Args:
         grid: what is shown.
         stem: path of the files without the suffix.
         numbers: contents of the CSV file if it is to hold more than is shown.
     """
-    forms = {".md": render.markdown(grid), ".tex": render.latex(grid), ".html": render.web(grid)}
+    forms = {".md": render.markdown(grid), ".tex": render.latex(grid)}
     forms[".csv"] = render.comma_separated(grid) if numbers is None else numbers
     for suffix, text in forms.items():
         write_text(stem.with_name(stem.name + suffix), text)

@@ -50,6 +50,20 @@ class Reward:
                 total = [sum_ + share * addend for sum_, addend in zip(total, part.at_items(), strict=True)]
         return total
 
+    def parts(self, judgement: Judgement) -> dict[str, float]:
+        """Return what the reward of an answer is made of, weighted; the values add up to :meth:`total`.
+
+        ``items: preference`` and ``items: control`` are of legal items, ``illegal items`` of the others; ``list:
+        preference`` and ``list: control`` are the two halves of R_list.
+        """
+        item = dict.fromkeys(("items: preference", "items: control", "illegal items"), 0.0)
+        for preference, control, illegal in zip(*self._item(judgement), judgement.illegal, strict=True):
+            names = ("items: preference", "items: control") if illegal is None else ("illegal items",) * 2
+            for name, share, score in zip(names, self._shares, (preference, control), strict=True):
+                item[name] += self.item_weight * share * score
+        halves = zip(("list: preference", "list: control"), self._shares, self._list(judgement), strict=True)
+        return item | {name: self.list_weight * share * _value(part) for name, share, part in halves}
+
     def total(self, items: Sequence[float], whole: float) -> float:
         """Return the reward of an answer from R_item of its items and its R_list, weighted."""
         return self.item_weight * sum(items) + self.list_weight * whole

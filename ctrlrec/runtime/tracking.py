@@ -96,8 +96,9 @@ class Tracker(Logger):
         self,
         tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]],
         images: Mapping[str, Path] | None = None,
+        page: Path | None = None,
     ) -> None:
-        """Log tables, each as its column names and rows, and images, each as its file."""
+        """Log tables, each as its column names and rows, images, each as its file, and a page of HTML."""
 
         def send(run: Any) -> None:
             import wandb
@@ -106,7 +107,8 @@ class Tracker(Logger):
                 name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])
                 for name, (columns, rows) in tables.items()
             }
-            run.log(shown | {name: wandb.Image(str(path)) for name, path in (images or {}).items()})
+            shown |= {name: wandb.Image(str(path)) for name, path in (images or {}).items()}
+            run.log(shown | ({page.stem: wandb.Html(str(page), inject=False)} if page else {}))
 
         self._do(send)
 

@@ -1,0 +1,54 @@
+"""How a row was made: the entries of ``rows.json``, and commands without the places of one machine."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ctrlrec.reporting.aggregate import Result
+from ctrlrec.runtime.provenance import how_made
+
+Made = dict[str, Any]  # an entry of rows.json
+
+# Sections that decide no number of a row.
+_NOT_DECIDING = ("output", "cache", "hydra", "logger", "trainer", "cases", "stage", "seed", "stale")
+
+
+def made(result: Result) -> Made:
+    """Return a row of the tables, complete: how it was made, and all its numbers."""
+    settings = result.metrics["settings"]
+    cells = [cell for name, metrics in settings.items() if name != "general" for cell in metrics.values()]
+    stages = {}
+    for stage in result.upstream:
+        directory = result.input(stage)
+        before = how_made(directory) if (directory / "provenance.json").exists() else {}  # a model may be gone by now
+        stages[stage] = {key: before.get(key) for key in ("git_commit", "hardware", "wall_seconds", "earlier_attempts")}
+    return {
+        "row": result.name,
+        "result": result.directory.name,
+        "dataset": result.config["dataset"]["name"],
+        "confidence": result.config["evaluation"]["confidence"],
+        "n": max((cell["n"] for cell in cells), default=0),
+        **how_made(result.directory),
+        "stages": stages,
+        "config": {name: section for name, section in result.config.items() if name not in _NOT_DECIDING},
+        "settings": settings,
+    }
+
+
+def shareable(command: str) -> str:
+    """Return a command line without folders of the machine that it ran on."""
+    words = [word for word in shlex.split(command) if not word.startswith(("output=", "cache="))]
+    return shlex.join(re.sub(r"=[/~].*/", "=path/to/", word) for word in words)
+
+
+def results_of(tables: Path) -> list[Path]:
+    """Return the evaluations that a folder of tables was made of; nothing unless all of them are still there.
+
+    Args:
+        tables: folder of ``runs/tables`` with a ``rows.json``.
+    """
+    rows = json.loads((tables / "rows.json").read_text(encoding="utf-8"))
+    found = [tables.absolute().parents[1] / "evaluate" / row.get("result", "") for row in rows]
+    return found if all((path / "metrics.json").exists() for path in found) else []

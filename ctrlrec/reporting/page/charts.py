@@ -1,0 +1,155 @@
+"""Charts of the page: whiskers, forest plots of comparisons, accuracy against control."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from ctrlrec.reporting.page.svg import Drawing, Scale, around, number, style
+
+Bounds = tuple[float, float, float]  # low, value, high
+
+
+def whisker(bounds: Bounds, axis: tuple[float, float]) -> Markup:
+    """Return an interval as a small line with a dot at the value.
+
+    Args:
+        bounds: of the number.
+        axis: smallest and largest value of the column, so that the whiskers of a column can be compared.
+    """
+    width = 64.0
+    scale = Scale(*axis, 3, width - 3)
+    drawing = Drawing(width, 8, kind="whisker")
+    low, value, high = map(scale, bounds)
+    drawing.line(3, 4, width - 3, 4, "rail")
+    drawing.line(low, 4, high, 4, "reach")
+    drawing.add("circle", cx=f"{value:g}", cy="4", r="2.4", class_="dot")
+    return drawing.markup
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A line of a forest plot.
+
+    Attributes:
+        section: setting, set above its first line; empty for a line of the section before.
+        label: metric.
+        bounds: of the difference.
+        text: difference and interval, as printed.
+        verdict: "better" or "worse" where that is sure, else empty.
+        falling: whether a smaller number is better, so that the line is drawn mirrored.
+    """
+
+    section: str
+    label: str
+    bounds: Bounds
+    text: str
+    verdict: str
+    falling: bool
+
+
+_WORDS = {"better": "better beyond chance", "worse": "worse beyond chance", "": "not beyond chance"}
+
+
+def forest(better: str, worse: str, effects: Sequence[Effect]) -> Markup:
+    """Return the differences between two rows with their intervals, drawn so that right of the zero line is better."""
+    line, head, names, texts = 19, 22, 118, 320
+    sections = sum(bool(effect.section) for effect in effects)
+    height = head + line * (len(effects) + sections) + 24
+    sure = {verdict: sum(effect.verdict == verdict for effect in effects) for verdict in ("better", "worse")}
+    drawing = Drawing(
+        470,
+        height,
+        f"{better} minus {worse}",
+        f"{len(effects)} differences with intervals; {sure['better']} better and {sure['worse']} worse beyond chance.",
+        "chart forest",
+    )
+    mirrored = [_mirrored(effect) for effect in effects]
+    largest = max((abs(end) for bounds in mirrored for end in bounds), default=1.0) or 1.0
+    scale = Scale(-largest, largest, names, texts - 8)
+    middle = scale(0)
+    drawing.label(middle - 8, 12, "← worse", "muted", "end")
+    drawing.label(middle + 8, 12, "better →", "muted")
+    y = head
+    for effect, (low, value, high) in zip(effects, mirrored, strict=True):
+        if effect.section:
+            drawing.label(0, y + 14, effect.section, "strong")
+            y += line
+        drawing.label(10, y + 13, effect.label)
+        group = drawing.add("g", class_=effect.verdict or "unsure")
+        drawing.add("title", f"{effect.label}: {effect.text}, {_WORDS[effect.verdict]}", group)
+        drawing.line(scale(low), y + 9, scale(high), y + 9, "reach", group)
+        if effect.verdict:  # a filled mark is sure, an open one is not: colour alone says nothing
+            drawing.add("rect", "", group, x=f"{scale(value) - 4:g}", y=y + 5, width=8, height=8, class_="dot")
+        else:
+            drawing.add("circle", "", group, cx=f"{scale(value):g}", cy=y + 9, r=3.5, class_="dot")
+        drawing.label(texts, y + 13, effect.text, "number")
+        y += line
+    drawing.line(middle, head, middle, y + 2, "zero")
+    for tick in scale.ticks(4):
+        drawing.line(scale(tick), y + 2, scale(tick), y + 6, "axis")
+        drawing.label(scale(tick), y + 18, number(abs(tick)), "muted", "middle")
+    return drawing.markup
+
+
+def _mirrored(effect: Effect) -> Bounds:
+    low, value, high = effect.bounds
+    return (-high, -value, -low) if effect.falling else effect.bounds
+
+
+@dataclass(frozen=True)
+class Point:
+    """A row in a scatter: its name, place in the order of rows, accuracy and control with their intervals."""
+
+    name: str
+    place: int
+    x: Bounds
+    y: Bounds
+
+
+def scatter(title: str, x_label: str, y_label: str, points: Sequence[Point]) -> Markup:
+    """Return rows as points with whiskers in both directions, each with its name."""
+    width, height, left, right, top, bottom = 340, 260, 44, 10, 12, 42
+    told = "; ".join(f"{point.name}: {point.x[1]:.1f} and {point.y[1]:.1f}" for point in points)
+    drawing = Drawing(width, height, title, f"{x_label} and {y_label}. {told}.", "chart scatter")
+    x = Scale(*around([end for point in points for end in point.x]), left, width - right)
+    y = Scale(*around([end for point in points for end in point.y]), height - bottom, top)
+    frame(drawing, x, y, x_label, y_label)
+    taken: list[tuple[float, float]] = []
+    for point in points:
+        group = drawing.add("g", class_=style(point.place))
+        drawing.add("title", f"{point.name}: {x_label} {point.x[1]:.1f}, {y_label} {point.y[1]:.1f}", group)
+        across, up = x(point.x[1]), y(point.y[1])
+        drawing.line(x(point.x[0]), up, x(point.x[2]), up, "reach", group)
+        drawing.line(across, y(point.y[0]), across, y(point.y[2]), "reach", group)
+        drawing.add("circle", "", group, cx=f"{across:g}", cy=f"{up:g}", r=4.5, class_="dot")
+        end = across > width - 90
+        place = _free(across, up - 7, taken)
+        taken.append((across, place))
+        drawing.label(across + (-7 if end else 7), place, point.name, f"named {style(point.place)}",
+                      "end" if end else "start")  # fmt: skip
+    return drawing.markup
+
+
+def _free(x: float, y: float, taken: Sequence[tuple[float, float]]) -> float:
+    """Return the height nearest to ``y`` at which a name overlaps none that is written already."""
+    for shift in (0, 13, -13, 26, -26, 39, -39, 52, -52):
+        if y + shift > 10 and all(abs(x - other) > 70 or abs(y + shift - height) > 11 for other, height in taken):
+            return y + shift
+    return y
+
+
+def frame(drawing: Drawing, x: Scale, y: Scale, x_label: str, y_label: str) -> None:
+    """Add axes with ticks, grid lines and their names to a drawing."""
+    for tick in y.ticks():
+        drawing.line(x.start, y(tick), x.end, y(tick), "grid")
+        drawing.label(x.start - 5, y(tick) + 4, number(tick), "muted", "end")
+    for tick in x.ticks():
+        drawing.line(x(tick), y.start, x(tick), y.start + 4, "axis")
+        drawing.label(x(tick), y.start + 16, number(tick), "muted", "middle")
+    drawing.line(x.start, y.start, x.end, y.start, "axis")
+    drawing.label((x.start + x.end) / 2, y.start + 32, x_label, "muted", "middle")
+    if y_label:
+        middle = (y.start + y.end) / 2
+        drawing.add("text", y_label, x=12, y=f"{middle:g}", class_="label muted", text_anchor="middle",
+                    transform=f"rotate(-90 12 {middle:g})")  # fmt: skip
