@@ -133,8 +133,8 @@ def test_tables_show_both_rows(sweep) -> None:
     assert "records" in (folder / "table1.md").read_text(encoding="utf-8")
     counts = json.loads((sweep.result("instructions") / "counts.json").read_text())
     assert f"| ALL | {counts['total']} | 87597 | 69819 |" in (folder / "table7.md").read_text(encoding="utf-8")
-    page = (folder / "table6.html").read_text(encoding="utf-8")
-    assert page.count("<h2>") == 4 and page.count("<td>v2</td>") == page.count("<td>full</td>") == 4
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count('<article class="case">') == page.count("<h4>v2</h4>") == page.count("<h4>full</h4>") == 4
     made = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
     assert [row["row"] for row in made] == ["v2", "full"] and all(row["n"] == 8 for row in made)
 

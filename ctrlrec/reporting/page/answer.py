@@ -12,6 +12,7 @@ from ctrlrec.reporting.page.words import asked
 from ctrlrec.reporting.rows import Row
 
 _REPEATS, _ACCURACY = "RepeatItem@K", Column("sequential", "HR@10")
+_MEASURED = {"TCP@10": "the category's share of a list is", "CPA": "the proportion holds in"}
 _UNCONTROLLED = {"sequential", "search", "chat"}  # tasks that ask for no control
 
 
@@ -82,22 +83,32 @@ def _taught(material: Material) -> str:
         return f"{row.label} was not asked for any control, so these results do not show what SL teaches."
     followed = [column for column in columns if _follows(column, row)]
     if not followed:
-        lead = f"SL has not taught control: {row.label} does no better than unasked beyond the intervals"
+        lead = f"SL has not taught control, because {row.label} does no better when asked than when not"
     elif len(followed) == len(columns):
-        lead = f"SL teaches control: {row.label} follows every wish"
+        lead = f"SL teaches control, and {row.label} follows every wish"
     else:
-        missed = " and ".join(f"“{asked(column.setting)}”" for column in columns if column not in followed)
-        lead = f"SL teaches most of control: {row.label} follows every wish but {missed}"
+        missed = _listed(f"“{asked(column.setting)}”" for column in columns if column not in followed)
+        lead = f"SL teaches most of control, and {row.label} follows every wish but {missed}"
         if len(followed) * 2 < len(columns):
-            lead = f"SL teaches little of control: {row.label} follows {len(followed)} of {len(columns)} wishes"
-    told = ", ".join(_told(column, row) for column in columns)
-    return f"{lead}; in parentheses unasked: {told}{_without(material, columns)}."
+            lead = f"SL teaches little of control, and {row.label} follows {len(followed)} of {len(columns)} wishes"
+    by_metric: dict[str, list[Column]] = {}
+    for column in columns:
+        by_metric.setdefault(column.name, []).append(column)
+    told = "; ".join(f"{_MEASURED.get(name, name)} {_listed(_told(column, row) for column in members)}"
+                     for name, members in by_metric.items())  # fmt: skip
+    return f"{lead}: {told}; in parentheses when not asked{_without(material, columns)}."
 
 
 def _told(column: Column, row: Row) -> str:
     cell, free = column.cell(row), column.free(row)
     assert cell is not None and free is not None
-    return f"{asked(column.setting)} {column.metric.name} {_percent(cell)} ({_percent(free)})"
+    return f"{_percent(cell)} for “{asked(column.setting)}” ({_percent(free)})"
+
+
+def _listed(texts: Iterable[str]) -> str:
+    """Return texts with commas between them, and "and" before the last."""
+    *others, last = texts
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _without(material: Material, columns: Sequence[Column]) -> str:
@@ -107,9 +118,7 @@ def _without(material: Material, columns: Sequence[Column]) -> str:
     cells = [column.cell(rows[name]) for column in columns] if name else []
     if name is None or not all(cells):
         return ""
-    return (
-        f"; {rows[name].label}, fine-tuned without control, has {', '.join(_percent(cell) for cell in cells if cell)}"
-    )
+    return f"; {rows[name].label}, fine-tuned without control, has {_listed(_percent(cell) for cell in cells if cell)}"
 
 
 def _pair(material: Material) -> Comparison | None:
@@ -186,7 +195,7 @@ def _removed(material: Material) -> str:
                 f"of {len(sides)} measures of control {better} are better and {worse} worse beyond the interval"
             )
         else:
-            parts.append(f"control is within its interval on all {len(sides)} measures")
+            parts.append(f"no measure of control moves beyond its interval (0 of {len(sides)})")
     return "; ".join(parts) + "." if parts else f"{pair.better} and {pair.worse} share no setting that shows repeats."
 
 
@@ -200,21 +209,22 @@ def _cost(material: Material) -> str:
         name = _first((row.name for row in trained if row.name in rows), "full")
         if name is None:
             return "No row here that follows control was asked without one, so its cost in accuracy is not shown."
-        shown = "; ".join(_hit_rate(row) for row in (rows[name], *teachers))
-        return f"Without a pair of rows that differ in RL alone the cost is not shown; {shown}."
+        shown = ", ".join(_hit_rate(row) for row in (rows[name], *teachers))
+        return f"Rows before and after RL cannot be compared here; when nothing is asked, HR@10 is {shown}."
     side = _side(_ACCURACY, cell)
     lead = {
-        0: f"RL costs no accuracy that shows: unasked, HR@10 of {pair.better} differs from {pair.worse} by",
-        1: f"RL costs no accuracy: unasked, HR@10 of {pair.better} is above that of {pair.worse} by",
-        -1: f"RL costs accuracy: unasked, HR@10 of {pair.better} is below that of {pair.worse} by",
+        0: "No cost in accuracy shows, because the interval holds 0",
+        1: "RL adds accuracy",
+        -1: "RL costs accuracy",
     }[side]
     named = [rows[name] for name in (pair.better, pair.worse) if name in rows]
-    shown = "; ".join(_hit_rate(row) for row in (*named, *teachers))
-    return f"{lead} {_points(_ACCURACY, cell)}; {shown}."
+    shown = ", ".join(_hit_rate(row) for row in (*named, *teachers))
+    change = f"when nothing is asked, HR@10 of {pair.better} differs from {pair.worse} by {_points(_ACCURACY, cell)}"
+    return f"{lead}: {change} ({shown})."
 
 
 def _hit_rate(row: Row) -> str:
     cell = _ACCURACY.cell(row)
     assert cell is not None
     interval = f" [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]" if "low" in cell else ""
-    return f"{row.label} has {_percent(cell)}{interval}"
+    return f"{row.label} {_percent(cell)}{interval}"

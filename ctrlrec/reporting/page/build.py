@@ -69,7 +69,7 @@ def page(material: Material, again: Sequence[str]) -> str:
         "reward_note": reward_note,
         "marks": legend(),
         "reproduce_note": _reproduce_note(material),
-        "commands": list(dict.fromkeys(inert(shareable(entry["command"])) for entry in material.made)),
+        "commands": _commands(material),
         "again": inert(shlex.join(re.sub(r"^[/~].*/", "path/to/", word) for word in again)),
         "circumstances": _circumstances(material),
         "file_name": f"{inert(material.name)}.json",
@@ -105,7 +105,7 @@ def _facts(material: Material) -> list[tuple[str, str]]:
         ("Teacher", _distinct(config["teacher"]["name"] for config in configs)),
         ("Seeds", _distinct(sorted({entry["seed"] for entry in made}))),
         ("Users asked", _distinct(sorted({entry["n"] for entry in made}))),
-        ("Code", _distinct((entry["git_commit"] or "no commit")[:12] for entry in made)),
+        ("Code", _distinct((entry["git_commit"] or "no commit")[:7] for entry in made)),
     ]
     return [(name, value) for name, value in facts if value]
 
@@ -131,15 +131,31 @@ def _tables(material: Material) -> list[Any]:
 def _paper_note(material: Material) -> str:
     if material.published:
         return "Rows marked (paper) are the paper's own, on the same data."
-    return "The paper's rows are of other data and are not shown beside these."
+    return "The paper's rows of Tables 2 to 5 are of other data and are not shown beside these."
 
 
 def _reproduce_note(material: Material) -> str:
-    commits = _distinct(entry["git_commit"] for entry in material.made)
-    if not commits:
-        return "The code was no checkout of a commit, so the numbers cannot be traced to one."
-    changed = " Code marked -dirty had changes that no commit holds." if "-dirty" in commits else ""
-    return f"Check out {commits} and run these commands.{changed}"
+    commits = [entry["git_commit"] for entry in material.made]
+    if not all(commits):
+        return "Some rows were made outside a checkout, so their numbers cannot be traced to a commit."
+    if any(commit.endswith("-dirty") for commit in commits):
+        return "These commands make the rows. Code marked -dirty had changes that no commit holds."
+    return "These commands make the rows again, each with the code that made it."
+
+
+def _commands(material: Material) -> list[str]:
+    """Return the commands that made the rows, under the commit of their code."""
+    by_commit: dict[str, dict[str, None]] = {}
+    for entry in material.made:
+        commands = by_commit.setdefault(entry["git_commit"] or "", {})
+        commands[inert(shareable(entry["command"]) if entry["command"] else "# no command on record")] = None
+    lines = []
+    for commit, commands in by_commit.items():
+        lines += [
+            f"git checkout {commit}" if commit and not commit.endswith("-dirty") else f"# {commit or 'no commit'}"
+        ]
+        lines += commands
+    return lines
 
 
 def _circumstances(material: Material) -> str:
@@ -153,9 +169,8 @@ def _circumstances(material: Material) -> str:
         if (hardware := entry.get("hardware"))
     )
     seconds = sum(entry.get("wall_seconds") or 0 for entry in material.made)
-    return inert(
-        f"Made on {machines or 'an unrecorded machine'}; evaluations took {seconds:.0f} s together. {versions}."
-    )
+    took = f"Made on {machines or 'an unrecorded machine'}; evaluations took {seconds:.0f} s together."
+    return inert(f"{took} {versions}{'.' if versions else ''}")
 
 
 def _numbers(material: Material) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from markupsafe import Markup
 
-from ctrlrec.reporting.page.svg import Drawing, Scale, around, number, style
+from ctrlrec.reporting.page.svg import Drawing, Scale, around, number, style, width_of
 
 Bounds = tuple[float, float, float]  # low, value, high
 
@@ -115,7 +116,7 @@ def scatter(title: str, x_label: str, y_label: str, points: Sequence[Point]) -> 
     x = Scale(*around([end for point in points for end in point.x]), left, width - right)
     y = Scale(*around([end for point in points for end in point.y]), height - bottom, top)
     frame(drawing, x, y, x_label, y_label)
-    taken: list[tuple[float, float]] = []
+    taken = [_Box(x(point.x[1]) - 5, y(point.y[1]) - 5, 10, 10) for point in points]
     for point in points:
         group = drawing.add("g", class_=style(point.place))
         drawing.add("title", f"{point.name}: {x_label} {point.x[1]:.1f}, {y_label} {point.y[1]:.1f}", group)
@@ -123,20 +124,45 @@ def scatter(title: str, x_label: str, y_label: str, points: Sequence[Point]) -> 
         drawing.line(x(point.x[0]), up, x(point.x[2]), up, "reach", group)
         drawing.line(across, y(point.y[0]), across, y(point.y[2]), "reach", group)
         drawing.add("circle", "", group, cx=f"{across:g}", cy=f"{up:g}", r=4.5, class_="dot")
-        end = across > width - 90
-        place = _free(across, up - 7, taken)
-        taken.append((across, place))
-        drawing.label(across + (-7 if end else 7), place, point.name, f"named {style(point.place)}",
-                      "end" if end else "start")  # fmt: skip
+    for point in points:  # names lie over all lines
+        box, anchor = _free(x(point.x[1]), y(point.y[1]), width_of(point.name), taken, width, height - bottom)
+        taken.append(box)
+        at = box.x if anchor == "start" else box.x + box.width
+        drawing.label(at, box.y + 10, point.name, f"named halo {style(point.place)}", anchor)
     return drawing.markup
 
 
-def _free(x: float, y: float, taken: Sequence[tuple[float, float]]) -> float:
-    """Return the height nearest to ``y`` at which a name overlaps none that is written already."""
-    for shift in (0, 13, -13, 26, -26, 39, -39, 52, -52):
-        if y + shift > 10 and all(abs(x - other) > 70 or abs(y + shift - height) > 11 for other, height in taken):
-            return y + shift
-    return y
+class _Box(NamedTuple):
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def meets(self, other: "_Box") -> bool:
+        apart = self.x + self.width <= other.x or other.x + other.width <= self.x
+        return not (apart or self.y + self.height <= other.y or other.y + other.height <= self.y)
+
+
+def _free(x: float, y: float, width: float, taken: Sequence[_Box], right: float, bottom: float) -> tuple[_Box, str]:
+    """Return where a name stands beside its point, and its anchor: the nearest place that nothing else takes.
+
+    Args:
+        x: of the point.
+        y: of the point.
+        width: of the name.
+        taken: points and names.
+        right: end of the drawing.
+        bottom: end of the frame.
+    """
+    heights = sorted(range(-70, 71, 7), key=lambda shift: (abs(shift + 7), shift))
+    places = [(_Box(x + 7, y + shift - 5, width, 12), "start") for shift in heights]
+    places += [(_Box(x - 7 - width, y + shift - 5, width, 12), "end") for shift in heights]
+    inside = [
+        place for place in places if place[0].x > 44 and place[0].x + width < right and 0 < place[0].y < bottom - 12
+    ]
+    inside.sort(key=lambda place: abs(place[0].y + 12 - y))
+    free = (place for place in inside if not any(place[0].meets(other) for other in taken))
+    return next(free, (inside or places)[0])
 
 
 def frame(drawing: Drawing, x: Scale, y: Scale, x_label: str, y_label: str) -> None:

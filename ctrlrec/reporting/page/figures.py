@@ -15,7 +15,7 @@ from ctrlrec.reporting.render import Grid
 Figures = list[tuple[str, Markup]]  # (caption, drawing)
 
 # Of each setting a forest plot shows one metric of accuracy, one of control and one of form; the table has them all.
-_LEADING = ("HR@10", "HR@K", "TCP@10", "CPA", "all_satisfied", "RepeatItem@K", "CorrectCount")
+_LEADING = ("HR@10", "HR@K", "TCP@10", "CPA", "all_satisfied", "RepeatItem@K")
 _VERDICTS = {"best": "better", "second": "worse"}
 
 _STAGES: Mapping[str, tuple[str, str, Mapping[str, str]]] = {  # by stage: its title, name of a step, columns by caption
@@ -45,7 +45,8 @@ def forests(grid: Grid) -> Figures:
         effects, section, done = [], "", ""
         for (setting, metric), cells in grid.rows:
             section, cell = setting or section, cells[place]
-            if metric.split()[0] not in _LEADING or cell.bounds is None:
+            named = metric.split()[0] in _LEADING or section == "formatting"
+            if not named or cell.bounds is None:
                 continue
             text = f"{cell.value} {cell.interval}".replace("-", "−")
             effects.append(

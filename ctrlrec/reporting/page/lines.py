@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ctrlrec.reporting.page.charts import frame
-from ctrlrec.reporting.page.svg import Drawing, Scale, around, style
+from ctrlrec.reporting.page.svg import Drawing, Scale, around, style, width_of
 
 Run = Mapping[int, float]  # value by step
 _MANY = 30  # steps; from here on a curve shows the mean over a tenth of them
@@ -54,7 +54,8 @@ def curve(name: str, place: int, runs: Sequence[Run]) -> Curve | None:
 
 def line_chart(title: str, curves: Sequence[Curve], x_label: str) -> Markup:
     """Return curves in one frame; the range of several seeds is shaded, and each curve's end bears its name."""
-    width, height, left, right, top, bottom = 400, 230, 46, 74, 10, 40
+    width, height, left, top, bottom = 400, 230, 46, 10, 40
+    right = max(width_of(one.name) for one in curves) + 10
     told = "; ".join(f"{one.name} from {one.means[0]:.3g} to {one.means[-1]:.3g}" for one in curves)
     drawing = Drawing(width, height, title, f"{told}.", "chart lines")
     steps = [step for one in curves for step in (one.steps[0], one.steps[-1])]

@@ -86,14 +86,20 @@ def of_results(
         _rewards(ordered),
         cases,
         data_tables(folder),
-        _unlike(results),
+        _unlike(ordered),
     )
 
 
 def _unlike(results: Sequence[Result]) -> list[str]:
-    first, *others = results
-    found = [(other, other.unlike(first.config) and first.unlike(other.config)) for other in others]
-    return [f"{other.name}, seed {other.seed}: {other.unlike(first.config)}" for other, why in found if why]
+    """Return for each result that does not belong with one before it how the two differ."""
+    found = []
+    for place, other in enumerate(results):
+        pairs = ((first, first.unlike(other.config) and other.unlike(first.config)) for first in results[:place])
+        for first, why in pairs:
+            if why:
+                found.append(f"{other.name}, seed {other.seed}: {why}, unlike {first.name}, seed {first.seed}")
+                break
+    return found
 
 
 def _stages(results: Sequence[Result], stage: str) -> dict[tuple[str, int], Result]:

@@ -49,15 +49,20 @@ class Scale:
 
 
 def around(values: Sequence[float], margin: float = 0.05) -> tuple[float, float]:
-    """Return the ends of an axis that holds all values with a margin on both sides."""
+    """Return the ends of an axis that holds all values with a margin on both sides, but none below 0 without need."""
     low, high = min(values), max(values)
     gap = (high - low) * margin or abs(high) * margin or 1.0
-    return low - gap, high + gap
+    return (max(0.0, low - gap) if low >= 0 else low - gap), high + gap
 
 
 def number(value: float) -> str:
     """Return a tick's value as short text with a real minus sign."""
     return f"{value:.4g}".replace("-", "−")
+
+
+def width_of(text: str) -> float:
+    """Return about how wide a bold label is."""
+    return 7.2 * len(text)
 
 
 class Drawing:

@@ -1,6 +1,5 @@
 import json
 import shutil
-from html.parser import HTMLParser
 
 import pytest
 from evaluations import CATALOGUE, record, write_evaluation
@@ -55,13 +54,12 @@ def test_a_run_reports_all_finished_rows_that_belong_together(tmp_path, evaluate
     assert [line.split(" | ")[0] for line in text.splitlines()[4:]] == ["| zero\\_shot", "| v2", "| full"]
     assert "**100.0** <sub>±30.1</sub>" in (folder / "summary.md").read_text()
     assert {path.name for path in folder.iterdir()} == {
-        *(f"table{number}{form}" for number in (2, 4) for form in (".md", ".tex", ".html", ".csv")),
-        *(f"comparisons{form}" for form in (".md", ".tex", ".html", ".csv", ".json")),
+        *(f"table{number}{form}" for number in (2, 4) for form in (".md", ".tex", ".csv")),
+        *(f"comparisons{form}" for form in (".md", ".tex", ".csv", ".json")),
         "table6.md",
-        "table6.html",
         "summary.md",
         "rows.json",
-        "curves-rl-full.png",
+        "report.html",
     }
     printed = capsys.readouterr().out
     assert "Table 2 of the paper" in printed
@@ -164,15 +162,6 @@ def mixed(setting, user):
     return ("Clerks", "Alien", "Clerks", "Nobody <script>", "Ikiru")
 
 
-class Tags(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.seen = set()
-
-    def handle_starttag(self, tag, attrs):
-        self.seen.add(tag)
-
-
 def test_a_case_says_what_every_item_is_and_what_it_earns(evaluate, tmp_path):
     directories = [evaluate("v2", mixed, "variant=v2")[1], evaluate("full", good, "variant=full")[1]]
     results = read_results(directories)
@@ -209,17 +198,12 @@ def test_a_case_shows_answers_to_its_own_question_alone(evaluate, tmp_path, capl
     assert [answer.row for answer in case.answers] == ["v2"] and case.category == "Horror"
 
 
-def test_the_pages_show_text_and_no_markup_of_it(evaluate, tmp_path):
+def test_the_page_of_cases_shows_text_and_no_markup_of_it(evaluate, tmp_path):
     def hostile(setting, user):
         return ("<b>Heat</b> | x", "Nobody <script>alert(1)</script>\x1b[31m", "a | b")
 
     settings, directory = evaluate("full", hostile, "variant=full", "cases.settings=[sequential]", "cases.count=1")
     folder = report(settings, directory)
-    page = (folder / "table6.html").read_text()
-    parser = Tags()
-    parser.feed(page)
-    assert "script" not in parser.seen and "\x1b" not in page
-    assert "&lt;b&gt;Heat&lt;/b&gt; | x" in page and page.count("<h2>") == 1
     text = (folder / "table6.md").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("| full |")]
     assert line.count(" | ") == 2 and "<script>" not in text and "invented" in line
@@ -252,7 +236,7 @@ def test_tables_of_the_data_stand_beside_the_printed_numbers(tmp_path):
         (tmp_path / folder / "provenance.json").write_text(json.dumps({"git_commit": f"0{folder}", "config": {}}))
     write_data_tables(tmp_path / "d", tmp_path / "i", tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        f"table{number}{form}" for number in (1, 7) for form in (".md", ".tex", ".html", ".csv", ".json")
+        f"table{number}{form}" for number in (1, 7) for form in (".md", ".tex", ".csv", ".json")
     }
     assert "films,943,1349,99287,92.20\n" in (tmp_path / "out" / "table1.csv").read_text()
     assert json.loads((tmp_path / "out" / "table7.json").read_text())["git_commit"] == "0i"
