@@ -122,6 +122,22 @@ def _with_seeds(users: Mapping[str, Any], by_seed: Mapping[int, Mapping[str, Any
     return settings
 
 
+def beyond_chance(found: Sequence[Comparison]) -> set[tuple[Column, str]]:
+    """Return which differences are sure after Holm's correction over all that a grid shows: column and pair."""
+    if not found:
+        return set()
+    p_values = _p_values([comparison.row for comparison in found])
+    sure = holm(list(p_values.values()), 1 - found[0].confidence)
+    return {place for place, kept in zip(p_values, sure, strict=True) if kept}
+
+
+def _p_values(rows: Sequence[Row]) -> dict[tuple[Column, str], float]:
+    """Return the p-value of every difference that a grid shows, by column and pair."""
+    return {
+        (column, row.name): cell["p"] for _, column in lines_of(rows) for row in rows if (cell := column.cell(row))
+    }  # fmt: skip
+
+
 def comparison_grid(found: Sequence[Comparison]) -> Grid | None:
     """Return one column a pair, one line a metric of a setting; None without a pair.
 
@@ -133,10 +149,8 @@ def comparison_grid(found: Sequence[Comparison]) -> Grid | None:
     rows = [comparison.row for comparison in found]
     columns = lines_of(rows)
     level = 1 - found[0].confidence
-    p_values = {
-        (column, row.name): cell["p"] for _, column in columns for row in rows if (cell := column.cell(row))
-    }  # fmt: skip
-    beyond = {place for place, sure in zip(p_values, holm(list(p_values.values()), level), strict=True) if sure}
+    p_values = _p_values(rows)
+    beyond = beyond_chance(found)
     notes = Notes()
     lines = []
     for labels, column in columns:

@@ -39,7 +39,11 @@ def made(result: Result) -> Made:
 
 def shareable(command: str) -> str:
     """Return a command line without folders of the machine that it ran on."""
-    words = [word for word in shlex.split(command) if not word.startswith(("output=", "cache="))]
+    try:
+        words = shlex.split(command)
+    except ValueError:  # a secret that was cut out took a quote with it
+        words = command.split()
+    words = [word for word in words if not word.startswith(("output=", "cache="))]
     return shlex.join(re.sub(r"=[/~].*/", "=path/to/", word) for word in words)
 
 

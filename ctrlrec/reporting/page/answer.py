@@ -6,7 +6,7 @@ from typing import Any
 
 from ctrlrec.evaluation.settings import SETTINGS
 from ctrlrec.reporting.columns import Column
-from ctrlrec.reporting.comparisons import Comparison
+from ctrlrec.reporting.comparisons import Comparison, beyond_chance
 from ctrlrec.reporting.page.material import Material
 from ctrlrec.reporting.page.words import asked
 from ctrlrec.reporting.rows import Row
@@ -165,7 +165,11 @@ def _removed(material: Material) -> str:
         sides = [_side(column, cell) for column, cell in repeats.items()]
         fewer, more, asked_in = sides.count(1), sides.count(-1), len(sides)
         column = next(iter(repeats))
+        known = beyond_chance(material.comparisons)
+        sure = sum((one, pair.row.name) in known for one in repeats)
         shown = f"{asked(column.setting)} {_points(column, repeats[column])}"
+        if fewer or more:
+            shown += f"; {sure} of them after Holm's correction over all comparisons"
         if fewer and not more:
             lead = "RL removes repeats" if 2 * fewer >= asked_in else "RL removes some repeats"
             parts.append(

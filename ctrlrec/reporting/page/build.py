@@ -147,7 +147,7 @@ def _commands(material: Material) -> list[str]:
     """Return the commands that made the rows, under the commit of their code."""
     by_commit: dict[str, dict[str, None]] = {}
     for entry in material.made:
-        commands = by_commit.setdefault(entry["git_commit"] or "", {})
+        commands = by_commit.setdefault(inert(entry["git_commit"] or ""), {})
         commands[inert(shareable(entry["command"]) if entry["command"] else "# no command on record")] = None
     lines = []
     for commit, commands in by_commit.items():

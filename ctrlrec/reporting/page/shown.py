@@ -60,7 +60,8 @@ def shown_table(identity: str, title: str, grid: Grid) -> ShownTable:
     rows, section = [], ""
     for labels, cells in grid.rows:
         section = labels[0] or section
-        texts = [inert(asked(section)) if len(labels) > 1 else inert(section), *map(inert, labels[1:])]
+        first = asked(section) if grid.labels[0] == "Setting" else section
+        texts = [inert(first), *map(inert, labels[1:])]
         shown = [_cell(cell, axis) for cell, axis in zip(cells, axes, strict=True)]
         rows.append(ShownRow(texts, shown, "paper" if section.endswith(_PRINTED) else ""))
     heads = [inert(head) for head in grid.heads]

@@ -78,8 +78,11 @@ def test_what_rl_removes_needs_an_interval_without_0() -> None:
     _, removed, _ = sentences(rows, [against("full", "v2", repeats(-0.15, -0.10, -0.05))])
     assert removed == (
         "RL removes repeats: full repeats fewer items than v2 beyond the interval in 1 of 1 settings (nothing asked "
-        "−10.0 points [−15.0, −5.0])."
+        "−10.0 points [−15.0, −5.0]; 0 of them after Holm's correction over all comparisons)."
     )
+    sure = against("full", "v2", repeats(-0.15, -0.10, -0.05))
+    sure.settings["sequential"]["RepeatItem@K"]["p"] = 0.001
+    assert "; 1 of them after Holm's correction" in sentences(rows, [sure])[1]
     _, removed, _ = sentences(rows, [against("full", "v2", repeats(-0.15, -0.05, 0.05))])
     assert removed.startswith("RL removes no repeats that the intervals would show: full is within the interval of v2")
     _, removed, _ = sentences(rows, [against("full", "v2", repeats(0.05, 0.10, 0.15))])

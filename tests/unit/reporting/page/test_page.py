@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -112,8 +113,10 @@ def test_a_hostile_name_of_a_row_stays_text() -> None:
     name = "a<b>&\"'\n\x1b[31m</script><script>alert(1)</script>"
     cell = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
     numbers = {"sequential": {"HR@10": cell}, "about_30": {"HR@10": cell, "CPA": cell}}
-    made = {"row": name, "seed": 0, "dataset": name, "n": 9, "confidence": 0.95, "git_commit": name, "settings": numbers,
-            "command": f"python -m ctrlrec dataset.name='{name}' output=/home/me/runs"}  # fmt: skip
+    made = {
+        "row": name, "seed": 0, "dataset": name, "n": 9, "confidence": 0.95, "git_commit": name, "settings": numbers,
+        "command": shlex.join(["python", "-m", "ctrlrec", f"dataset.name={name}", "output=/home/me/runs"]),
+    }  # fmt: skip
     curves = {"sl": {(name, 0): {"train/loss": {0: 1.0, 1: 0.5}}}}
     text = page(Material(name, [made], [Row(name, numbers)], curves=curves, unlike=[name]), [name, "/home/me/runs/x"])
     parsed = Page(text)
