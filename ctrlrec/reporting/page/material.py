@@ -57,8 +57,10 @@ class Material:
     def variant(self, row: str) -> Mapping[str, Any]:
         """Return what a row is: its variant as its result recorded it, else as its file says, else nothing."""
         recorded = [entry["config"]["variant"] for entry in self.made if entry["row"] == row and "config" in entry]
-        file = file_of(row)
-        return recorded[-1] if recorded else vars(file) if file else {}
+        if recorded:
+            return recorded[-1]
+        file = file_of(row)  # cannot be read within a run, whose rows are all recorded
+        return vars(file) if file else {}
 
 
 def of_results(
