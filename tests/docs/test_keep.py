@@ -23,10 +23,12 @@ def test_the_committed_printed_numbers_are_rendered_ones() -> None:
 
 @pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: grid.name)
 def test_committed_pages_are_rendered_from_their_rows(grid: Path, tmp_path: Path) -> None:
-    for name in ("rows.json", "comparisons.json"):
-        if (grid / name).exists():
-            shutil.copyfile(grid / name, tmp_path / name)
-    pages = render(tmp_path)
+    folder = tmp_path / grid.name  # pages name it
+    folder.mkdir()
+    for pattern in ("rows.json", "comparisons.json", "table[17].csv", "curves-*.parquet"):
+        for path in grid.glob(pattern):
+            shutil.copyfile(path, folder / path.name)
+    pages = render(folder)
     assert pages
     for page in pages:
         assert page.read_bytes() == (grid / page.name).read_bytes(), page.name
