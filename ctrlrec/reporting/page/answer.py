@@ -12,7 +12,7 @@ from ctrlrec.reporting.page.words import asked
 from ctrlrec.reporting.rows import Row
 
 _REPEATS, _ACCURACY = "RepeatItem@K", Column("sequential", "HR@10")
-_MEASURED = {"TCP@10": "the category's share of a list is", "CPA": "the proportion holds in"}
+_MEASURED = {"TCP@10": "the category's share of a list is", "CPA": "the share of lists that keep the proportion is"}
 _UNCONTROLLED = {"sequential", "search", "chat"}  # tasks that ask for no control
 
 

@@ -49,8 +49,8 @@ def test_a_row_that_follows_every_wish_has_been_taught_control() -> None:
     taught, _, _ = sentences([row("v2", FOLLOWS, (0, 1))])
     assert taught == (
         "SL teaches control, and v2 (2 seeds) follows every wish: the category's share of a list is 95.0% for “more of "
-        "a category” (25.0%) and 5.0% for “none of a category” (45.0%); the proportion holds in 60.0% for “about 30%” "
-        "(35.0%); in parentheses when not asked."
+        "a category” (25.0%) and 5.0% for “none of a category” (45.0%); the share of lists that keep the "
+        "proportion is 60.0% for “about 30%” (35.0%); in parentheses when not asked."
     )
 
 
