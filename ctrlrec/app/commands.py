@@ -16,6 +16,7 @@ COMMANDS = {
     "plan": "ctrlrec.pipeline.forecast:main",
     "recommend": "ctrlrec.app.recommend:main",
     "release": "ctrlrec.app.release:main",
+    "report": "ctrlrec.reporting.page.__main__:main",
 }
 
 

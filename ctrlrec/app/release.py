@@ -28,7 +28,8 @@ from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import tokenizer_digest
 from ctrlrec.pipeline.evaluate import model_answers
-from ctrlrec.reporting.kept import public_command, without_places
+from ctrlrec.reporting.kept import without_places
+from ctrlrec.reporting.made import public_command
 from ctrlrec.runtime import results
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import record_files, sha256_of, write_text

@@ -9,7 +9,6 @@ row replaces one of its name and seed. Table 6 is not kept: it shows histories o
 import itertools
 import json
 import re
-import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.reporting import curves
 from ctrlrec.reporting.aggregate import Result, aggregate
 from ctrlrec.reporting.comparisons import comparison_grid, pooled
-from ctrlrec.reporting.made import Made
+from ctrlrec.reporting.made import Made, public_command
 from ctrlrec.reporting.page.build import COMMAND, NAME, write_page
 from ctrlrec.reporting.page.material import Material, data_tables, kept_curves
 from ctrlrec.reporting.paper import TABLES, published_numbers, published_rows
@@ -97,12 +96,6 @@ def clean(row: Made, path: Path) -> Made:
     upstream = {stage: entry["fingerprint"] for stage, entry in row["upstream"].items()}
     cleaned = row | {"command": public_command(row["command"]), "upstream": upstream}
     return cleaned | {"config": without_places(row["config"])} if "config" in row else cleaned
-
-
-def public_command(command: str) -> str:
-    """Return a command without the places of files on the machine where it ran."""
-    words = [word for word in shlex.split(command) if not word.startswith(("output=", "cache="))]
-    return shlex.join(re.sub(r"=[/~].*/", "=path/to/", word) for word in words)
 
 
 def without_places(value: Any) -> Any:

@@ -37,7 +37,7 @@ def made(result: Result) -> Made:
     }
 
 
-def shareable(command: str) -> str:
+def public_command(command: str) -> str:
     """Return a command line without folders of the machine that it ran on."""
     try:
         words = shlex.split(command)

@@ -1,4 +1,4 @@
-"""Make ``report.html`` of finished runs: ``python -m ctrlrec.reporting.page runs/tables/NAME``."""
+"""Make ``report.html`` of finished runs: ``ctrlrec report runs/tables/NAME``."""
 
 import argparse
 import dataclasses

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ctrlrec.reporting.comparisons import comparison_grid
-from ctrlrec.reporting.made import shareable
+from ctrlrec.reporting.made import public_command
 from ctrlrec.reporting.page import figures
 from ctrlrec.reporting.page.answer import answer
 from ctrlrec.reporting.page.material import Material
@@ -22,7 +22,7 @@ from ctrlrec.runtime.escaping import inert
 from ctrlrec.runtime.files import write_text
 
 NAME = "report.html"
-COMMAND = ("python", "-m", "ctrlrec.reporting.page")
+COMMAND = ("ctrlrec", "report")
 _PACKAGES = ("python", "torch", "transformers", "peft", "trl", "pytorch-lightning")  # of those recorded
 
 
@@ -148,7 +148,7 @@ def _commands(material: Material) -> list[str]:
     by_commit: dict[str, dict[str, None]] = {}
     for entry in material.made:
         commands = by_commit.setdefault(inert(entry["git_commit"] or ""), {})
-        commands[inert(shareable(entry["command"]) if entry["command"] else "# no command on record")] = None
+        commands[inert(public_command(entry["command"]) if entry["command"] else "# no command on record")] = None
     lines = []
     for commit, commands in by_commit.items():
         lines += [
