@@ -16,8 +16,6 @@ from ctrlrec.config.choices import PLUGINS
 from ctrlrec.config.compose import compose
 from ctrlrec.config.files import conf_directory
 from ctrlrec.config.schema import known_keys
-from ctrlrec.reporting.page.__main__ import arguments
-from ctrlrec.reporting.page.build import COMMAND
 from ctrlrec.reporting.paper import TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,17 +56,11 @@ def test_command_composes(command: str) -> None:
         compose(*overrides)
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("command", commands(r"ctrlrec [a-z]+(\s|$)"))
 def test_command_beside_runs_has_these_options(command: str) -> None:
     word, *words = shlex.split(command)[1:]
     module = importlib.import_module(COMMANDS[word].split(":")[0])
     module.parser().parse_args(words)
-=======
-def test_commands_of_the_page_are_read() -> None:
-    found = [arguments().parse_args(shlex.split(command)[2:]) for command in commands(rf"{' '.join(COMMAND)} ")]
-    assert len(found) >= 2 and all(chosen.paths for chosen in found)
->>>>>>> 3c0ae04 (Document the page and its command)
 
 
 def test_a_table_of_the_paper_is_one_sweep_over_its_rows() -> None:

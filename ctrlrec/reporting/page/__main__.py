@@ -62,14 +62,14 @@ def _evaluations(path: Path) -> list[Path]:
     return finished(path, "metrics.json") or finished(path / "evaluate", "metrics.json")
 
 
-def arguments() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     """Return the parser of the command's words."""
-    parser = argparse.ArgumentParser(prog=" ".join(COMMAND), description="Make one page that shows what runs found.")
-    add = parser.add_argument
+    words = argparse.ArgumentParser(prog=" ".join(COMMAND), description="Make one page that shows what runs found.")
+    add = words.add_argument
     add("paths", nargs="+", type=Path, metavar="FOLDER", help="of runs/tables, of runs/evaluate, or runs")
     add("-o", "--output", type=Path, help=f"file to write; {NAME} in the folder of tables, else here")
     add("--user", action="append", default=[], metavar="ID", help="whose answers to show; may be repeated")
-    return parser
+    return words
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: words of the command; None for those of the process.
     """
     words = sys.argv[1:] if argv is None else list(argv)
-    chosen = arguments().parse_args(words)
+    chosen = parser().parse_args(words)
     try:
         material = gather(chosen.paths, chosen.user)
         (folder, *others) = chosen.paths
