@@ -207,13 +207,7 @@ def _check_pairs(config: Config) -> None:
             f"variant={variant.name} generation.engine={config.generation.engine}: beams are searched by transformers; "
             "use generation.engine=auto"
         )
-    if config.constraint.name != "none":
-        engine = "api" if variant.answers_with == "api" else config.generation.engine
-        if engine in ("vllm", "api") and variant.answers_with != "teacher":
-            raise CtrlRecError(
-                f"constraint.name={config.constraint.name}: answers of {engine} cannot be constrained; set "
-                "constraint.name=none, or generation.engine=auto with a row whose model answers"
-            )
+    _check_constraint(config)
     if config.model.kind == "encoder_decoder" and config.generation.engine == "vllm":
         raise CtrlRecError(f"model={config.model.name} generation.engine=vllm: encoder-decoders need auto or api")
     if not _is_address(config.api.url):
@@ -243,6 +237,38 @@ def _check_pairs(config: Config) -> None:
             )
     if config.model.kind in ("pretrained", "encoder_decoder") and not config.model.path:
         raise CtrlRecError("model.path is empty: give a local folder or a hub id, model.path=...")
+
+
+def _check_constraint(config: Config) -> None:
+    """Refuse a constraint where it cannot hold, and training under none.
+
+    Raises:
+        CtrlRecError: naming the keys and what to change.
+    """
+    name, variant = config.constraint.name, config.variant
+    if name == "none":
+        for section in ("sl", "rl"):
+            if OmegaConf.select(config, f"{section}.constrained"):  # type: ignore[arg-type]
+                raise CtrlRecError(
+                    f"{section}.constrained=true constraint.name=none: there is nothing to train under; choose a "
+                    f"constraint, or set {section}.constrained=false"
+                )
+        return
+    engine = "api" if variant.answers_with == "api" else config.generation.engine
+    if engine in ("vllm", "api") and variant.answers_with != "teacher" and config.evaluation.constrained:
+        raise CtrlRecError(
+            f"constraint.name={name}: answers of {engine} cannot be constrained; set constraint.name=none, or "
+            "generation.engine=auto with a row whose model answers"
+        )
+    if variant.beam_search and name == "control" and config.evaluation.constrained:
+        raise CtrlRecError(
+            f"variant={variant.name} constraint.name=control: its items are beams, each found alone; use constraint.name=fresh"
+        )
+    if variant.instructions == "instructrec" and config.sl.constrained:
+        raise CtrlRecError(
+            f"variant={variant.name} sl.constrained=true: its instructions ask for more than lists; set "
+            "sl.constrained=false"
+        )
 
 
 def _check_rl(rl: RLConfig) -> None:

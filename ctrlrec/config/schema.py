@@ -153,6 +153,7 @@ class SLConfig:
     decay_power: float = bounded(0)
     gradient_clip: float = bounded(0)
     validations: int = bounded(1)
+    constrained: bool = MISSING
 
 
 class ClipGroups(StrEnum):
@@ -210,6 +211,7 @@ class RLConfig:
     gamma: float = bounded(0, 1)
     gae_lambda: float = bounded(0, 1)
     whiten_rewards: bool = MISSING
+    constrained: bool = MISSING
 
 
 @dataclass
@@ -277,7 +279,7 @@ class GenerationConfig:
 
 @dataclass
 class ConstraintConfig:
-    """What a model may write, in evaluation and in RL (spec section 11)."""
+    """What a model may write (spec section 11), in every stage that is ``constrained``."""
 
     name: str = MISSING
 
@@ -309,6 +311,7 @@ class EvaluationConfig:
     selection: bool = MISSING
     formatting_item_counts: list[int] = MISSING
     match_max_edits: int = bounded(0)
+    constrained: bool = MISSING
     bootstrap_resamples: int = bounded(1)
     confidence: float = bounded(0.5, 0.999)
 

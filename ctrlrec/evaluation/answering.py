@@ -7,8 +7,10 @@ from typing import Any
 from ctrlrec.config.schema import Config
 from ctrlrec.controls.instruction import Example, Instruction
 from ctrlrec.data.catalogue import Catalogue
+from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.matching import TitleMatcher
 from ctrlrec.evaluation.settings import questions
+from ctrlrec.generation.constraints.base import Constraint, start
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.lenient import lenient_titles
@@ -36,6 +38,29 @@ def teacher_answers(builder: InstructionBuilder) -> Answerer:
         ]
 
     return answer
+
+
+def check_demands(constraint: Constraint, config: Config, builder: InstructionBuilder) -> None:
+    """Refuse an evaluation that asks for a list which its constraint rules out.
+
+    Args:
+        constraint: what may be written.
+        config: its ``evaluation`` section says who is asked what.
+        builder: catalogue, sequences and teacher.
+
+    Raises:
+        CtrlRecError: naming setting and user.
+    """
+    variant = config.variant
+    for setting in config.evaluation.settings:
+        for example in questions(setting, builder, config.evaluation, variant.prompt_suffix, variant.first_users):
+            try:
+                start(constraint, example.instruction, variant.beam_search)
+            except CtrlRecError as error:
+                raise CtrlRecError(
+                    f"evaluation.settings={setting}, user {example.instruction.user}: {error}, leave the setting out, "
+                    "or relax the constraint"
+                ) from None
 
 
 def predictions(

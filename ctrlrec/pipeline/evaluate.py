@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.checks import check_backbone
@@ -32,7 +31,7 @@ log = logging.getLogger(__name__)
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
     """Answers of all settings and their metrics, and general ability where it is asked."""
     from ctrlrec.evaluation import general
-    from ctrlrec.evaluation.answering import predictions, teacher_answers, warn_of_useless
+    from ctrlrec.evaluation.answering import check_demands, predictions, teacher_answers, warn_of_useless
     from ctrlrec.evaluation.intervals import SHARE, summarise
     from ctrlrec.evaluation.matching import TitleMatcher
     from ctrlrec.evaluation.scoring import score
@@ -40,6 +39,11 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     from ctrlrec.runtime.loggers import log_answers, log_summary, loggers
 
     builder, chat_format = load_builder(config, inputs)
+    constraint = None
+    if constrained(config, "evaluate"):
+        constraint = make_constraint(config.constraint, builder.catalogue, chat_format)
+    if constraint is not None:
+        check_demands(constraint, config, builder)  # before anything is answered
     answers_with, served = config.variant.answers_with, config.generation.engine
     by_server = answers_with == "api" or (answers_with == "model" and served == "api")
     exams = general.exams(config.general) if general.asked(config) else []
@@ -56,7 +60,6 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     elif served == "vllm":
         answerer = _vllm_answers(config, model, chat_format)
     else:
-        constraint = make_constraint(config.constraint, builder.catalogue, chat_format)
         answerer = model_answers(config, model, chat_format, constraint)
     settings = config.evaluation
     matcher = TitleMatcher(builder.catalogue.titles, settings.match_max_edits)
@@ -223,17 +226,21 @@ def model_answers(
         constraint: what it may write; None for anything.
     """
     from ctrlrec.baselines.instructrec import beam_lists
+    from ctrlrec.generation.constraints.base import start
     from ctrlrec.generation.generate import generate
     from ctrlrec.runtime.hardware import autocast
     from ctrlrec.runtime.progress import progress
 
-    limit, batch_size = _longest(config), config.generation.batch_size
+    # A constrained list ends by itself, and is given room for its longest titles.
+    limit = _longest(config) if constraint is None else config.model.max_response_length
+    batch_size = config.generation.batch_size
+    beams = config.variant.beam_search
 
     def answer(asked: Sequence[Any]) -> list[str]:
         prompts = chat_format.prompts([instruction.messages for instruction in asked])
-        starts = [constraint.start(instruction) for instruction in asked] if constraint is not None else []
+        starts = [] if constraint is None else [start(constraint, instruction, beams) for instruction in asked]
         with progress(config.trainer, asked[0].task, len(asked)) as advance, autocast(config.trainer):
-            if config.variant.beam_search:
+            if beams:
                 counts = [instruction.item_count for instruction in asked]
                 longest = min(limit, config.dataset.title_max_tokens + 1)  # one title and the end
                 return beam_lists(model, chat_format, prompts, counts, longest, batch_size, advance, constraint, starts)
@@ -251,7 +258,7 @@ STAGE = Stage(
     _answering_stages,
     lambda c: (
         {
-            "evaluation": plain(c.evaluation),
+            "evaluation": without(c.evaluation, "constrained"),
             "model": model_settings(c),
             "variant": without(c.variant, "description", "differs", "table"),
             "generation": without(c.generation, "batch_size"),
@@ -259,12 +266,12 @@ STAGE = Stage(
             "precision": precision(c.trainer),
         }
         | _candidates(c)
-        | constrained(c)
+        | constrained(c, "evaluate")
         | _server(c)
         | _general(c)
         | _added_metrics()
     ),
-    lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}{constraint_label(c)}",
+    lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}" + constraint_label(c, "evaluate"),
     run,
     "lower generation.batch_size",
     check=_check,

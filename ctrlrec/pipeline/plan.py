@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from ctrlrec.config.schema import Config, StageName
 from ctrlrec.pipeline import data, evaluate, instructions, rl, sl, teacher
+from ctrlrec.pipeline.settings import constrained
 from ctrlrec.pipeline.stage import Stage
 from ctrlrec.runtime import code
 from ctrlrec.runtime.results import made_from, read
@@ -74,7 +75,6 @@ def requested(config: Config) -> list[str]:
 def plan(config: Config) -> dict[str, Step]:
     """Return the steps of a run in the order in which they are taken; nothing is made."""
     steps: dict[str, Step] = {}
-    chosen = code.choices(config)
 
     def add(names: Iterable[str]) -> None:
         for name in names:
@@ -90,7 +90,7 @@ def plan(config: Config) -> dict[str, Step]:
             }
             fingerprint = _digest(determined_by)
             directory = Path(config.output) / name / f"{stage.label(config)}-{fingerprint}"
-            found = code.digests(f"pipeline.{name}", chosen)
+            found = code.digests(f"pipeline.{name}", _choices(config, name))
             steps[name] = Step(name, directory, fingerprint, determined_by, needs, found)
 
     add(requested(config))
@@ -110,11 +110,18 @@ def outdated(directory: Path) -> str:
     """
     record = read(directory)
     config = OmegaConf.create(record.get("config", {}))
-    found = code.digests(f"pipeline.{directory.parent.name}", code.choices(config))  # type: ignore[arg-type]
+    stage = directory.parent.name
+    found = code.digests(f"pipeline.{stage}", _choices(config, stage))  # type: ignore[arg-type]
     beside = made_from(directory, record.get("upstream", {}))
     upstream = {need: place for need, place in beside.items() if place.is_dir()}
     why = _outdated(record, found, {need: read(place).get("made", "") for need, place in upstream.items()})
     return why or next(filter(None, map(outdated, upstream.values())), "")
+
+
+def _choices(config: Config, stage: str) -> dict[str, list[str]]:
+    """Return the modules that a stage of a run chooses, by folder; a constraint counts only where it is in force."""
+    found = code.choices(config)
+    return found if constrained(config, stage) else found | {"generation.constraints": ["none"]}
 
 
 def _outdated(record: Mapping[str, Any], now: code.Digests, upstream: Mapping[str, str]) -> str:

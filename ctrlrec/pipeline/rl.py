@@ -44,21 +44,21 @@ def _label(config: Config) -> str:
     named = [] if algorithm == "ppo" else [algorithm]
     rewarded = "item-list" if config.reward.item_weight else "list"
     label = "-".join((config.dataset.name, config.model.name, *named, config.reward.name, rewarded))
-    return label + constraint_label(config)
+    return label + constraint_label(config, "rl")
 
 
 STAGE = Stage(
     "rl",
     lambda _: ("data", "teacher", "instructions", "sl"),
     lambda c: {
-        "rl": without(c.rl, "micro_batch_size", "micro_tokens"),
+        "rl": without(c.rl, "micro_batch_size", "micro_tokens", "constrained"),
         "reward": plain(c.reward),
         "engine": sampling_engine(c),
         "model": model_settings(c),
         "seed": c.seed,
         "precision": precision(c.trainer),
         **trainer_additions(c),
-        **constrained(c),
+        **constrained(c, "rl"),
     },
     _label,
     run,

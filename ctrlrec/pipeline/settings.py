@@ -3,11 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
 from ctrlrec.controls.registry import own_families
 from ctrlrec.runtime.files import folder_digest
 from ctrlrec.runtime.hardware import settled
+
+CONSTRAINED = {"sl": "sl.constrained", "rl": "rl.constrained", "evaluate": "evaluation.constrained"}  # keys by stage
 
 
 def tokenizer_settings(config: Config) -> dict[str, Any]:
@@ -52,15 +56,22 @@ def instruction_set(config: Config) -> dict[str, Any]:
     return ({"set": name} if name != "paper" else {}) | ({"families": "+".join(own)} if own else {})
 
 
-def constrained(config: Config) -> dict[str, Any]:
-    """Return what a model may write, in evaluation and in RL; nothing if it may write anything or no model answers."""
-    settings = plain(config.constraint)
-    return {} if settings["name"] == "none" or config.variant.answers_with != "model" else {"constraint": settings}
+def constrained(config: Config, stage: str) -> dict[str, Any]:
+    """Return what a model may write in a stage; nothing if it may write anything or no model answers.
+
+    Args:
+        config: of a run or of a finished result.
+        stage: its name.
+    """
+    node: Any = config
+    asked = stage in CONSTRAINED and OmegaConf.select(node, CONSTRAINED[stage], default=stage == "evaluate")
+    free = OmegaConf.select(node, "constraint.name", default="none") == "none"
+    return {} if free or not asked or config.variant.answers_with != "model" else {"constraint": plain(node.constraint)}
 
 
-def constraint_label(config: Config) -> str:
-    """Return the end of a label that names the constraint; empty without one."""
-    return f"-{config.constraint.name}" if constrained(config) else ""
+def constraint_label(config: Config, stage: str) -> str:
+    """Return the end of a label that names the constraint of a stage; empty without one."""
+    return f"-{config.constraint.name}" if constrained(config, stage) else ""
 
 
 def trainer_additions(config: Config) -> dict[str, Any]:

@@ -7,7 +7,14 @@ from ctrlrec.config.schema import Config
 from ctrlrec.lm.checks import check_backbone
 from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.loading import load_builder
-from ctrlrec.pipeline.settings import labelled, model_settings, trainer_additions, without
+from ctrlrec.pipeline.settings import (
+    constrained,
+    constraint_label,
+    labelled,
+    model_settings,
+    trainer_additions,
+    without,
+)
 from ctrlrec.pipeline.stage import Inputs, Stage
 from ctrlrec.runtime.hardware import precision, settled
 
@@ -28,14 +35,15 @@ STAGE = Stage(
     "sl",
     lambda _: ("data", "teacher", "instructions"),
     lambda c: {
-        "sl": without(c.sl, "micro_batch_size", "micro_tokens"),
+        "sl": without(c.sl, "micro_batch_size", "micro_tokens", "constrained"),
         "model": model_settings(c),
         "tasks": plain(c.variant.tasks),
         "seed": c.seed,
         "precision": precision(c.trainer),
         **trainer_additions(c),
+        **constrained(c, "sl"),
     },
-    lambda c: labelled(c, *(task[:4] for task in c.variant.tasks)),
+    lambda c: labelled(c, *(task[:4] for task in c.variant.tasks)) + constraint_label(c, "sl"),
     run,
     "lower sl.micro_batch_size, on a GPU set sl.micro_tokens below what the log says, or set "
     "trainer.activation_checkpointing=true, which change no result",

@@ -16,9 +16,8 @@ from ctrlrec.runtime.results import made_from
 
 log = logging.getLogger(__name__)
 
-# What changes speed alone.
-_SPEED_ONLY = ("micro_batch_size", "micro_tokens", "batch_size", "engine", "checkpoint_every")
-_UNRECORDED = {"constraint": {"name": "none"}}  # sections of results that are older than them
+# Without a part in what rows have to share: speed (the last of earlier results), and what their names tell.
+_NOT_SHARED = ("micro_batch_size", "micro_tokens", "batch_size", "engine", "checkpoint_every", "constrained")
 _FOLDER = ("dataset", "model", "budget")  # whose names make a folder of tables
 
 
@@ -34,10 +33,10 @@ class Result:
 
     @property
     def name(self) -> str:
-        """Return the table row it belongs to; each model behind an API has its own."""
+        """Return the table row it belongs to; each constraint, and each model behind an API, has its own."""
         variant = self.config["variant"]
         api = self.config["api"]["model"] if variant["answers_with"] == "api" else ""
-        return f"{variant['name']} {api}".strip()
+        return f"{variant['name']}{_under(self.config)} {api}".strip()
 
     @property
     def row(self) -> Row:
@@ -67,7 +66,6 @@ class Result:
         keys = ["dataset", "teacher", "model", "evaluation", "generation"]
         keys += ["instructions", "sl"] if variant["tasks"] else []
         keys += ["rl", "reward"] if variant["rl"] else []
-        keys += ["constraint"] if variant["answers_with"] == "model" else []
         if self.row.place.own_backbone and self.config["model"]["name"] != config["model"]["name"]:
             keys = ["dataset", "teacher", "evaluation"]
         if variant["answers_with"] == "model" and _server(self.config) != _server(config):
@@ -89,6 +87,26 @@ class Result:
 def _named(key: str, listed: Collection[str]) -> bool:
     """Return whether a dotted key is listed, itself or with a section that it is in."""
     return any(key == name or key.startswith(f"{name}.") for name in listed)
+
+
+def answers_under(config: Mapping[str, Any]) -> str:
+    """Return the constraint that a row's answers obey; empty without one."""
+    name = config.get("constraint", {}).get("name", "none")
+    constrained = config["variant"]["answers_with"] == "model" and config["evaluation"].get("constrained", True)
+    return name if constrained and name != "none" else ""
+
+
+def _under(config: Mapping[str, Any]) -> str:
+    """Return the part of a row's name that tells its constraint, such as ``+fresh``, and the training under it."""
+    variant, name = config["variant"], config.get("constraint", {}).get("name", "none")
+    if name == "none" or variant["answers_with"] != "model":
+        return ""
+    answers = answers_under(config)
+    stages = {"sl": variant["tasks"], "rl": variant["rl"]}
+    trained = [stage for stage, made in stages.items() if made and config[stage].get("constrained")]
+    return (f"+{name}" if answers else "") + "".join(
+        f"+{stage}" if answers else f"+{name}-{stage}" for stage in trained
+    )
 
 
 def _name(config: Mapping[str, Any], group: str) -> str | None:
@@ -115,10 +133,10 @@ def _exams(config: Mapping[str, Any]) -> tuple[Any, ...] | None:
 def _deciding(config: Mapping[str, Any], section: str) -> dict[str, Any]:
     """Return the settings of a section that decide numbers, those of an inner section by dotted key."""
     found: dict[str, Any] = {}
-    for key, value in config.get(section, _UNRECORDED.get(section, {})).items():
+    for key, value in config.get(section, {}).items():
         if isinstance(value, Mapping):
             found |= {f"{key}.{inner}": of_inner for inner, of_inner in value.items()}
-        elif key not in _SPEED_ONLY:
+        elif key not in _NOT_SHARED:
             found[key] = value
     return found
 

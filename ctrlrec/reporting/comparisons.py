@@ -8,7 +8,7 @@ from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.evaluation.intervals import DIFFERENCE, holm, mean_of_seeds, p_value, with_spread
 from ctrlrec.evaluation.metrics import limits_of
 from ctrlrec.evaluation.scoring import UserScores, mean_over_seeds, paired_differences, summarise_differences
-from ctrlrec.reporting.aggregate import Result
+from ctrlrec.reporting.aggregate import Result, answers_under
 from ctrlrec.reporting.columns import Column, Notes, sizes
 from ctrlrec.reporting.render import Cell as Shown
 from ctrlrec.reporting.render import Grid, Mark
@@ -59,6 +59,8 @@ class Comparison:
 def comparisons(results: Sequence[Result], resamples: int, confidence: float, seed: int) -> list[Comparison]:
     """Return the differences of each row at hand to those that its variant's file compares it with.
 
+    Rows under a constraint are compared with rows under the same one, and with their own variant without it.
+
     Rows of several seeds are compared seed by seed. Users are resampled with the mean of their differences over the
     seeds, and the interval is widened by the spread of the seeds' means. Only evaluations on one data set and one
     teacher make a pair.
@@ -71,10 +73,11 @@ def comparisons(results: Sequence[Result], resamples: int, confidence: float, se
     """
     found = []
     names = dict.fromkeys(row.name for row in in_order(result.row for result in results))
-    places = {result.name: result.row.place for result in results}
+    by_name = {result.name: result for result in results}
     for better in names:
-        for base in places[better].compared_with:
-            for worse in (name for name in names if kind(name) == base):
+        bases = by_name[better].row.place.compared_with
+        for base in dict.fromkeys([kind(better), *bases]):
+            for worse in (name for name in names if kind(name) == base and _told_apart(by_name[better], by_name[name])):
                 pairs = [(a, b) for a in results for b in results if (a.name, b.name) == (better, worse)]
                 parts = {a.seed: _differences(a, b) for a, b in pairs if _same_basis(a, b)}
                 if parts:
@@ -173,6 +176,14 @@ def comparison_grid(found: Sequence[Comparison]) -> Grid | None:
         rows=tuple(lines),
         notes=notes.lines,
     )
+
+
+def _told_apart(better: Result, worse: Result) -> bool:
+    """Return whether a difference is due to the variant alone or to the constraint alone."""
+    if kind(better.name) == kind(worse.name):
+        return better.name.startswith(f"{worse.name}+")
+    free = worse.config["variant"]["answers_with"] != "model"
+    return free or answers_under(better.config) == answers_under(worse.config)
 
 
 def _same_basis(a: Result, b: Result) -> bool:

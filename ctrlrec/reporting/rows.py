@@ -48,8 +48,8 @@ class Row:
 
 
 def kind(name: str) -> str:
-    """Return the variant of a row's name."""
-    return name.split(" ")[0]
+    """Return the variant of a row's name, which a constraint and a model's name may follow."""
+    return name.split(" ")[0].split("+")[0]
 
 
 def place_of(name: str, recorded: Mapping[str, Any] | None = None) -> RowConfig:

@@ -95,7 +95,7 @@ def _train_with_lightning(
             config.model.max_response_length,
             sampling_engine(config),
             directory,
-            make_constraint(config.constraint, builder.catalogue, chat_format),
+            make_constraint(config.constraint, builder.catalogue, chat_format) if config.rl.constrained else None,
         )
     module.micro_tokens = token_budget(config.rl.micro_tokens, model, config.trainer, "rl")
     checkpoints, every = directory / "checkpoints", config.rl.validate_every

@@ -38,6 +38,10 @@ class Constraint(ABC):
     def start(self, instruction: Instruction) -> Any:
         """Return the state before the first token of an answer; None for an answer that is free, such as chat."""
 
+    def alone(self, instruction: Instruction) -> Any:
+        """Return the state before an answer that is one title without a number: a row's k best beams are its list."""
+        return self.start(instruction)
+
     @abstractmethod
     def allowed(self, state: Any) -> TokenIds | None:
         """Return the tokens that may come next, the ends of an answer among them if it may end; None for all."""
@@ -96,6 +100,11 @@ class Constraint(ABC):
             CtrlRecError: for a state in which no token is allowed.
         """
         return restricted(scores, [self.choices(state) for state in states])
+
+
+def start(constraint: Constraint, instruction: Instruction, beams: bool = False) -> Any:
+    """Return the state before an answer, of one title if the row searches beams."""
+    return constraint.alone(instruction) if beams else constraint.start(instruction)
 
 
 class Support:
