@@ -163,7 +163,7 @@ def make_sl_config() -> Callable[..., SLConfig]:
         values = {
             "trainable": Trainable.full, "lora_rank": 4, "lora_alpha": 8, "learning_rate": 1e-3, "batch_size": 8,
             "micro_batch_size": 4, "micro_tokens": None, "epochs": 1, "max_steps": None, "warmup_share": 0.0,
-            "decay_power": 1.0, "gradient_clip": 1.0, "validations": 1,
+            "decay_power": 1.0, "gradient_clip": 1.0, "validations": 1, "constrained": False,
         }  # fmt: skip
         return SLConfig(**{**values, **changes})
 
@@ -185,7 +185,7 @@ def make_rl_config() -> Callable[..., RLConfig]:
             "value_coefficient": 0.1, "entropy_coefficient": 0.01, "kl_coefficient": 0.3, "kl_stop": None,
             "gamma": 0.99, "gae_lambda": 1.0, "whiten_rewards": True, "decay_floor": 0.0,
             "critic_decay": True, "critic_ahead": 0, "clip_groups": ClipGroups.joint, "temperature_end": None,
-            "greedy_row": False, "validate_every": None,
+            "greedy_row": False, "validate_every": None, "constrained": False,
         }  # fmt: skip
         return RLConfig(**{**values, **changes})
 

@@ -262,7 +262,8 @@ def _check_constraint(config: Config) -> None:
         )
     if variant.beam_search and name == "control" and config.evaluation.constrained:
         raise CtrlRecError(
-            f"variant={variant.name} constraint.name=control: its items are beams, each found alone; use constraint.name=fresh"
+            f"variant={variant.name} constraint.name=control: its items are beams, each found "
+            "alone; use constraint.name=fresh"
         )
     if variant.instructions == "instructrec" and config.sl.constrained:
         raise CtrlRecError(

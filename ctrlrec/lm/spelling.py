@@ -126,12 +126,12 @@ class _Speller:
 
     def _separator(self, number: int, inner: Sequence[Tokens], last: Sequence[Tokens]) -> Tokens:
         """Return the tokens between two items of which the second has the number."""
-        before = _common_prefix(self._encode(f"{number - 1}. {probe}" for probe in _PROBES))
+        alone = self._encode(f"{number - 1}. {probe}" for probe in _PROBES)
         pairs = self._encode(f"{number - 1}. {probe}\n{number}. {probe}" for probe in _PROBES)
-        found = {
-            row[len(before) + len(item) : len(row) - len(end)]
-            for row, item, end in zip(pairs, inner, last, strict=True)
-        }
+        found = set()
+        for one, pair, item, end in zip(alone, pairs, inner, last, strict=True):
+            before = len(one) - len(end)  # the tokens of the number
+            found.add(pair[before + len(item) : len(pair) - len(end)])
         if len(found) > 1 or found == {()}:
             self._refuse(f"{number}. {_PROBES[0]}")
         return found.pop()

@@ -169,7 +169,13 @@ def test_the_constraint_is_a_choice_and_part_of_fingerprints(steps: Constraint, 
     (tmp_path / "items.jsonl").write_text('{"item": "i", "title": "t", "categories": ["c"]}\n')
     row = ["dataset=records", f"dataset.path={tmp_path}", "variant=full"]
     free, bound = planned(compose(*row)), planned(compose(*row, "constraint.name=steps"))
-    assert {name for name in free if free[name] != bound[name]} == {"rl", "evaluate"}
+    assert {name for name in free if free[name] != bound[name]} == {"evaluate"}
+    trained = planned(compose(*row, "constraint.name=steps", "rl.constrained=true"))
+    assert {name for name in free if free[name] != trained[name]} == {"rl", "evaluate"}
+    alone = planned(compose(*row, "constraint.name=steps", "rl.constrained=true", "evaluation.constrained=false"))
+    assert alone["rl"] == trained["rl"] and alone["evaluate"] not in (free["evaluate"], trained["evaluate"])
+    taught = planned(compose(*row, "constraint.name=steps", "sl.constrained=true"))
+    assert {name for name in free if free[name] != taught[name]} == {"sl", "rl", "evaluate"}
     teacher = [*row[:2], "variant=sasrec"]
     assert planned(compose(*teacher)) == planned(compose(*teacher, "constraint.name=steps"))
     with pytest.raises(CtrlRecError, match=r"constraint\.name=step: did you mean 'steps'"):
@@ -180,3 +186,21 @@ def test_the_constraint_is_a_choice_and_part_of_fingerprints(steps: Constraint, 
 def test_engines_that_cannot_be_constrained_are_refused(steps: Constraint, words: tuple[str, ...]) -> None:
     with pytest.raises(CtrlRecError, match=r"constraint\.name=steps"):
         compose("constraint.name=steps", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("rl.constrained=true",), r"rl\.constrained=true constraint\.name=none"),
+        (("sl.constrained=true",), r"sl\.constrained=true constraint\.name=none"),
+        (("constraint=control", "variant=instructrec"), r"constraint\.name=control: its items are beams"),
+        (("constraint=fresh", "variant=instructrec", "sl.constrained=true"), r"variant=instructrec sl\.constrained"),
+    ],
+)
+def test_what_cannot_be_trained_or_answered_under_a_constraint_is_refused(words: tuple[str, ...], said: str) -> None:
+    with pytest.raises(CtrlRecError, match=said):
+        compose(*words)
+
+
+def test_answers_of_a_server_are_free_where_only_training_is_constrained() -> None:
+    compose("constraint=fresh", "variant=v2", "evaluation.constrained=false", "generation.engine=vllm")
