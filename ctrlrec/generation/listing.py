@@ -60,7 +60,7 @@ class Question:
         filtered: tokens of nodes of which some children have nothing left.
     """
 
-    def __init__(self, form: Form, count: int, limit: int, conditions: Sequence[Condition]):
+    def __init__(self, form: Form, count: int, limit: int | None, conditions: Sequence[Condition]):
         self.form, self.count, self.share = form, count, form.share(count, limit)
         index = form.catalogue.category_index
         self.categories = tuple([index[condition.category] for condition in conditions])
@@ -215,7 +215,7 @@ class ListConstraint(Constraint):
         if instruction.candidates is not None:
             form = Form(form.spelling, self.catalogue, instruction.candidates)
         conditions = self.conditions(instruction)
-        question = Question(form, count, self.chat_format.config.max_response_length, conditions)
+        question = Question(form, count, self.limit, conditions)
         barred = () if self.repeats else tuple(dict.fromkeys(instruction.history))
         sizes = question.left(barred)
         ranges = self._ranges(instruction, conditions, question, sizes)

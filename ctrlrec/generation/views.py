@@ -109,16 +109,18 @@ class Form:
         self.cells = lru_cache(_KEPT)(self._cells)
         self.sizes = lru_cache(_KEPT)(self._sizes)
 
-    def share(self, count: int, limit: int) -> int | None:
+    def share(self, count: int, limit: int | None) -> int | None:
         """Return the most tokens of a title with which every list of ``count`` items fits into an answer.
 
         Args:
             count: items of the list.
-            limit: tokens of an answer.
+            limit: tokens of an answer; None for no limit.
 
         Returns:
             None if every list fits whatever its titles are.
         """
+        if limit is None:
+            return None
         room = limit - self.spelling.around(count)
         return None if count * self._longest <= room else max(room, 0) // count
 

@@ -180,8 +180,8 @@ def _check(chat_format: ChatFormat, titles: Sequence[str], rows: Sequence[Tokens
         if not chat_format.ends.isdisjoint(row):
             raise CtrlRecError(f"{name}: the tokens of the title {titles[item]!r} hold an end of answers; {advice}")
     index = AnswerIndex(titles)
-    decoded = chat_format.tokenizer.batch_decode([list(row) for row in rows], skip_special_tokens=True)
-    for item, (text, back) in enumerate(zip(texts, decoded, strict=True)):
+    for item, (text, row) in enumerate(zip(texts, rows, strict=True)):
+        back = chat_format.decode(list(row))
         if back == text:
             continue
         found = [index.get(written.title) for written in written_items(back)]

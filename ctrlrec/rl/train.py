@@ -82,6 +82,12 @@ def _train_with_lightning(
     loggers: list[Logger],
 ) -> PeftModel:
     """Return the model with its trained adapters; the value head of a critic is written at once."""
+    constraint = None
+    if config.rl.constrained:
+        constraint = make_constraint(config.constraint, builder.catalogue, chat_format)
+    if constraint is not None and config.rl.validate_every is not None:
+        for question in builder.validation_questions():
+            constraint.start(question)  # refuses now what it would refuse after hours
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         critic = ALGORITHMS[config.rl.algorithm.name].critic
@@ -95,7 +101,7 @@ def _train_with_lightning(
             config.model.max_response_length,
             sampling_engine(config),
             directory,
-            make_constraint(config.constraint, builder.catalogue, chat_format) if config.rl.constrained else None,
+            constraint,
         )
     module.micro_tokens = token_budget(config.rl.micro_tokens, model, config.trainer, "rl")
     checkpoints, every = directory / "checkpoints", config.rl.validate_every

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import SLConfig
+from ctrlrec.generation.constraints.base import restricted
 from ctrlrec.lm.adapters import load_trainable_state, trainable_state
 from ctrlrec.lm.scoring import logits, packed_hidden_states
 from ctrlrec.runtime import processes
@@ -27,13 +28,19 @@ def response_loss(model: torch.nn.Module, batch: MicroBatch) -> tuple[torch.Tens
     if model.config.is_encoder_decoder:  # type: ignore[union-attr]
         predicted = batch.labels != IGNORED
         scores = model(input_ids=batch.ids, attention_mask=batch.mask, labels=batch.labels, use_cache=False).logits
-        loss = functional.cross_entropy(scores[predicted].float(), batch.labels[predicted], reduction="sum")
-        return loss, int(predicted.sum())
+        return _cross_entropy(scores[predicted].float(), batch.labels[predicted], batch), int(predicted.sum())
     hidden = packed_hidden_states(model, batch.ids, batch.positions)[:, :-1]  # type: ignore[arg-type]
     targets = batch.labels[:, 1:]
     predicted = targets != IGNORED
-    loss = functional.cross_entropy(logits(model, hidden[predicted]), targets[predicted], reduction="sum")  # type: ignore[arg-type]
-    return loss, int(predicted.sum())
+    scores = logits(model, hidden[predicted])  # type: ignore[arg-type]
+    return _cross_entropy(scores, targets[predicted], batch), int(predicted.sum())
+
+
+def _cross_entropy(scores: torch.Tensor, targets: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+    """Return the summed cross-entropy of N tokens with scores (N, V), among those that the constraint allows."""
+    if batch.choices is not None:
+        scores = restricted(scores, batch.choices)
+    return functional.cross_entropy(scores, targets, reduction="sum")
 
 
 def polynomial_decay(step: int, total: int, warmup: int, power: float) -> float:

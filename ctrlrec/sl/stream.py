@@ -1,13 +1,15 @@
 """Examples to batches of one optimiser step, a function of (seed, step) alone."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from ctrlrec.controls.instruction import Example
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.generation.constraints.base import Constraint, start
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.footprint import fitting
@@ -15,9 +17,23 @@ from ctrlrec.lm.scoring import pad
 from ctrlrec.runtime import processes
 
 IGNORED = -100  # positions that carry no loss
-Row = tuple[list[int], list[int]]  # prompt ids, response ids
 # How samples lie in a tensor; packed needs a model that keeps the samples of a row apart.
 Layout = Literal["packed", "padded", "encoder_decoder"]
+Choices = list[np.ndarray | None]  # the tokens allowed at each place, None for all
+
+
+class Row(NamedTuple):
+    """One sample as token ids.
+
+    Attributes:
+        prompt: ids.
+        response: ids, with the token that ends it.
+        choices: what a constraint allows at each place of the response; None without a constraint.
+    """
+
+    prompt: list[int]
+    response: list[int]
+    choices: Choices | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +46,51 @@ class MicroBatch:
         mask: (B, L) 1 on real tokens.
         labels: (B, L) the id on response tokens, ``IGNORED`` elsewhere; of an encoder-decoder (B, T), its response.
         positions: (B, L) of a token in its sample; 0 on padding.
+        choices: what a constraint allows at each token with a label, row by row; None without a constraint. Forced
+            tokens have no label.
     """
 
     ids: torch.Tensor
     mask: torch.Tensor
     labels: torch.Tensor
     positions: torch.Tensor
+    choices: Choices | None = None
 
     def to(self, device: torch.device) -> "MicroBatch":
         """Return the same samples on a device."""
-        return MicroBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
+        ids, mask, labels, positions = (part.to(device) for part in (self.ids, self.mask, self.labels, self.positions))
+        return MicroBatch(ids, mask, labels, positions, self.choices)
 
 
-def encode(examples: Sequence[Example], chat_format: ChatFormat) -> list[Row]:
-    """Prompt ids and response ids (with the end-of-sequence token) of each example."""
+def encode(
+    examples: Sequence[Example], chat_format: ChatFormat, constraint: Constraint | None = None, beams: bool = False
+) -> list[Row]:
+    """Return prompt ids and response ids of each example, with what a constraint allows.
+
+    Args:
+        examples: to learn from.
+        chat_format: of the model.
+        constraint: among whose tokens is learnt; None for all tokens.
+        beams: whether an answer is one title.
+
+    Raises:
+        CtrlRecError: if the constraint rules out a label.
+    """
     prompts = chat_format.prompts([example.instruction.messages for example in examples])
-    return list(zip(prompts, chat_format.responses([example.response for example in examples]), strict=True))
+    responses = chat_format.responses([example.response for example in examples])
+    if constraint is None:
+        return [Row(*pair) for pair in zip(prompts, responses, strict=True)]
+    rows = []
+    for example, prompt, response in zip(examples, prompts, responses, strict=True):
+        places = constraint.replay(start(constraint, example.instruction, beams), response)
+        if len(places) < len(response):
+            raise CtrlRecError(
+                f"sl.constrained=true constraint.name={constraint.settings.name}: the {example.instruction.task} "
+                f"instruction of user {example.instruction.user} teaches {example.response!r}, which the constraint "
+                "rules out; set sl.constrained=false, or choose another constraint"
+            )
+        rows.append(Row(prompt, response, places))
+    return rows
 
 
 def collate(rows: Sequence[Row], padding: int, layout: Layout) -> MicroBatch:
@@ -57,18 +102,38 @@ def collate(rows: Sequence[Row], padding: int, layout: Layout) -> MicroBatch:
 def _laid_out(groups: Sequence[Sequence[Row]], padding: int, layout: Layout) -> MicroBatch:
     """Return a micro-batch with the samples of each group in one row."""
     apart = layout == "encoder_decoder"  # prompt and response are sequences of their own
-    read = [[prompt if apart else prompt + response for prompt, response in group] for group in groups]
+    read = [[row.prompt if apart else row.prompt + row.response for row in group] for group in groups]
     ids, mask = pad([[token for tokens in group for token in tokens] for group in read], padding)
     positions, _ = pad([[place for tokens in group for place in range(len(tokens))] for group in read], 0)
     learnt = [
-        [label for prompt, response in group for label in ([] if apart else [IGNORED] * len(prompt)) + response]
+        [label for row in group for label in ([] if apart else [IGNORED] * len(row.prompt)) + _labels(row)]
         for group in groups
     ]
-    return MicroBatch(ids, mask, pad(learnt, IGNORED)[0], positions)
+    choices: Choices | None = None
+    if any(row.choices is not None for group in groups for row in group):
+        choices = [
+            allowed
+            for group in groups
+            for row in group
+            for allowed in row.choices or [None] * len(row.response)
+            if not _forced(allowed)
+        ]
+    return MicroBatch(ids, mask, pad(learnt, IGNORED)[0], positions, choices)
+
+
+def _labels(row: Row) -> list[int]:
+    """Return the labels of a response; forced tokens have none."""
+    if row.choices is None:
+        return row.response
+    return [IGNORED if _forced(allowed) else token for token, allowed in zip(row.response, row.choices, strict=True)]
+
+
+def _forced(allowed: np.ndarray | None) -> bool:
+    return allowed is not None and len(allowed) == 1
 
 
 def _length(row: Row) -> int:
-    return len(row[0]) + len(row[1])
+    return len(row.prompt) + len(row.response)
 
 
 def _pack(rows: Sequence[Row], width: int) -> list[list[Row]]:
@@ -134,11 +199,14 @@ class TrainingStream:
         micro_batch_size: int,
         layout: Layout,
         micro_tokens: int | None = None,
+        constraint: Constraint | None = None,
+        beams: bool = False,
     ):
         self.builder, self.families, self.chat_format = builder, families, chat_format
         self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
         self.layout: Layout = layout
         self.micro_tokens = micro_tokens
+        self.constraint, self.beams = constraint, beams
         self._examples: list[Example] = []
         self._epoch = -1
         self._load(0)
@@ -158,7 +226,7 @@ class TrainingStream:
         count = len(self._examples)
         examples = [self._examples[index % count] for index in range(begin, begin + min(self.batch_size, count))]
         # Encoded here and not once an epoch: token ids take ten times the memory of their text.
-        rows = processes.share(sorted(encode(examples, self.chat_format), key=_length))
+        rows = processes.share(sorted(encode(examples, self.chat_format, self.constraint, self.beams), key=_length))
         return split(rows, self.micro_batch_size, self.chat_format.pad, self.layout, self.micro_tokens)
 
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from ctrlrec.config.schema import Config, Trainable
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapters, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
@@ -81,12 +82,19 @@ def fine_tune(
             trained = with_adapter(model, settings.lora_rank, settings.lora_alpha)
     size = settings.micro_batch_size
     tokens = token_budget(settings.micro_tokens, model, config.trainer, "sl")
-    stream = TrainingStream(builder, config.variant.tasks, chat_format, settings.batch_size, size, layout, tokens)
+    constraint, beams = None, config.variant.beam_search
+    if settings.constrained:
+        constraint = make_constraint(config.constraint, builder.catalogue, chat_format)
+        if constraint is not None:
+            constraint.limit = None  # labels are given, whatever they take of an answer
+    stream = TrainingStream(
+        builder, config.variant.tasks, chat_format, settings.batch_size, size, layout, tokens, constraint, beams
+    )
     by_task: dict[str, list] = {}
     for example in builder.validation():
         by_task.setdefault(example.instruction.task, []).append(example)
     validation = [
-        (task, split(encode(examples, chat_format), size, chat_format.pad, layout, tokens))
+        (task, split(encode(examples, chat_format, constraint, beams), size, chat_format.pad, layout, tokens))
         for task, examples in by_task.items()
     ]
     total_steps = settings.max_steps or settings.epochs * stream.steps_per_epoch

@@ -23,6 +23,9 @@ class Constraint(ABC):
     it was, because samples of a prompt share their start and beams branch. The state None stands for an answer that is
     free or over; a constraint is never asked about it.
 
+    Attributes:
+        limit: tokens of the longest answer; None for no limit.
+
     Args:
         catalogue: titles and categories.
         chat_format: of the model; its tokens are the ones that are allowed.
@@ -33,6 +36,7 @@ class Constraint(ABC):
 
     def __init__(self, catalogue: Catalogue, chat_format: ChatFormat, settings: ConstraintConfig):
         self.catalogue, self.chat_format, self.settings = catalogue, chat_format, settings
+        self.limit: int | None = chat_format.config.max_response_length
 
     @abstractmethod
     def start(self, instruction: Instruction) -> Any:

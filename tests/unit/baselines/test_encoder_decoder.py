@@ -45,7 +45,7 @@ def test_loss_is_that_of_the_response_row_by_row(make_t5: Make, rows: list, t5_f
     loss, tokens = response_loss(model, collate(rows, t5_format.pad, "encoder_decoder"))
     assert tokens == sum(len(response) for _, response in rows)
     by_hand = 0.0
-    for prompt, response in rows:
+    for prompt, response, *_ in rows:
         opened = torch.tensor([[model.config.decoder_start_token_id, *response[:-1]]])
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([prompt]), decoder_input_ids=opened).logits[0]

@@ -9,8 +9,10 @@ import pytest
 import torch
 from steps_constraint import asking, plugged_in
 
+from ctrlrec.config.schema import ConstraintConfig
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.generation.constraints.base import Constraint, support
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.rl.module import RLModule
@@ -90,3 +92,29 @@ def test_a_replay_remembers_the_choices(steps: Constraint, chat_format: ChatForm
     assert torch.equal(replayed.restrict(torch.tensor([1]), scores), scores)  # a free answer
     first = replayed.restrict(torch.tensor([0]), torch.zeros(3, 512))[0] == 0
     assert np.flatnonzero(first.numpy()).tolist() == list(range(11, 500, 7))
+
+
+@pytest.mark.parametrize("name", ["catalogue", "fresh", "control"])
+def test_lists_are_learnt_as_they_were_sampled(
+    name: str, make_module: Callable[..., RLModule], collect: Collect, catalogue: Catalogue, chat_format: ChatFormat
+) -> None:
+    module = make_module(max_new_tokens=160, greedy_row=True)
+    module.sampler.constraint = make_constraint(ConstraintConfig(name), catalogue, chat_format)
+    answers = collect(module)
+    for answer in answers:
+        count = answer.judgement.instruction.item_count
+        assert len(answer.titles) == count and answer.tokens[-1] == chat_format.end
+        illegal = {reason for reason in answer.judgement.illegal if reason is not None}
+        assert illegal <= ({"repeat", "history"} if name == "catalogue" else set())
+        if name == "control":
+            for side in answer.judgement.sides:
+                assert side.count_in in side.condition.control.allowed(count, side.condition.proportion)
+    experience = module.score(answers)
+    assert ((experience.log_probs - experience.sampled) * experience.drawn_rows).abs().max() < 1e-5
+    assert experience.support is not None
+    forced = experience.support.forced & experience.mask.bool()
+    assert forced.sum() > experience.mask.sum() / 3
+    for numbers in (experience.log_probs, experience.reference, experience.decided, experience.drawn):
+        assert not numbers[forced].any()
+    parts = module._accumulate(experience, torch.arange(len(answers)))
+    assert parts["policy/ratio"] == pytest.approx(1, abs=1e-5) and parts["kl/policy"] == pytest.approx(0, abs=1e-6)

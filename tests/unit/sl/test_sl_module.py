@@ -18,9 +18,9 @@ from ctrlrec.lm.adapters import trainable_state, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.sl.data import SLData
 from ctrlrec.sl.module import SupervisedModule, polynomial_decay, response_loss
-from ctrlrec.sl.stream import IGNORED, Layout, MicroBatch, TrainingStream, collate, encode, split
+from ctrlrec.sl.stream import IGNORED, Layout, MicroBatch, Row, TrainingStream, collate, encode, split
 
-Rows = list[tuple[list[int], list[int]]]
+Rows = list[Row]
 Make = Callable[..., PreTrainedModel]
 
 
@@ -32,11 +32,11 @@ def rows(builder: InstructionBuilder, chat_format: ChatFormat) -> Rows:
 def test_loss_is_that_of_a_full_forward_pass_with_labels(make_model: Make, rows: Rows, chat_format: ChatFormat) -> None:
     model, batch = make_model(), collate(rows, chat_format.pad, "padded")
     loss, tokens = response_loss(model, batch)
-    assert tokens == sum(len(response) for _, response in rows)
+    assert tokens == sum(len(response) for _, response, *_ in rows)
     whole = model(input_ids=batch.ids, attention_mask=batch.mask, labels=batch.labels)
     assert float(loss) / tokens == pytest.approx(float(whole.loss), rel=1e-4)
     by_hand = 0.0
-    for prompt, response in rows:  # row by row, without padding
+    for prompt, response, *_ in rows:  # row by row, without padding
         scored = torch.log_softmax(model(input_ids=torch.tensor([prompt + response])).logits[0], -1)
         by_hand -= sum(float(scored[len(prompt) - 1 + place, token]) for place, token in enumerate(response))
     assert float(loss) == pytest.approx(by_hand, rel=1e-4)
@@ -44,17 +44,17 @@ def test_loss_is_that_of_a_full_forward_pass_with_labels(make_model: Make, rows:
 
 def test_the_prompt_is_read_and_not_learnt(make_model: Make, rows: Rows, chat_format: ChatFormat) -> None:
     model = make_model()
-    prompt, response = rows[0]
-    batch = collate([(prompt, response)], chat_format.pad, "padded")
+    prompt, response, *_ = rows[0]
+    batch = collate([Row(prompt, response)], chat_format.pad, "padded")
     assert (batch.labels[0, : len(prompt)] == IGNORED).all()
     plain, tokens = response_loss(model, batch)
     # Another last prompt token changes how likely the response is, and adds no term of its own.
-    changed = collate([([*prompt[:-1], prompt[-1] + 1], response)], chat_format.pad, "padded")
+    changed = collate([Row([*prompt[:-1], prompt[-1] + 1], response)], chat_format.pad, "padded")
     other, same_tokens = response_loss(model, changed)
     assert tokens == same_tokens == len(response)
     assert float(plain.detach()) != float(other.detach())
     # The terms are those of the response: with every response token but the first cut off, one term is left.
-    single, one = response_loss(model, collate([(prompt, response[:1])], chat_format.pad, "padded"))
+    single, one = response_loss(model, collate([Row(prompt, response[:1])], chat_format.pad, "padded"))
     scored = torch.log_softmax(model(input_ids=torch.tensor([prompt])).logits[0, -1], -1)
     assert one == 1
     assert float(single) == pytest.approx(-float(scored[response[0]]), rel=1e-4)
@@ -81,8 +81,8 @@ def test_micro_batches_and_packing_change_neither_loss_nor_gradient(
 ) -> None:
     """Tokens weigh alike, in whichever micro-batch or row they are: a mean of means would not do that."""
     # Short answers beside long ones, so that rows do hold several samples.
-    rows = [(prompt, response[: 3 + 40 * (place % 2)]) for place, (prompt, response) in enumerate(rows)]
-    rows += [(prompt[-9:], response) for prompt, response in rows]
+    rows = [Row(row.prompt, row.response[: 3 + 40 * (place % 2)]) for place, row in enumerate(rows)]
+    rows += [Row(row.prompt[-9:], row.response) for row in rows]
     results = []
     for micro, budget, lies in ((size, tokens, layout), (len(rows), None, "padded")):
         model = make_model()

@@ -9,7 +9,7 @@ import torch
 
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.chat_format import ChatFormat
-from ctrlrec.sl.stream import IGNORED, Layout, MicroBatch, Steps, TrainingStream, collate, encode, split
+from ctrlrec.sl.stream import IGNORED, Layout, MicroBatch, Row, Steps, TrainingStream, collate, encode, split
 
 FAMILIES = ("sequential", "category")
 
@@ -64,15 +64,15 @@ def test_padded_micro_batches_are_sorted_by_length_and_hold_every_row(
     assert [len(batch.ids) for batch in batches] == [7] * 7 + [1]
     lengths = [int(row.sum()) for batch in batches for row in batch.mask]
     assert lengths == sorted(lengths)
-    assert rows_of(batches) == Counter(tuple(prompt + response) for prompt, response in rows)
+    assert rows_of(batches) == Counter(tuple(row.prompt + row.response) for row in rows)
     assert all(int(batch.mask.sum(1).max()) == batch.ids.shape[1] for batch in batches)
 
 
 def test_packed_micro_batches_hold_every_sample_in_fewer_rows() -> None:
-    rows = [([length] * length, [length, 0]) for length in (3, 18, 5, 2, 8, 8, 3)]
+    rows = [Row([length] * length, [length, 0]) for length in (3, 18, 5, 2, 8, 8, 3)]
     batches = split(rows, 4, 99, "packed")
     assert [int((batch.mask.bool() & (batch.positions == 0)).sum()) for batch in batches] == [4, 3]
-    assert rows_of(batches) == Counter(tuple(prompt + response) for prompt, response in rows)
+    assert rows_of(batches) == Counter(tuple(row.prompt + row.response) for row in rows)
     for batch in batches:
         assert torch.equal(batch.labels != IGNORED, (batch.ids == 0) | (batch.labels == batch.ids))
         assert (batch.ids[batch.mask == 0] == 99).all() and (batch.positions[batch.mask == 0] == 0).all()
@@ -118,7 +118,7 @@ def test_an_epoch_uses_an_example_at_most_once_and_epochs_differ(make_stream: Ca
     first = sum((rows_of(stream.batch(step)) for step in range(6)), Counter())
     second = sum((rows_of(stream.batch(step)) for step in range(6, 12)), Counter())
     everything = Counter(
-        tuple(prompt + response) for prompt, response in encode(stream.builder.epoch(0, FAMILIES), stream.chat_format)
+        tuple(row.prompt + row.response) for row in encode(stream.builder.epoch(0, FAMILIES), stream.chat_format)
     )
     assert first.total() == 48
     assert not first - everything
