@@ -83,7 +83,8 @@ class Written:
         question: what is asked.
         line: number of the title that is written next, from 1.
         barred: items of the history and of the list, if neither may stand.
-        used: their sorted rows, by the nodes of the trie above them; ``touched`` the children of a node that have some.
+        used: their sorted rows, by the nodes of the trie above them.
+        touched: children of a node that may have nothing left, as :meth:`View.closed` takes them.
         ranges: fewest and most of the items left that each condition counts.
         sizes: items left in each cell.
         view: the items that may stand on this line, ``barred`` aside.
@@ -111,18 +112,18 @@ class Written:
 
     def _bar(self, items: Sequence[int]) -> None:
         """Put items under the nodes above them."""
-        trie, used, touched = self.view.trie, self.used, self.touched
+        trie, used, touched, every = self.view.trie, self.used, self.touched, self.view.holds_all
+        parent, sizes = trie.parent, trie.sizes
         for item in items:
             row = trie.row_of.get(item)
             if row is None:  # no candidate
                 continue
             node = trie.leaf[row]
             while node > 0:
-                above = trie.parent[node]
-                below = used.get(node, ())
-                if not below:
+                above = parent[node]
+                used[node] = rows = (*used.get(node, ()), row)
+                if len(rows) == (sizes[node] if every else 1):
                     touched[above] = (*touched.get(above, ()), node)
-                used[node] = (*below, row)
                 node = above
 
     def and_then(self, item: int, repeats: bool) -> "Written":
@@ -138,20 +139,16 @@ class Written:
 
     def options(self, node: int) -> np.ndarray:
         """Return the tokens that may come behind a node, (n,)."""
-        view, touched = self.view, self.touched.get(node)
+        view, question, touched = self.view, self.question, self.touched.get(node)
         options = view.options(node)
         closed = view.closed(self.used, touched) if touched else ()
-        stops = options.tokens[0] == STOP
-        if not closed and not stops:
+        if not closed and not options.stops:
             return options.tokens
-        stop = self.question.form.stop(self.line, self.question.count) if stops else STOP
-        key = (view, node, closed, stop)
-        found = self.question.filtered.get(key)
+        stop = question.form.stop(self.line, question.count) if options.stops else STOP
+        kept, key = (question.filtered if closed else view.stopped), (view, node, closed, stop)
+        found = kept.get(key)
         if found is None:
-            tokens = np.where(options.tokens == STOP, stop, options.tokens)
-            keep = np.ones(len(tokens), bool)
-            keep[np.searchsorted(options.nodes, closed)] = False
-            found = self.question.filtered[key] = tokens[keep]
+            found = kept[key] = options.but(closed, stop)
         return found
 
 

@@ -81,6 +81,7 @@ class Trie:
         leaf = np.zeros(count, np.int64)
         leaf[self.low[alone]] = alone
         self.leaf = leaf.tolist()
+        self._first = self.low.tolist()
         self.sizes = (self.high - self.low).tolist()
 
     def children(self, node: int) -> dict[int, int]:
@@ -93,5 +94,5 @@ class Trie:
 
     def rest(self, node: int) -> tuple[int, tuple[int, ...]]:
         """Return the one sorted row below a node, and the tokens of it that follow."""
-        row = int(self.low[node])
+        row = self._first[node]
         return row, self._rest[row][self.depth[node] :]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.generation.trie import STOP, Trie
 from ctrlrec.lm.spelling import Spelling
 
-_KEPT = 64  # views of one trie; each holds two numbers an item
+_KEPT = 128  # views of one form; each holds five bytes an item
 
 
 class Options(NamedTuple):
@@ -19,14 +19,30 @@ class Options(NamedTuple):
     Attributes:
         tokens: (c,) that lead to them, ascending; ``STOP`` is the first if the title may end here.
         nodes: (c,) the children.
+        stops: whether the title may end here.
     """
 
     tokens: np.ndarray
     nodes: np.ndarray
+    stops: bool
+
+    def but(self, closed: Sequence[int], stop: int) -> np.ndarray:
+        """Return the tokens without those to some children, and another one in place of ``STOP``."""
+        keep = np.ones(len(self.tokens), bool)
+        keep[np.searchsorted(self.nodes, closed)] = False
+        tokens = self.tokens[keep]
+        if len(tokens) and tokens[0] == STOP:
+            tokens[0] = stop
+        return tokens
 
 
 class View:
     """A set of items as the nodes of a trie see it.
+
+    Attributes:
+        trie: as given.
+        holds_all: whether all items of the trie are of the set.
+        stopped: tokens of nodes at which a title may end, kept for whoever looks them up.
 
     Args:
         trie: over spelt titles.
@@ -35,14 +51,16 @@ class View:
 
     def __init__(self, trie: Trie, allowed: np.ndarray | None = None):
         self.trie = trie
+        self.holds_all = allowed is None
         self._inside = b""
         self._sums: np.ndarray | None = None
         if allowed is not None:
             inside = allowed[trie.items]
             self._inside = inside.astype(np.uint8).tobytes()
-            self._sums = np.concatenate([[0], np.cumsum(inside)])
+            self._sums = np.concatenate([[0], np.cumsum(inside)]).astype(np.int32)
         self._below: dict[int, int] = {}
         self._options: dict[int, Options] = {}
+        self.stopped: dict[Any, np.ndarray] = {}
 
     def options(self, node: int) -> Options:
         """Return the continuations of a node."""
@@ -53,19 +71,19 @@ class View:
             if self._sums is not None:
                 some = self._sums[self.trie.high[begin:end]] > self._sums[self.trie.low[begin:end]]
                 nodes = nodes[some]
-            found = self._options[node] = Options(self.trie.tokens[nodes], nodes)
+            tokens = self.trie.tokens[nodes]
+            found = self._options[node] = Options(tokens, nodes, bool(len(tokens)) and tokens[0] == STOP)
         return found
 
-    def closed(self, used: Mapping[int, Sequence[int]], touched: Sequence[int]) -> tuple[int, ...]:
+    def closed(self, used: Mapping[int, Sequence[int]], touched: tuple[int, ...]) -> tuple[int, ...]:
         """Return those of some nodes below which every item of the set is used up.
 
         Args:
             used: sorted rows that may not stand any more, by the nodes above them.
-            touched: nodes above such rows.
+            touched: nodes above such rows; if the set holds all items, those that have no others.
         """
-        if self._sums is None:
-            sizes = self.trie.sizes
-            return tuple([node for node in touched if sizes[node] == len(used[node])])
+        if self.holds_all:
+            return touched
         inside = self._inside
         return tuple([node for node in touched if 0 < self._count(node) == sum([inside[row] for row in used[node]])])
 
@@ -158,6 +176,8 @@ class Form:
         self, last: bool, share: int | None, categories: tuple[int, ...] = (), cells: tuple[int, ...] = (0,)
     ) -> View:
         """Return the view of a set, for titles at the end of a list or before it."""
+        if last and self.tries[0] is self.tries[1]:
+            return self.view(False, share, categories, cells)
         if share is None and not categories:
             return View(self.tries[last])
         inside = np.isin(np.frombuffer(self.cells(categories), np.uint8), cells)

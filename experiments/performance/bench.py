@@ -27,7 +27,7 @@ from measuring import compare, history_line, in_fresh_process, load, measure, pe
 
 from ctrlrec.runtime import files, provenance  # noqa: E402
 
-PARTS = ("limits", "cold_start", "throughput", "decoding", "sl", "rl", "teacher", "teacher_1m")
+PARTS = ("limits", "cold_start", "throughput", "decoding", "constraints", "sl", "rl", "teacher", "teacher_1m")
 
 
 def part_of(name: str) -> Any:

@@ -43,7 +43,7 @@ def test_an_answer_keeps_its_lines(t5_format: ChatFormat) -> None:
 def test_loss_is_that_of_the_response_row_by_row(make_t5: Make, rows: list, t5_format: ChatFormat) -> None:
     model = make_t5()
     loss, tokens = response_loss(model, collate(rows, t5_format.pad, "encoder_decoder"))
-    assert tokens == sum(len(response) for _, response in rows)
+    assert tokens == sum(len(response) for _, response, *_ in rows)
     by_hand = 0.0
     for prompt, response, *_ in rows:
         opened = torch.tensor([[model.config.decoder_start_token_id, *response[:-1]]])
