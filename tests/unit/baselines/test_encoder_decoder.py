@@ -56,7 +56,7 @@ def test_loss_is_that_of_the_response_row_by_row(make_t5: Make, rows: list, t5_f
 def test_greedy_takes_the_likeliest_token_and_no_batch_changes_it(
     make_t5: Make, rows: list, t5_format: ChatFormat
 ) -> None:
-    model, prompts = make_t5(), [prompt for prompt, _ in rows]
+    model, prompts = make_t5(), [row.prompt for row in rows]
     answers = [answer.tokens for answer in generate(model, t5_format, prompts, 6, "auto", batch_size=4)]
     assert answers == [generate(model, t5_format, [prompt], 6, "auto")[0].tokens for prompt in prompts]
     for prompt, answer in zip(prompts, answers, strict=True):
