@@ -254,10 +254,10 @@ def _check_constraint(config: Config) -> None:
                     f"constraint, or set {section}.constrained=false"
                 )
         return
-    engine = "api" if variant.answers_with == "api" else config.generation.engine
-    if engine in ("vllm", "api") and variant.answers_with != "teacher" and config.evaluation.constrained:
+    served = variant.answers_with == "model" and config.generation.engine == "api"
+    if (served or variant.answers_with == "api") and config.evaluation.constrained:
         raise CtrlRecError(
-            f"constraint.name={name}: answers of {engine} cannot be constrained; set constraint.name=none, or "
+            f"constraint.name={name}: the answers of a server cannot be constrained; set constraint.name=none, or "
             "generation.engine=auto with a row whose model answers"
         )
     if variant.beam_search and name == "control" and config.evaluation.constrained:

@@ -58,7 +58,7 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
 
         answerer = api_answers(client, config.trainer)
     elif served == "vllm":
-        answerer = _vllm_answers(config, model, chat_format)
+        answerer = _vllm_answers(config, model, chat_format, constraint)
     else:
         answerer = model_answers(config, model, chat_format, constraint)
     settings = config.evaluation
@@ -185,7 +185,10 @@ def _client(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:
     return ChatClient(config.api, _longest(config), folder, stop)
 
 
-def _longest(config: Config) -> int:
+def _longest(config: Config, constraint: "Constraint | None" = None) -> int:
+    """Return the tokens of the longest answer; a constrained list ends by itself and has room for long titles."""
+    if constraint is not None:
+        return config.model.max_response_length
     return min(config.generation.max_new_tokens, config.model.max_response_length)
 
 
@@ -202,14 +205,15 @@ def _whole_model(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> A
     return model.eval()
 
 
-def _vllm_answers(config: Config, model: Any, chat_format: "ChatFormat") -> Any:
+def _vllm_answers(config: Config, model: Any, chat_format: "ChatFormat", constraint: "Constraint | None") -> Any:
     from ctrlrec.generation.vllm import vllm_generator
 
-    generate = vllm_generator(model, chat_format, config.model.max_length, config.seed)
+    generate = vllm_generator(model, chat_format, config.model.max_length, config.seed, constraint)
+    limit = _longest(config, constraint)
 
     def answer(asked: Sequence[Any]) -> list[str]:
         prompts = chat_format.prompts([instruction.messages for instruction in asked])
-        return [chat_format.decode(row) for row in generate(prompts, _longest(config))]
+        return [chat_format.decode(row) for row in generate(prompts, limit, asked)]
 
     return answer
 
@@ -231,9 +235,7 @@ def model_answers(
     from ctrlrec.runtime.hardware import autocast
     from ctrlrec.runtime.progress import progress
 
-    # A constrained list ends by itself, and is given room for its longest titles.
-    limit = _longest(config) if constraint is None else config.model.max_response_length
-    batch_size = config.generation.batch_size
+    limit, batch_size = _longest(config, constraint), config.generation.batch_size
     beams = config.variant.beam_search
 
     def answer(asked: Sequence[Any]) -> list[str]:

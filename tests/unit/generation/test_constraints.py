@@ -182,7 +182,7 @@ def test_the_constraint_is_a_choice_and_part_of_fingerprints(steps: Constraint, 
         compose("constraint.name=step")
 
 
-@pytest.mark.parametrize("words", [("generation.engine=vllm",), ("generation.engine=api",), ("variant=api",)])
+@pytest.mark.parametrize("words", [("generation.engine=api",), ("variant=api",)])
 def test_engines_that_cannot_be_constrained_are_refused(steps: Constraint, words: tuple[str, ...]) -> None:
     with pytest.raises(CtrlRecError, match=r"constraint\.name=steps"):
         compose("constraint.name=steps", *words)
@@ -203,4 +203,4 @@ def test_what_cannot_be_trained_or_answered_under_a_constraint_is_refused(words:
 
 
 def test_answers_of_a_server_are_free_where_only_training_is_constrained() -> None:
-    compose("constraint=fresh", "variant=v2", "evaluation.constrained=false", "generation.engine=vllm")
+    compose("constraint=fresh", "variant=v2", "evaluation.constrained=false", "generation.engine=api")
