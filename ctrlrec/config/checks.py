@@ -11,6 +11,7 @@ from omegaconf import ListConfig, OmegaConf
 
 from ctrlrec.config.arguments import check_trainer
 from ctrlrec.config.choices import Choices, nearest
+from ctrlrec.config.constraint import check_constraint
 from ctrlrec.config.files import choices_of
 from ctrlrec.config.options import check_bounds, check_options, option_keys
 from ctrlrec.config.schema import Config, RLConfig, StageName, Trainable, known_keys, leaves
@@ -207,7 +208,7 @@ def _check_pairs(config: Config) -> None:
             f"variant={variant.name} generation.engine={config.generation.engine}: beams are searched by transformers; "
             "use generation.engine=auto"
         )
-    _check_constraint(config)
+    check_constraint(config)
     if config.model.kind == "encoder_decoder" and config.generation.engine == "vllm":
         raise CtrlRecError(f"model={config.model.name} generation.engine=vllm: encoder-decoders need auto or api")
     if not _is_address(config.api.url):
@@ -237,39 +238,6 @@ def _check_pairs(config: Config) -> None:
             )
     if config.model.kind in ("pretrained", "encoder_decoder") and not config.model.path:
         raise CtrlRecError("model.path is empty: give a local folder or a hub id, model.path=...")
-
-
-def _check_constraint(config: Config) -> None:
-    """Refuse a constraint where it cannot hold, and training under none.
-
-    Raises:
-        CtrlRecError: naming the keys and what to change.
-    """
-    name, variant = config.constraint.name, config.variant
-    if name == "none":
-        for section in ("sl", "rl"):
-            if OmegaConf.select(config, f"{section}.constrained"):  # type: ignore[arg-type]
-                raise CtrlRecError(
-                    f"{section}.constrained=true constraint.name=none: there is nothing to train under; choose a "
-                    f"constraint, or set {section}.constrained=false"
-                )
-        return
-    served = variant.answers_with == "model" and config.generation.engine == "api"
-    if (served or variant.answers_with == "api") and config.evaluation.constrained:
-        raise CtrlRecError(
-            f"constraint.name={name}: the answers of a server cannot be constrained; set constraint.name=none, or "
-            "generation.engine=auto with a row whose model answers"
-        )
-    if variant.beam_search and name == "control" and config.evaluation.constrained:
-        raise CtrlRecError(
-            f"variant={variant.name} constraint.name=control: its items are beams, each found "
-            "alone; use constraint.name=fresh"
-        )
-    if variant.instructions == "instructrec" and config.sl.constrained:
-        raise CtrlRecError(
-            f"variant={variant.name} sl.constrained=true: its instructions ask for more than lists; set "
-            "sl.constrained=false"
-        )
 
 
 def _check_rl(rl: RLConfig) -> None:

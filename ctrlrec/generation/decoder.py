@@ -79,6 +79,8 @@ def decode(
     Returns:
         B x samples answers; those of one prompt side by side.
     """
+    from ctrlrec.generation.runs import RunBatch  # which extends the batch of this module
+
     count = len(prompts) * samples
     answers = {} if finished is None else finished
     device = model.device.type
@@ -89,7 +91,8 @@ def decode(
         places = [index * samples + sample for index in order for sample in range(samples)]
         queue = deque(place for place in places if place not in answers)
         size, longest = min(rows or count, len(queue)), len(prompts[queue[0] // samples]) if queue else 0
-        batch = _Batch(Network(model, mixed), size, ends, max_new_tokens, longest, temperature, constraint)
+        kind = _Batch if constraint is None else RunBatch
+        batch = kind(Network(model, mixed), size, ends, max_new_tokens, longest, temperature, constraint)
         while queue or batch.places:
             room = batch.rows - len(batch.places)
             if queue and (8 * room >= batch.rows or not batch.places):
@@ -267,12 +270,15 @@ class _Batch:
                 self.states[hole] = self.states[mover]
         del self.places[remaining:], self.states[remaining:]
         if holes:
-            for tensor in (
-                *self.keys, *self.values, self.mask, self.length, self.count, self.tokens, self.log_probs, self.done,
-            ):  # fmt: skip
+            for tensor in self._by_row():
                 tensor[holes] = tensor[movers]
         self._longest = int(self.length[:remaining].max()) if remaining else 0
         return finished
+
+    def _by_row(self) -> tuple[torch.Tensor, ...]:
+        """Return every tensor whose rows are answers."""
+        parts = (self.mask, self.length, self.count, self.tokens, self.log_probs, self.done)
+        return (*self.keys, *self.values, *parts)
 
     def _append(self, logits: torch.Tensor, rows: slice) -> None:
         if self.constraint is not None:

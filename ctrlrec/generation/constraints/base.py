@@ -62,6 +62,25 @@ class Constraint(ABC):
             for state, token in zip(states, tokens, strict=True)
         ]
 
+    def forced(self, state: Any, most: int) -> tuple[list[int], Any]:
+        """Return the tokens that are forced from a state on, and the state behind them.
+
+        Args:
+            state: of an answer that has not ended.
+            most: tokens to return at most.
+
+        Raises:
+            CtrlRecError: for a state in which no token is allowed.
+        """
+        run: list[int] = []
+        while len(run) < most and state is not None:
+            choices = self.choices(state)
+            if choices is None or len(choices) > 1:
+                break
+            run.append(int(choices[0]))
+            (state,) = self.follow([state], run[-1:])
+        return run, state
+
     def choices(self, state: Any) -> np.ndarray | None:
         """Return the ids of the tokens that may come next; None for all.
 

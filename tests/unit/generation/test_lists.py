@@ -23,6 +23,7 @@ from ctrlrec.generation.beams import beam_search
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.generation.constraints.base import Constraint, support
 from ctrlrec.generation.generate import generate
+from ctrlrec.generation.runs import RunBatch
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.chat_format import ChatFormat
@@ -100,6 +101,27 @@ def test_engines_and_one_beam_write_the_same(drawn_worlds: st.SearchStrategy[Wor
     starts = [constraint.start(asked[0])]
     assert beam_search(world.model, world.chat_format, prompts, 600, 1, constraint, starts)[0] == native
     assert len(world.items(native[0])) == asked[0].item_count
+
+
+def test_forced_tokens_take_no_step_of_their_own(
+    catalogue: Catalogue,
+    chat_format: ChatFormat,
+    make_model: Callable[..., PreTrainedModel],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    constraint = make_constraint(ConstraintConfig("fresh"), catalogue, chat_format)
+    assert constraint is not None
+    asked = Instruction(SEQUENTIAL, "u", (4,), None, 7, None, None, None, ())
+    model, steps = make_model(), []
+    step = RunBatch.step
+    monkeypatch.setattr(RunBatch, "step", lambda batch: (steps.append(1), step(batch)))
+    starts = [constraint.start(asked)]
+    (answer,) = generate(model, chat_format, [[1, 20, 4, 2]], 160, "native", 0.7, constraint=constraint, starts=starts)
+    free = [place for place in constraint.replay(starts[0], answer.tokens) if place is not None and len(place) > 1]
+    assert len(steps) == len(free) < len(answer.tokens) / 2
+    cut = generate(model, chat_format, [[1, 20, 4, 2]], 25, "native", constraint=constraint, starts=starts)[0]
+    assert cut == generate(model, chat_format, [[1, 20, 4, 2]], 25, "hf", constraint=constraint, starts=starts)[0]
+    assert len(cut.tokens) == 25
 
 
 # ---------------------------------------------------------------------- labels

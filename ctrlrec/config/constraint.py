@@ -1,0 +1,39 @@
+"""Checks of where a constraint is in force (spec section 11)."""
+
+from omegaconf import OmegaConf
+
+from ctrlrec.config.schema import Config
+from ctrlrec.errors import CtrlRecError
+
+
+def check_constraint(config: Config) -> None:
+    """Refuse a constraint where it cannot hold, and training under none.
+
+    Raises:
+        CtrlRecError: naming the keys and what to change.
+    """
+    name, variant = config.constraint.name, config.variant
+    if name == "none":
+        for section in ("sl", "rl"):
+            if OmegaConf.select(config, f"{section}.constrained"):  # type: ignore[arg-type]
+                raise CtrlRecError(
+                    f"{section}.constrained=true constraint.name=none: there is nothing to train under; choose a "
+                    f"constraint, or set {section}.constrained=false"
+                )
+        return
+    served = variant.answers_with == "model" and config.generation.engine == "api"
+    if (served or variant.answers_with == "api") and config.evaluation.constrained:
+        raise CtrlRecError(
+            f"constraint.name={name}: the answers of a server cannot be constrained; set constraint.name=none, or "
+            "generation.engine=auto with a row whose model answers"
+        )
+    if variant.beam_search and name == "control" and config.evaluation.constrained:
+        raise CtrlRecError(
+            f"variant={variant.name} constraint.name=control: its items are beams, each found "
+            "alone; use constraint.name=fresh"
+        )
+    if variant.instructions == "instructrec" and config.sl.constrained:
+        raise CtrlRecError(
+            f"variant={variant.name} sl.constrained=true: its instructions ask for more than lists; set "
+            "sl.constrained=false"
+        )

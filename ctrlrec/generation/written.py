@@ -1,0 +1,115 @@
+"""What is known of a list while it is written: the question, and which items may still stand."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ctrlrec.controls.instruction import Condition
+from ctrlrec.controls.lookahead import Range, open_cells
+from ctrlrec.generation.trie import STOP
+from ctrlrec.generation.views import Form
+
+
+class Question:
+    """What one instruction asks, with the memory that its states share.
+
+    Attributes:
+        form: how the list is written.
+        count: items of the list.
+        share: most tokens of a title, so that every list fits into an answer; None for no bound.
+        categories: rows of the membership that conditions are about, in their order.
+        cells: of every item of the catalogue; empty without conditions.
+        filtered: tokens of nodes of which some children have nothing left.
+    """
+
+    def __init__(self, form: Form, count: int, limit: int | None, conditions: Sequence[Condition]):
+        self.form, self.count, self.share = form, count, form.share(count, limit)
+        index = form.catalogue.category_index
+        self.categories = tuple([index[condition.category] for condition in conditions])
+        self.cells = form.cells(self.categories) if conditions else b""
+        self.filtered: dict[Any, np.ndarray] = {}
+
+    def left(self, barred: Sequence[int]) -> tuple[int, ...]:
+        """Return how many items of each cell may stand in the list if some are barred."""
+        sizes = list(self.form.sizes(self.share, self.categories))
+        for item in barred:
+            if self.form.holds(item, self.share):
+                sizes[self.cells[item] if self.cells else 0] -= 1
+        return tuple(sizes)
+
+
+class Written:
+    """A list so far; a value.
+
+    Attributes:
+        question: what is asked.
+        line: number of the title that is written next, from 1.
+        barred: items of the history and of the list, if neither may stand.
+        used: their sorted rows, by the nodes of the trie above them.
+        touched: children of a node that may have nothing left, as :meth:`View.closed` takes them.
+        ranges: fewest and most of the items left that each condition counts.
+        sizes: items left in each cell.
+        view: the items that may stand on this line, ``barred`` aside.
+    """
+
+    __slots__ = ("barred", "line", "question", "ranges", "sizes", "touched", "used", "view")
+
+    def __init__(
+        self,
+        question: Question,
+        line: int,
+        barred: tuple[int, ...],
+        ranges: tuple[Range, ...],
+        sizes: tuple[int, ...],
+        before: "Written | None" = None,
+    ):
+        self.question, self.line, self.barred, self.ranges, self.sizes = question, line, barred, ranges, sizes
+        left = question.count - line + 1
+        cells = open_cells(left, ranges, tuple([min(size, left) for size in sizes])) if ranges else (0,)
+        self.view = question.form.view(line == question.count, question.share, question.categories, cells)
+        same = before is not None and before.view.trie is self.view.trie
+        self.used: dict[int, tuple[int, ...]] = dict(before.used) if before is not None and same else {}
+        self.touched: dict[int, tuple[int, ...]] = dict(before.touched) if before is not None and same else {}
+        self._bar(barred[len(before.barred) :] if before is not None and same else barred)
+
+    def _bar(self, items: Sequence[int]) -> None:
+        """Put items under the nodes above them."""
+        trie, used, touched, every = self.view.trie, self.used, self.touched, self.view.holds_all
+        parent, sizes = trie.parent, trie.sizes
+        for item in items:
+            row = trie.row_of.get(item)
+            if row is None:  # no candidate
+                continue
+            node = trie.leaf[row]
+            while node > 0:
+                above = parent[node]
+                used[node] = rows = (*used.get(node, ()), row)
+                if len(rows) == (sizes[node] if every else 1):
+                    touched[above] = (*touched.get(above, ()), node)
+                node = above
+
+    def and_then(self, item: int, repeats: bool) -> "Written":
+        """Return the list with one more item."""
+        barred = self.barred if repeats else (*self.barred, item)
+        ranges, sizes = self.ranges, self.sizes
+        if self.question.cells:
+            cell = self.question.cells[item]
+            ranges = tuple([(low - (cell >> place & 1), high - (cell >> place & 1))
+                            for place, (low, high) in enumerate(ranges)])  # fmt: skip
+            sizes = (*sizes[:cell], sizes[cell] - 1, *sizes[cell + 1 :])
+        return Written(self.question, self.line + 1, barred, ranges, sizes, self)
+
+    def options(self, node: int) -> np.ndarray:
+        """Return the tokens that may come behind a node, (n,)."""
+        view, question, touched = self.view, self.question, self.touched.get(node)
+        options = view.options(node)
+        closed = view.closed(self.used, touched) if touched else ()
+        if not closed and not options.stops:
+            return options.tokens
+        stop = question.form.stop(self.line, question.count) if options.stops else STOP
+        kept, key = (question.filtered if closed else view.stopped), (view, node, closed, stop)
+        found = kept.get(key)
+        if found is None:
+            found = kept[key] = options.but(closed, stop)
+        return found
