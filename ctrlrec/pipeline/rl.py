@@ -31,9 +31,9 @@ def _check(config: Config) -> None:
 
     check_backbone(config)
     algorithm, constraint = config.rl.algorithm.name, config.constraint.name
-    if constraint != "none" and not ALGORITHMS[algorithm].constrained:
+    if constrained(config, "rl") and not ALGORITHMS[algorithm].constrained:
         raise CtrlRecError(
-            f"constraint.name={constraint} rl.algorithm.name={algorithm}: it samples freely; set constraint.name=none "
+            f"constraint.name={constraint} rl.algorithm.name={algorithm}: it samples freely; set rl.constrained=false "
             "or rl/algorithm=grpo"
         )
 

@@ -49,6 +49,8 @@ def test_a_constraint_that_the_algorithm_cannot_sample_under_is_refused() -> Non
     OmegaConf.set_readonly(config, False)
     STAGES["rl"].check(config)
     config.constraint.name = "fresh"
+    STAGES["rl"].check(config)  # of answers alone
+    config.rl.constrained = True
     with pytest.raises(CtrlRecError, match=r"constraint\.name=fresh rl\.algorithm\.name=trl_grpo: it samples freely"):
         STAGES["rl"].check(config)
 
