@@ -215,3 +215,27 @@ def test_a_row_may_have_a_section_of_its_own(tmp_path, differs, shown):
         made.append(make(tmp_path, name, settings))
     own = json.loads((made[0] / "provenance.json").read_text())["config"]
     assert len(comparable(read_results(made), own, made[0])) == shown
+
+
+@pytest.mark.parametrize(
+    ("variant", "answers", "sl", "rl", "name"),
+    [
+        ("v2", True, False, False, "v2+fresh"),
+        ("full", True, False, True, "full+fresh+rl"),
+        ("full", True, True, True, "full+fresh+sl+rl"),
+        ("full", False, False, True, "full+fresh-rl"),
+        ("v2", False, False, True, "v2"),  # it has no RL
+        ("zero_shot", True, True, True, "zero_shot+fresh"),
+        ("api", True, False, False, "api gpt"),
+    ],
+)
+def test_a_row_is_named_by_its_constraint_and_by_the_training_under_it(tmp_path, variant, answers, sl, rl, name):
+    changes = {
+        "constraint": {"name": "fresh"}, "evaluation": {"users": 100, "constrained": answers},
+        "sl": {"epochs": 3, "constrained": sl}, "rl": {"iterations": 5, "constrained": rl},
+    }  # fmt: skip
+    (result,) = read_results([make(tmp_path, "a", config(variant, **changes))])
+    assert result.name == name
+    (free,) = read_results([make(tmp_path, "b", config(variant))])
+    assert result.belongs_with(free.config) and free.belongs_with(result.config)
+    assert result.row.place == free.row.place

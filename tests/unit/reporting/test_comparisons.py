@@ -101,3 +101,19 @@ def test_a_metric_that_some_seed_lacks_is_left_out():
     both = {"HR@10": cell(1, 0, 2), "NDCG@10": cell(1, 0, 2)}
     found = pooled([entry(0, {"sequential": both}), entry(1, {"sequential": {"HR@10": cell(1, 0, 2)}})])
     assert list(found[0].settings["sequential"]) == ["HR@10"]
+
+
+def test_rows_are_compared_under_one_constraint_or_with_and_without_it(tmp_path):
+    rows = []
+    for variant in ("full", "v2"):
+        for words in ([], ["constraint=fresh"], ["constraint=fresh", "rl.constrained=true"]):
+            if variant == "v2" and len(words) == 2:
+                continue
+            config = compose(f"output={tmp_path}", f"variant={variant}", *words)
+            directory = f"{variant}{len(words)}"
+            rows.append(write_evaluation(tmp_path, directory, config, lambda *_: RIGHT, settings=("sequential",)))
+    pairs = {(pair.better, pair.worse) for pair in comparisons(read_results(rows), 50, 0.95, 0)}
+    assert pairs == {
+        ("full", "v2"), ("full+fresh", "v2+fresh"), ("full+fresh+rl", "v2+fresh"),
+        ("full+fresh", "full"), ("full+fresh+rl", "full"), ("full+fresh+rl", "full+fresh"), ("v2+fresh", "v2"),
+    }  # fmt: skip
