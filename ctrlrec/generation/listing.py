@@ -59,6 +59,7 @@ class ListConstraint(Constraint):
         CtrlRecError: if the tokenizer does not allow to follow its lists, or two titles cannot be told apart.
     """
 
+    ends_itself = True
     repeats: ClassVar[bool] = False
 
     def __init__(self, catalogue: Catalogue, chat_format: ChatFormat, settings: ConstraintConfig):

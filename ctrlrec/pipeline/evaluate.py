@@ -186,8 +186,8 @@ def _client(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:
 
 
 def _longest(config: Config, constraint: "Constraint | None" = None) -> int:
-    """Return the tokens of the longest answer; a constrained list ends by itself and has room for long titles."""
-    if constraint is not None:
+    """Return the tokens of the longest answer; one that a constraint ends has room for long titles."""
+    if constraint is not None and constraint.ends_itself:
         return config.model.max_response_length
     return min(config.generation.max_new_tokens, config.model.max_response_length)
 

@@ -24,6 +24,8 @@ class Constraint(ABC):
     free or over; a constraint is never asked about it.
 
     Attributes:
+        restricts: whether it ever rules a token out.
+        ends_itself: whether every answer ends within ``limit``, whatever the model.
         limit: tokens of the longest answer; None for no limit.
 
     Args:
@@ -33,6 +35,7 @@ class Constraint(ABC):
     """
 
     restricts: ClassVar[bool] = True
+    ends_itself: ClassVar[bool] = False
 
     def __init__(self, catalogue: Catalogue, chat_format: ChatFormat, settings: ConstraintConfig):
         self.catalogue, self.chat_format, self.settings = catalogue, chat_format, settings
