@@ -163,7 +163,7 @@ class ListConstraint(Constraint):
                 continue
             tokens = written.options(node)
             if len(tokens) != 1:
-                return State(written, node, tuple(ahead), at, tokens)
+                return self._choice(State(written, node, tuple(ahead), at, tokens))
             children = trie.children(node)
             child = children.get(int(tokens[0]))
             if child is None:  # the title ends here; its stop comes with what follows
@@ -171,6 +171,20 @@ class ListConstraint(Constraint):
             else:
                 ahead.append(int(tokens[0]))
             node = child
+
+    def _choice(self, state: State) -> State:
+        """Return a state in which several tokens may come.
+
+        Raises:
+            CtrlRecError: if there is none; a demand that can be met never leads there.
+        """
+        if not len(state.open):
+            raise CtrlRecError(f"constraint.name={self.settings.name}: no token is allowed in the state {state!r}")
+        return state
+
+    def choices(self, state: State | None) -> np.ndarray | None:
+        """Return the ids of the tokens that may come next, never none; None for all."""
+        return None if state is None else self.allowed(state)
 
     def allowed(self, state: State) -> np.ndarray:
         """Return the tokens that may come next."""

@@ -75,11 +75,11 @@ class View:
             found = self._options[node] = Options(tokens, nodes, bool(len(tokens)) and tokens[0] == STOP)
         return found
 
-    def closed(self, used: Mapping[int, Sequence[int]], touched: tuple[int, ...]) -> tuple[int, ...]:
+    def closed(self, used: Mapping[int, Any], touched: tuple[int, ...]) -> tuple[int, ...]:
         """Return those of some nodes below which every item of the set is used up.
 
         Args:
-            used: sorted rows that may not stand any more, by the nodes above them.
+            used: sorted rows that may not stand any more, by the nodes above them; not read if the set holds all items.
             touched: nodes above such rows; if the set holds all items, those that have no others.
         """
         if self.holds_all:

@@ -46,7 +46,7 @@ class Written:
         question: what is asked.
         line: number of the title that is written next, from 1.
         barred: items of the history and of the list, if neither may stand.
-        used: their sorted rows, by the nodes of the trie above them.
+        used: their sorted rows, by the nodes of the trie above them; only how many if every item may stand on a line.
         touched: children of a node that may have nothing left, as :meth:`View.closed` takes them.
         ranges: fewest and most of the items left that each condition counts.
         sizes: items left in each cell.
@@ -67,16 +67,20 @@ class Written:
         self.question, self.line, self.barred, self.ranges, self.sizes = question, line, barred, ranges, sizes
         left = question.count - line + 1
         cells = open_cells(left, ranges, tuple([min(size, left) for size in sizes])) if ranges else (0,)
-        self.view = question.form.view(line == question.count, question.share, question.categories, cells)
+        form, last = question.form, line == question.count
+        if before is not None and not ranges and not (last and form.tries[0] is not form.tries[1]):
+            self.view = before.view
+        else:
+            self.view = form.view(last, question.share, question.categories, cells)
         same = before is not None and before.view.trie is self.view.trie
-        self.used: dict[int, tuple[int, ...]] = dict(before.used) if before is not None and same else {}
+        self.used: dict[int, Any] = dict(before.used) if before is not None and same else {}
         self.touched: dict[int, tuple[int, ...]] = dict(before.touched) if before is not None and same else {}
         self._bar(barred[len(before.barred) :] if before is not None and same else barred)
 
     def _bar(self, items: Sequence[int]) -> None:
         """Put items under the nodes above them."""
-        trie, used, touched, every = self.view.trie, self.used, self.touched, self.view.holds_all
-        parent, sizes = trie.parent, trie.sizes
+        trie, used, touched = self.view.trie, self.used, self.touched
+        parent, sizes, every = trie.parent, trie.sizes, self.view.holds_all
         for item in items:
             row = trie.row_of.get(item)
             if row is None:  # no candidate
@@ -84,8 +88,13 @@ class Written:
             node = trie.leaf[row]
             while node > 0:
                 above = parent[node]
-                used[node] = rows = (*used.get(node, ()), row)
-                if len(rows) == (sizes[node] if every else 1):
+                if every:
+                    used[node] = count = used.get(node, 0) + 1
+                    looked_at = count == sizes[node]
+                else:
+                    looked_at = node not in used
+                    used[node] = (*used.get(node, ()), row)
+                if looked_at:
                     touched[above] = (*touched.get(above, ()), node)
                 node = above
 
