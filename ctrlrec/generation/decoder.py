@@ -97,8 +97,7 @@ def decode(
             room = batch.rows - len(batch.places)
             if queue and (8 * room >= batch.rows or not batch.places):
                 admitted = [queue.popleft() for _ in range(min(room, len(queue)))]
-                if constraint is not None:
-                    batch.states += [starts[place // samples] for place in admitted]
+                batch.states += [starts[place // samples] if starts else None for place in admitted]
                 batch.admit(admitted, [prompts[place // samples] for place in admitted])
             else:
                 batch.step()
@@ -129,7 +128,7 @@ class _Batch:
 
     Attributes:
         places: of the answers in the result.
-        states: of the constraint, if there is one.
+        states: of the constraint; None without one.
         keys: per layer (rows, kv_heads, D, capacity); likewise ``values`` (rows, kv_heads, capacity, D).
         mask: (rows, kv_heads, 1, capacity) added to scores: 0 at positions that are written, -inf elsewhere.
         length: (rows,) positions written; ``count`` tokens generated, the last of which is not written yet.
@@ -265,9 +264,7 @@ class _Batch:
         holes = [row for row in left if row < remaining]
         movers = [row for row in range(remaining, active) if not done[row]]
         for hole, mover in zip(holes, movers, strict=True):
-            self.places[hole] = self.places[mover]
-            if self.constraint is not None:
-                self.states[hole] = self.states[mover]
+            self.places[hole], self.states[hole] = self.places[mover], self.states[mover]
         del self.places[remaining:], self.states[remaining:]
         if holes:
             for tensor in self._by_row():
@@ -281,11 +278,7 @@ class _Batch:
         return (*self.keys, *self.values, *parts)
 
     def _append(self, logits: torch.Tensor, rows: slice) -> None:
-        if self.constraint is not None:
-            logits = self.constraint.restrict(self.states[rows], logits)
         tokens, log_probs = _choose(logits, self.temperature)
-        if self.constraint is not None:
-            self.states[rows] = self.constraint.follow(self.states[rows], tokens.tolist())
         row, count = self._row[rows], self.count[rows]
         self.tokens[row, count], self.log_probs[row, count] = tokens, log_probs
         count.add_(1).clamp_(max=self.limit)

@@ -60,20 +60,22 @@ class RunBatch(_Batch):
 
     def _append(self, logits: torch.Tensor, rows: slice) -> None:
         """Choose the next token of some rows, and write what is forced behind it."""
-        super()._append(logits, rows)
-        begin = rows.start
+        begin, count = rows.start, self.count[rows].clone()
+        super()._append(self.constraint.restrict(self.states[rows], logits), rows)
+        chosen = self.tokens[self._row[rows], count].tolist()
+        self.states[rows] = self.constraint.follow(self.states[rows], chosen)
         counts, done = self.count[rows].tolist(), self.done[rows].tolist()
         self.pending[rows] = 1
         forced: list[tuple[int, int, int]] = []  # row, column, token
-        for row, (count, complete) in enumerate(zip(counts, done, strict=True), start=begin):
+        for row, (written, complete) in enumerate(zip(counts, done, strict=True), start=begin):
             if complete or self.states[row] is None:
                 continue
-            run, self.states[row] = self.constraint.forced(self.states[row], self.limit - count)
+            run, self.states[row] = self.constraint.forced(self.states[row], self.limit - written)
             if run:
-                forced += [(row, count + place, token) for place, token in enumerate(run)]
+                forced += [(row, written + place, token) for place, token in enumerate(run)]
                 self.count[row] += len(run)
                 self.pending[row] += len(run)
-                self.done[row] = count + len(run) >= self.limit or self.states[row] is None
+                self.done[row] = written + len(run) >= self.limit or self.states[row] is None
         if forced:
             places, columns, tokens = torch.tensor(forced, device=self.network.device).T
             self.tokens[places, columns], self.log_probs[places, columns] = tokens, 0.0

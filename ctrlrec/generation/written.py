@@ -8,7 +8,7 @@ import numpy as np
 from ctrlrec.controls.instruction import Condition
 from ctrlrec.controls.lookahead import Range, open_cells
 from ctrlrec.generation.trie import STOP
-from ctrlrec.generation.views import Form
+from ctrlrec.generation.views import Form, View
 
 
 class Question:
@@ -69,7 +69,7 @@ class Written:
         cells = open_cells(left, ranges, tuple([min(size, left) for size in sizes])) if ranges else (0,)
         form, last = question.form, line == question.count
         if before is not None and not ranges and not (last and form.tries[0] is not form.tries[1]):
-            self.view = before.view
+            self.view: View = before.view
         else:
             self.view = form.view(last, question.share, question.categories, cells)
         same = before is not None and before.view.trie is self.view.trie

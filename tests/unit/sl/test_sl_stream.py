@@ -87,11 +87,11 @@ def test_a_budget_of_tokens_holds_and_is_used(
 ) -> None:
     rows = encode(builder.epoch(0, FAMILIES), chat_format)
     batches = split(rows, 3, chat_format.pad, layout, budget)
-    assert rows_of(batches) == Counter(tuple(prompt + response) for prompt, response in rows)
+    assert rows_of(batches) == Counter(tuple(row.prompt + row.response) for row in rows)
     for batch in batches:
         samples = int((batch.mask * (batch.positions == 0)).sum())
         assert batch.ids.numel() <= budget or samples == 1
-    tokens = sum(len(prompt + response) for prompt, response in rows)
+    tokens = sum(len(row.prompt + row.response) for row in rows)
     assert len(batches) <= 2 * -(-tokens // budget) or budget < 300
     assert (len(batches) == 1) == (budget == 10**6)
 
