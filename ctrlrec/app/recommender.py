@@ -31,6 +31,7 @@ from ctrlrec.generation.constraints.base import Constraint
 from ctrlrec.generation.listening import Listening
 from ctrlrec.instructions.asking import ask
 from ctrlrec.pipeline.evaluate import model_answers
+from ctrlrec.pipeline.settings import constrained
 from ctrlrec.rewards.judging import Judgement, legality, side_of
 from ctrlrec.rewards.reward import Reward
 
@@ -93,7 +94,8 @@ class Recommender:
     @property
     def constraint(self) -> str:
         """What the model may write unless a question says otherwise (``constraint=`` of its run)."""
-        return self._parts.config.constraint.name
+        config = self._parts.config
+        return config.constraint.name if constrained(config, "evaluate") else "none"
 
     def history_of(self, user: str) -> tuple[tuple[str, ...], str]:
         """Return the newest items of a user, oldest first, and the one that followed: the test item.

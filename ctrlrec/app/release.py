@@ -28,6 +28,7 @@ from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import tokenizer_digest
 from ctrlrec.pipeline.evaluate import model_answers
+from ctrlrec.pipeline.settings import constrained
 from ctrlrec.reporting.kept import without_places
 from ctrlrec.reporting.made import public_command
 from ctrlrec.runtime import results
@@ -127,7 +128,9 @@ def row_metrics(parts: Parts, builder: InstructionBuilder) -> dict[str, Any]:
     """
     config = parts.config
     matcher = TitleMatcher(builder.catalogue.titles, config.evaluation.match_max_edits)
-    constraint = make_constraint(config.constraint, builder.catalogue, parts.chat_format)
+    constraint = None
+    if constrained(config, "evaluate"):
+        constraint = make_constraint(config.constraint, builder.catalogue, parts.chat_format)
     answerer = (
         teacher_answers(builder)
         if parts.model is None

@@ -30,7 +30,9 @@ class Listening(Constraint):
         constraint: Constraint | None,
     ):
         super().__init__(catalogue, chat_format, settings)
-        self.restricts = constraint is not None  # type: ignore[misc]  # of this instance
+        # Of this instance, not of the class:
+        self.restricts = constraint is not None  # type: ignore[misc]
+        self.ends_itself = constraint is not None and constraint.ends_itself  # type: ignore[misc]
         self.heard, self.constraint = heard, constraint
 
     def start(self, instruction: Instruction) -> Any:
