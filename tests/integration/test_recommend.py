@@ -161,6 +161,15 @@ def test_a_stream_grows_item_by_item_to_the_same_answer(
         next(recommender.stream(user="9999"))
 
 
+def test_what_is_heard_under_a_constraint_is_the_whole_answer(films, recommender: Recommender) -> None:
+    row = films.predictions[0]
+    asked = {"user": row["user"], "k": 4, "constraint": "fresh"}
+    *growing, last = recommender.stream(**asked)
+    assert last == recommender.recommend(**asked) and len(last.items) == len(set(last.titles)) == 4
+    assert all(item.illegal is None for item in last.items) and len(growing) == 3
+    assert not set(last.titles) & set(row["history"]) and recommender.constraint == "none"
+
+
 def test_results_of_training_recommend_too(films, recommender: Recommender) -> None:
     row = films.predictions[0]
     rl = Recommender.load(tiny_run.only(films.output / "rl"))
