@@ -22,8 +22,9 @@ setup: $(VENV)/.ready  ## a virtual environment with everything pinned in constr
 
 setup-dev: $(VENV)/.ready-dev  ## the same with the tools of tests and checks
 
-demo: setup  ## minutes on two cores: before, after SL and after RL, side by side over all seven settings
-	$(RUN) -m ctrlrec -m variant=zero_shot,v2,full budget=demo
+demo: setup  ## ten minutes on two cores: what control is, over all seven settings, without instructions, after SL and after RL
+	$(PIP) '.[joblib]'
+	$(RUN) -m ctrlrec -m experiment=demo hydra/launcher=joblib hydra.launcher.n_jobs=2 trainer.threads=1
 
 ablation: setup  ## an hour or two a row on two cores: the ablation rows v1, v2, v3, full; resumes when run again
 	$(RUN) -m ctrlrec -m variant=v1,v2,v3,full budget=small

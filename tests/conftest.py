@@ -99,6 +99,7 @@ def make_model_config() -> Callable[..., ModelConfig]:
             "name": "tiny", "kind": "llama_mini", "path": None, "revision": None, "dtype": "float32", "attention": None,
             "system_prompt": None, "thinking": False, "template_date": "2024-07-26", "max_length": 640,
             "max_response_length": 160, "hidden_size": 32, "layers": 2, "heads": 2, "vocabulary": 512,
+            "initializer_range": 0.02,
         }  # fmt: skip
         return ModelConfig(**{**values, **changes})
 
@@ -141,7 +142,7 @@ def make_builder(
         parts |= {"limit": chat_format.limit(), "seed": 3}
         parts |= {name: changes.pop(name) for name in tuple(changes) if name in parts}
         values = {
-            "item_count_max": 10, "candidate_share": 0.2, "candidate_count": 15,
+            "item_count_min": 1, "item_count_max": 10, "candidate_share": 0.2, "candidate_count": 15,
             "category_sampling": CategorySampling.ground_truth,
             "proportions": [10, 20, 30, 40, 50, 60, 70, 80, 90], "blend_share": 0.0, "search_negative_share": 0.5,
             "chat_path": None, "chat_ratio": 0.1, "validation_size": 8,
@@ -164,6 +165,7 @@ def make_sl_config() -> Callable[..., SLConfig]:
             "trainable": Trainable.full, "lora_rank": 4, "lora_alpha": 8, "learning_rate": 1e-3, "batch_size": 8,
             "micro_batch_size": 4, "micro_tokens": None, "epochs": 1, "max_steps": None, "warmup_share": 0.0,
             "decay_power": 1.0, "gradient_clip": 1.0, "validations": 1, "constrained": False,
+            "muon_learning_rate": None, "soft_labels": None, "allowed_weight": 0.0,
         }  # fmt: skip
         return SLConfig(**{**values, **changes})
 

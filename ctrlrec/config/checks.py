@@ -1,20 +1,19 @@
-"""Checks of values and of combinations of values, beyond their types."""
+"""Checks of values beyond their types; :mod:`ctrlrec.config.pairs` checks combinations."""
 
 import datetime
 import importlib
 import re
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlsplit
 
 from omegaconf import ListConfig, OmegaConf
 
 from ctrlrec.config.arguments import check_trainer
 from ctrlrec.config.choices import Choices, nearest
-from ctrlrec.config.constraint import check_constraint
 from ctrlrec.config.files import choices_of
 from ctrlrec.config.options import check_bounds, check_options, option_keys
-from ctrlrec.config.schema import Config, RLConfig, StageName, Trainable, known_keys, leaves
+from ctrlrec.config.pairs import check_pairs, check_rl
+from ctrlrec.config.schema import Config, known_keys, leaves
 from ctrlrec.config.words import sweep_advice
 from ctrlrec.errors import CtrlRecError
 
@@ -23,6 +22,7 @@ TABLES = ("table2", "table3", "table4", "table5", "table8", "summary")  # those 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "model.kind": ("llama_mini", "smollm2_wheel", "pretrained", "encoder_decoder"),
     "model.dtype": ("auto", "float32", "bfloat16"),
+    "indexing.name": ("title", "item_token"),
     "variant.answers_with": ("model", "teacher", "api"),
     "variant.instructions": ("paper", "palr", "instructrec"),
     "variant.table.hidden": TABLES,
@@ -115,8 +115,8 @@ def check(config: Config) -> None:
     settings = list(OmegaConf.select(node, "evaluation.settings"))
     if not settings or len(set(settings)) < len(settings):
         raise CtrlRecError(f"evaluation.settings={settings}: expected at least one setting, and each once")
-    _check_pairs(config)
-    _check_rl(config.rl)
+    check_pairs(config)
+    check_rl(config.rl)
     check_trainer(config.trainer)
 
 
@@ -166,116 +166,3 @@ def _check_secrets(config: Config) -> None:
             "OPENAI_API_KEY (words of at most 20 capital letters and digits, joined by underscores), not the key "
             "itself; null for a server without one"
         )
-
-
-def _check_pairs(config: Config) -> None:
-    """Refuse combinations whose parts are valid alone.
-
-    Raises:
-        CtrlRecError: naming both keys and what to change.
-    """
-    variant, stage = config.variant, config.stage.name
-    if config.trainer.devices > 1:
-        raise CtrlRecError(
-            f"trainer.devices={config.trainer.devices}: a process uses one device; start one for each with "
-            f"torchrun --nproc-per-node {config.trainer.devices} -m ctrlrec ..., and leave trainer.devices alone"
-        )
-    if stage == StageName.rl and not variant.rl:
-        raise CtrlRecError(f"stage=rl variant={variant.name}: {variant.name} has no RL stage; use variant=v3 or full")
-    if stage == StageName.sl and not variant.tasks:
-        raise CtrlRecError(
-            f"stage=sl variant={variant.name}: {variant.name} has no SL stage; use variant=v1, v2 or full"
-        )
-    if variant.rl and not variant.tasks:
-        raise CtrlRecError("variant.rl=true needs variant.tasks: RL starts from the model after SL")
-    strategy = config.trainer.strategy
-    if strategy == "fsdp" and variant.tasks and config.sl.trainable != Trainable.lora:
-        raise CtrlRecError(
-            f"trainer.strategy=fsdp sl.trainable={config.sl.trainable.value}: only frozen weights beneath an adapter "
-            "are sharded; use sl.trainable=lora or trainer.strategy=ddp"
-        )
-    if variant.tasks and variant.answers_with != "model":
-        raise CtrlRecError(
-            f"variant.answers_with={variant.answers_with} trains no language model: variant.tasks must be empty"
-        )
-    if variant.rl and config.model.kind == "encoder_decoder":
-        raise CtrlRecError(
-            f"variant={variant.name} model={config.model.name}: RL needs a causal language model; use variant=v1, v2, "
-            "palr or instructrec"
-        )
-    if variant.beam_search and config.generation.engine in ("vllm", "api"):
-        raise CtrlRecError(
-            f"variant={variant.name} generation.engine={config.generation.engine}: beams are searched by transformers; "
-            "use generation.engine=auto"
-        )
-    check_constraint(config)
-    if config.model.kind == "encoder_decoder" and config.generation.engine == "vllm":
-        raise CtrlRecError(f"model={config.model.name} generation.engine=vllm: encoder-decoders need auto or api")
-    if not _is_address(config.api.url):
-        raise CtrlRecError(
-            "api.url: expected http(s)://host[:port]/path without a user, a password or a query; a key belongs into "
-            "the environment variable that api.key_variable names"
-        )
-    if config.model.max_response_length >= config.model.max_length:
-        raise CtrlRecError("model.max_response_length must leave room for a prompt: it is not below model.max_length")
-    mini = config.model.kind == "llama_mini"
-    for key in ("hidden_size", "layers", "heads", "vocabulary"):
-        value = getattr(config.model, key)
-        if mini and value is None:
-            raise CtrlRecError(f"model.{key} needs a number for model.kind=llama_mini")
-        if not mini and value is not None:
-            raise CtrlRecError(
-                f"model.{key}={value} model.kind={config.model.kind}: it has its own; leave it null, "
-                "or use model=llama_mini"
-            )
-    if mini:
-        assert config.model.hidden_size is not None and config.model.heads is not None
-        if config.model.hidden_size % (2 * config.model.heads):
-            raise CtrlRecError("model.hidden_size must be divisible by twice model.heads (rotary positions turn pairs)")
-        if config.sl.trainable == Trainable.lora:
-            raise CtrlRecError(
-                "model.kind=llama_mini has random weights an adapter cannot lean on: set sl.trainable=full"
-            )
-    if config.model.kind in ("pretrained", "encoder_decoder") and not config.model.path:
-        raise CtrlRecError("model.path is empty: give a local folder or a hub id, model.path=...")
-
-
-def _check_rl(rl: RLConfig) -> None:
-    """Refuse settings of RL whose parts are valid alone.
-
-    Raises:
-        CtrlRecError: naming the keys and what to change.
-    """
-    if (length := rl.schedule_iterations) is not None and length < rl.iterations:
-        raise CtrlRecError(
-            f"rl.schedule_iterations={length} rl.iterations={rl.iterations}: the rate would be 0 before "
-            "the end; use a number that is not below rl.iterations, or null"
-        )
-    if rl.item_count_min > rl.item_count_max:
-        raise CtrlRecError("rl.item_count_min is larger than rl.item_count_max")
-    rollouts = rl.prompts * (rl.samples_per_prompt + rl.greedy_row)
-    if rollouts % rl.minibatches:
-        raise CtrlRecError(
-            f"rl.minibatches={rl.minibatches} does not divide the {rollouts} answers of an iteration: set a divisor "
-            "of rl.prompts times the answers to a prompt, the greedy one of rl.greedy_row included"
-        )
-    if rl.validate_every is not None and rl.validate_every > rl.iterations:
-        raise CtrlRecError(
-            f"rl.validate_every={rl.validate_every} rl.iterations={rl.iterations}: it would never validate; lower "
-            "rl.validate_every, or set it to null"
-        )
-    if rl.critic_ahead >= rl.iterations:
-        raise CtrlRecError(
-            f"rl.critic_ahead={rl.critic_ahead} rl.iterations={rl.iterations}: the actor would never learn; lower "
-            "rl.critic_ahead"
-        )
-
-
-def _is_address(url: str) -> bool:
-    try:
-        address = urlsplit(url)
-        port = address.port  # says so where it is no number
-    except ValueError:
-        return False
-    known = address.scheme in ("http", "https") and address.hostname and port != 0
-    return bool(known) and not address.username and not address.query

@@ -80,6 +80,7 @@ class DatasetConfig:
     attributes: list[str] = MISSING
     min_user_interactions: int = bounded(1)
     min_item_interactions: int = bounded(1)
+    most_popular: int | None = bounded(1)
     title_max_tokens: int = bounded(1)
     history_length: int = bounded(1, 100)
 
@@ -103,6 +104,14 @@ class ModelConfig:
     layers: int | None = bounded(1)
     heads: int | None = bounded(1)
     vocabulary: int | None = bounded(300)
+    initializer_range: float | None = bounded(0.0001, 1)
+
+
+@dataclass
+class IndexingConfig:
+    """How an item is spelt (spec section 10)."""
+
+    name: str = MISSING
 
 
 @dataclass
@@ -124,6 +133,7 @@ class TeacherConfig:
 class InstructionsConfig:
     """The instruction set of Table 7."""
 
+    item_count_min: int = bounded(1, 100)
     item_count_max: int = bounded(1, 100)
     candidate_share: float = bounded(0, 1)
     candidate_count: int = bounded(1)
@@ -144,6 +154,7 @@ class SLConfig:
     lora_rank: int = bounded(1)
     lora_alpha: int = bounded(1)
     learning_rate: float = bounded(0)
+    muon_learning_rate: float | None = bounded(0)
     batch_size: int = bounded(1)
     micro_batch_size: int = bounded(1)
     micro_tokens: int | None = bounded(1)
@@ -154,6 +165,8 @@ class SLConfig:
     gradient_clip: float = bounded(0)
     validations: int = bounded(1)
     constrained: bool = MISSING
+    soft_labels: float | None = bounded(0.001)
+    allowed_weight: float = bounded(0)
 
 
 class ClipGroups(StrEnum):
@@ -387,9 +400,11 @@ class BudgetConfig:
     Attributes:
         name: of the file.
         sets: exactly the keys of other groups that the file sets; it wins over their files there and nowhere else.
+        following: command that a run shows as what to try next; null for none.
     """
 
     name: str = MISSING
+    following: str | None = MISSING
     sets: list[str] = MISSING
 
 
@@ -404,6 +419,7 @@ class Config:
     stage: StageConfig = MISSING
     dataset: DatasetConfig = MISSING
     model: ModelConfig = MISSING
+    indexing: IndexingConfig = MISSING
     teacher: TeacherConfig = MISSING
     instructions: InstructionsConfig = MISSING
     sl: SLConfig = MISSING

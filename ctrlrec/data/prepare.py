@@ -84,6 +84,7 @@ def prepare(config: DatasetConfig, cache: Path, cut: Cut, writable: Writable) ->
     items, code = _merge_titles(items, report)
     users, rows = _order(raw.interactions, names, code, report)
     _warn(raw.interactions, items, code, rows, report)
+    users, rows = _most_popular(users, rows, config, report)
     users, rows = _k_core(users, rows, len(names), len(items), config, report)
     return _index(config, raw.category_kind, items, names, users, rows, report)
 
@@ -199,6 +200,19 @@ def _warn(
     unknown = report["dropped"][_UNKNOWN]
     if unknown > UNREADABLE_SHARE * len(interactions):
         log.warning("%-12s %d of %d %s and are left out", "", unknown, len(interactions), _UNKNOWN)
+
+
+def _most_popular(
+    users: np.ndarray, items: np.ndarray, config: DatasetConfig, report: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the interactions with the items that most users met, if ``dataset.most_popular`` says how many."""
+    if config.most_popular is None:
+        return users, items
+    met = np.bincount(items)
+    chosen = np.argsort(-met, kind="stable")[: config.most_popular]
+    kept = np.isin(items, chosen)
+    report["dropped"]["interactions with less popular items"] = len(items) - int(kept.sum())
+    return users[kept], items[kept]
 
 
 def _k_core(

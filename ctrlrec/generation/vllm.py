@@ -41,7 +41,7 @@ def vllm_generator(
         ) from None
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        chat_format.tokenizer.save_pretrained(folder)
+        chat_format.whole_tokenizer().save_pretrained(folder)
         # "vllm" as source of the defaults: a checkpoint's own sampling settings bend nothing
         masks: dict[str, Any] = {}
         if constraint is not None:

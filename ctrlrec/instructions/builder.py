@@ -117,7 +117,7 @@ class InstructionBuilder(Completion):
         items = self.sequences.train(user)
         end = int(rng.integers(1, len(items)))
         start = int(rng.integers(max(0, end - self.sequences.history_length), end))
-        low, high = item_counts or (1, self.config.item_count_max)
+        low, high = item_counts or (self.config.item_count_min, self.config.item_count_max)
         item_count = int(rng.integers(low, high + 1))
         proportion = int(rng.choice(self.config.proportions)) if templates.takes_percent(task) else None
         selects = bool(rng.random() < self.config.candidate_share) and templates.has_selection_form(task)
@@ -138,7 +138,7 @@ class InstructionBuilder(Completion):
     def _search(self, epoch: int, item: int) -> Example:
         """K random items of a category of ``item`` (or outside one it is not in), ``item`` among them (I3)."""
         rng = generator(self.seed, epoch, item, SEARCH)
-        k = int(rng.integers(1, self.config.item_count_max + 1))
+        k = int(rng.integers(self.config.item_count_min, self.config.item_count_max + 1))
         own = self.catalogue.membership[:, item]
         negative = bool(rng.random() < self.config.search_negative_share) and not own.all()
         category = self.catalogue.category_names[int(rng.choice(np.flatnonzero(~own if negative else own)))]

@@ -18,6 +18,7 @@ from safetensors.torch import save
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctrlrec.errors import CtrlRecError
+from ctrlrec.lm.indexing import ItemTokens, row_layers
 from ctrlrec.runtime.files import write_bytes
 
 log = logging.getLogger(__name__)
@@ -26,15 +27,35 @@ ACTOR, CRITIC = "actor", "critic"
 _BASE, _SAMPLE = "base.safetensors", 64  # values kept of each weight
 
 
-def lora(rank: int, alpha: int, task: TaskType = TaskType.CAUSAL_LM) -> LoraConfig:
-    """LoRA on all linear layers but the head (Section 3.1.2)."""
-    return LoraConfig(task_type=task, r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear")
+def lora(
+    rank: int, alpha: int, task: TaskType = TaskType.CAUSAL_LM, rows: dict[str, list[int]] | None = None
+) -> LoraConfig:
+    """LoRA on all linear layers but the head (Section 3.1.2), and rows of tokens trained beside it, by layer."""
+    return LoraConfig(
+        task_type=task,
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        trainable_token_indices=rows,  # type: ignore[arg-type]
+    )
 
 
-def with_adapter(model: PreTrainedModel, rank: int, alpha: int) -> PeftModel:
-    """Return the model with one trainable adapter and its own weights frozen."""
+def with_adapter(model: PreTrainedModel, rank: int, alpha: int, items: ItemTokens | None = None) -> PeftModel:
+    """Return the model with one trainable adapter, its own weights frozen but for the rows of items.
+
+    Args:
+        model: to adapt.
+        rank: of the adapter.
+        alpha: of the adapter.
+        items: the tokens of items; None if there are none.
+    """
     task = TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else TaskType.CAUSAL_LM
-    return get_peft_model(model, lora(rank, alpha, task))  # type: ignore[return-value]
+    rows = None
+    if items is not None:
+        tokens = list(range(items.first, items.first + len(items)))
+        rows = dict.fromkeys(row_layers(model), tokens)
+    return get_peft_model(model, lora(rank, alpha, task, rows))  # type: ignore[return-value]
 
 
 def with_actor_and_critic(model: PreTrainedModel, rank: int, alpha: int, critic: bool = True) -> PeftModel:

@@ -35,6 +35,7 @@ from ctrlrec.config.schema import ModelConfig
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.chat_template import fix_template
 from ctrlrec.lm.checks import check_folder, refuse_adapter
+from ctrlrec.lm.indexing import ItemTokens, add_rows
 from ctrlrec.runtime.wheels import fetch_wheel
 
 log = logging.getLogger(__name__)
@@ -146,25 +147,33 @@ def load_ends(directory: Path) -> list[int]:
     return list(GenerationConfig.from_pretrained(directory).eos_token_id)
 
 
-def load_model(config: ModelConfig, cache: Path, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-    """Return the backbone's weights before any training.
+def load_model(
+    config: ModelConfig,
+    cache: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    items: ItemTokens | None = None,
+) -> PreTrainedModel:
+    """Load or make the backbone's weights before any training.
 
     Args:
         config: which backbone, of :func:`ctrlrec.runtime.hardware.settled`.
         cache: folder for downloads.
         tokenizer: decides the vocabulary of ``llama_mini``.
         seed: initial weights of ``llama_mini``.
+        items: the tokens of items, which get rows of their own; None if there are none.
     """
     if config.kind == "llama_mini":
-        assert config.hidden_size and config.layers and config.heads
+        assert config.hidden_size and config.layers and config.heads and config.initializer_range
         shape = LlamaConfig(
-            vocab_size=len(tokenizer),
+            vocab_size=len(tokenizer) + len(items or ()),
             hidden_size=config.hidden_size,
             intermediate_size=8 * config.hidden_size // 3 // 8 * 8,
             num_hidden_layers=config.layers,
             num_attention_heads=config.heads,
             max_position_embeddings=config.max_length,
             tie_word_embeddings=True,
+            initializer_range=config.initializer_range,
             attn_implementation=config.attention,  # type: ignore[call-arg]
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
@@ -178,6 +187,8 @@ def load_model(config: ModelConfig, cache: Path, tokenizer: PreTrainedTokenizerB
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # the same new rows whenever the model is loaded
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    if items is not None:
+        add_rows(model, tokenizer, items)
     return model
 
 

@@ -13,6 +13,7 @@ from ctrlrec.controls.instruction import Messages
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.backbone import load_ends, load_tokenizer
 from ctrlrec.lm.chat_template import render, takes_system_turn, turn_end
+from ctrlrec.lm.indexing import ItemTokens
 from ctrlrec.lm.inert_text import InertText
 
 
@@ -48,18 +49,26 @@ class ChatFormat:
         ends: all tokens that end a generated answer.
         pad: the token that pads rows.
         folds_system: whether the template takes no system turn; its text then leads the first user turn.
+        items: the tokens of items; None if an item is spelt as its title.
 
     Args:
         tokenizer: with a chat template.
         config: of the model.
         ends: further tokens that end an answer, those of the model's generation config.
+        titles: of the catalogue if every item has a token of its own (``indexing=item_token``).
 
     Raises:
         CtrlRecError: for a tokenizer without a chat template or without a token that ends an answer, or a template that
             refuses a user turn.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: ModelConfig, ends: Collection[int] = ()):
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        config: ModelConfig,
+        ends: Collection[int] = (),
+        titles: Sequence[str] = (),
+    ):
         name = f"model {config.path or config.name}"
         if not tokenizer.chat_template:
             raise CtrlRecError(f"{name}: its tokenizer has no chat template; use a chat model")
@@ -76,11 +85,12 @@ class ChatFormat:
         self.end, self.ends = int(known[0]), frozenset(map(int, known))
         self.pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end)
         self.folds_system = not takes_system_turn(tokenizer)
+        self.items = ItemTokens(titles, tokenizer) if titles else None
 
     @classmethod
-    def load(cls, directory: Path, config: ModelConfig) -> "ChatFormat":
-        """Load the tokenizer that the data stage kept, with the ends of the model's answers."""
-        return cls(load_tokenizer(directory), config, load_ends(directory))
+    def load(cls, directory: Path, config: ModelConfig, titles: Sequence[str] = ()) -> "ChatFormat":
+        """Load the tokenizer that the data stage kept, with the ends of the model's answers; arguments as above."""
+        return cls(load_tokenizer(directory), config, load_ends(directory), titles)
 
     @property
     def encoder_decoder(self) -> bool:
@@ -100,11 +110,25 @@ class ChatFormat:
 
     def prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
         """Token ids of many prompts."""
-        return self.inert.encode([self.text(messages) for messages in conversations])
+        if self.items is None:
+            return self.inert.encode([self.text(messages) for messages in conversations])
+        marked = []
+        for messages in conversations:
+            contents = [self.items.mark(content) for _, content in messages]
+            turns = tuple((role, content) for (role, _), (content, _) in zip(messages, contents, strict=True))
+            marked.append((self.text(turns), [token for _, tokens in contents for token in tokens]))
+        return self.items.encode(self.inert, marked)
 
     def contents(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of many texts outside any template."""
-        return self.inert.encode([self.inert.guard(text) for text in texts])
+        if self.items is None:
+            return self.inert.encode([self.inert.guard(text) for text in texts])
+        marked = [self.items.mark(text) for text in texts]
+        return self.items.encode(self.inert, [(self.inert.guard(text), tokens) for text, tokens in marked])
+
+    def spell(self, title: str) -> list[int]:
+        """Return the token ids of a title where an answer has nothing in front of it that merges with it."""
+        return self.contents([title])[0]
 
     def responses(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of many responses with the token that ends them; cut to ``model.max_response_length``."""
@@ -113,7 +137,17 @@ class ChatFormat:
     def decode(self, tokens: list[int]) -> str:
         """Decode the text of an answer without its end and special tokens."""
         ended = bool(tokens) and tokens[-1] in self.ends
-        return str(self.tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True))
+        return self.written(tokens[:-1] if ended else tokens)
+
+    def written(self, tokens: list[int]) -> str:
+        """Return the text of tokens as it stands in files, titles in the place of items, without special tokens."""
+        if self.items is None:
+            return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        return self.items.decode(self.tokenizer, tokens)
+
+    def whole_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return the tokenizer with the tokens of items, as a server reads it."""
+        return self.tokenizer if self.items is None else self.items.added_to(self.tokenizer)
 
     def limit(self) -> PromptLimit:
         """Return what the instruction builder needs to keep prompts within their length."""

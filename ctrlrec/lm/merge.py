@@ -6,6 +6,7 @@ The folder is that of a finished SL or RL stage, such as ``runs/rl/NAME``, or a 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from transformers import AutoTokenizer, PreTrainedModel
 from transformers.utils import ADAPTER_CONFIG_NAME
 
 from ctrlrec.config.compose import validate
+from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.lm.indexing import ITEM_TOKEN
 from ctrlrec.lm.policy import load_policy
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import check_files
@@ -48,20 +51,25 @@ def merge_stage(directory: Path, out: Path) -> None:
     upstream = made_from(directory, provenance["upstream"])
     if "instructions" not in upstream:
         raise CtrlRecError(f"{directory}: not an sl or rl stage")
-    chat_format = ChatFormat.load(upstream["data"] / "tokenizer", config.model)
+    titles: Sequence[str] = ()
+    if config.indexing.name == ITEM_TOKEN:
+        titles = Catalogue.load(upstream["data"] / "catalogue.jsonl").titles
+    chat_format = ChatFormat.load(upstream["data"] / "tokenizer", config.model, titles)
     sl, rl = (upstream["sl"], directory) if "sl" in upstream else (directory, None)
     for result in (*upstream.values(), directory):
         check_files(result)
     cache = cache_folder(config.cache)
-    model = load_policy(settled(config), cache, chat_format.tokenizer, config.seed, sl, rl, fold=True)
+    model = load_policy(
+        settled(config), cache, chat_format.tokenizer, config.seed, sl, rl, fold=True, items=chat_format.items
+    )
     save_whole(model, chat_format, out)
 
 
 def save_whole(model: PreTrainedModel, chat_format: ChatFormat, out: Path) -> None:
-    """Write a model as a server reads it, with all tokens that end its answers."""
+    """Write a model as a server reads it, with all tokens that end its answers and those of items."""
     model.generation_config.eos_token_id = sorted(chat_format.ends)  # type: ignore[union-attr]
     model.save_pretrained(out)
-    chat_format.tokenizer.save_pretrained(out)
+    chat_format.whole_tokenizer().save_pretrained(out)
 
 
 def merge_adapter(directory: Path, out: Path) -> None:

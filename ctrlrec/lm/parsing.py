@@ -5,15 +5,10 @@ Rows that were trained are read by :func:`written_items`: they write as they wer
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ctrlrec.data.titles import unquoted
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 
 _INDEX = re.compile(r"^\s*\d{1,4}\s*[.)]\s*")
 # The end of a model's thinking, alone on its line or at one end of it, as no title has it.
@@ -67,14 +62,14 @@ def bare_title(line: str) -> str:
     return unquoted(_INDEX.sub("", line, count=1).strip())
 
 
-def last_tokens(tokenizer: "PreTrainedTokenizerBase", tokens: list[int], text: str, ends: Sequence[int]) -> list[int]:
+def last_tokens(written: Callable[[list[int]], str], tokens: list[int], text: str, ends: Sequence[int]) -> list[int]:
     """Return the index of the generated token that completes each of several growing prefixes of the answer.
 
     Offsets come from decoding ever longer prefixes of the very tokens that were sampled: encoding the text again could
     split it at other places.
 
     Args:
-        tokenizer: of the model that sampled.
+        written: decodes tokens without special ones, such as :meth:`ctrlrec.lm.chat_format.ChatFormat.written`.
         tokens: generated ids.
         text: their decoding without special tokens.
         ends: increasing positions in ``text``, each just behind an item's last character.
@@ -82,9 +77,9 @@ def last_tokens(tokenizer: "PreTrainedTokenizerBase", tokens: list[int], text: s
     Returns:
         For each end the 0-based index of the first token with which the decoded prefix covers ``text[:end]``.
     """
-    found = _covering(_prefixes(tokenizer, tokens), text, ends)
+    found = _covering(_prefixes(written, tokens), text, ends)
     if len(found) < len(ends):  # the tokenizer's text is no sum of pieces
-        found = _covering((_decoded(tokenizer, tokens[: index + 1]) for index in range(len(tokens))), text, ends)
+        found = _covering((written(tokens[: index + 1]) for index in range(len(tokens))), text, ends)
     # A tokenizer that tidies up white space may never reproduce a prefix: its last token then completes it.
     return found + [len(tokens) - 1] * (len(ends) - len(found))
 
@@ -102,26 +97,18 @@ def _covering(prefixes: Iterable[str], text: str, ends: Sequence[int]) -> list[i
     return found
 
 
-def _prefixes(tokenizer: "PreTrainedTokenizerBase", tokens: list[int]) -> Iterator[str]:
+def _prefixes(written: Callable[[list[int]], str], tokens: list[int]) -> Iterator[str]:
     """Yield the text of the first token, of the first two, and so on.
 
     Decoding each from its first token would take quadratic time. What is decoded starts at the last places where a
     character was complete, ``begin`` and ``known``: with a piece in front, as white space at the start of a text is
     dropped by some tokenizers.
     """
-    special = set(tokenizer.all_special_ids)
-    visible: list[int] = []
     begin = known = 0
-    settled = piece = prefix = ""
-    for token in tokens:
-        if token not in special:
-            visible.append(token)
-            prefix = settled + _decoded(tokenizer, visible[begin:])[len(piece) :]
-            if len(prefix) > len(settled) and not prefix.endswith(_INCOMPLETE):
-                begin, known, settled = known, len(visible), prefix
-                piece = _decoded(tokenizer, visible[begin:known])
+    settled = piece = ""
+    for count in range(1, len(tokens) + 1):
+        prefix = settled + written(tokens[begin:count])[len(piece) :]
+        if len(prefix) > len(settled) and not prefix.endswith(_INCOMPLETE):
+            begin, known, settled = known, count, prefix
+            piece = written(tokens[begin:known])
         yield prefix
-
-
-def _decoded(tokenizer: "PreTrainedTokenizerBase", tokens: list[int]) -> str:
-    return str(tokenizer.decode(tokens, skip_special_tokens=True))

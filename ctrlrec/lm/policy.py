@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ctrlrec.config.schema import ModelConfig
 from ctrlrec.lm.adapters import ACTOR, attach, check_base, lost_share, merge
 from ctrlrec.lm.backbone import load_model, loading_options, model_class
+from ctrlrec.lm.indexing import ItemTokens
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ def load_policy(
     sl: Path | None = None,
     rl: Path | None = None,
     fold: bool = False,
+    items: ItemTokens | None = None,
 ) -> PreTrainedModel:
     """Load the whole model after the stages given.
 
@@ -35,6 +37,7 @@ def load_policy(
         rl: directory of a finished RL stage; its actor is folded into float32 weights and stays beside others, for what
             it adds to a weight in bfloat16 is mostly too small to change it.
         fold: fold it in nevertheless, for what knows plain weights alone; says so where much of it is lost.
+        items: the tokens of items; None if there are none.
 
     Raises:
         CtrlRecError: where an adapter was made for another model or tokenizer.
@@ -45,7 +48,7 @@ def load_policy(
             sl / "model", trust_remote_code=False, use_safetensors=True, **loading_options(config)
         )
     else:
-        model = load_model(config, cache, tokenizer, seed)
+        model = load_model(config, cache, tokenizer, seed, items)
         if sl is not None:
             check_base(sl / "adapter", model, tokenizer)
             model = merge(model, sl / "adapter")

@@ -40,6 +40,7 @@ def write_data(config: Config, directory: Path) -> dict[str, Any]:
     from ctrlrec.instructions import chat, templates
     from ctrlrec.lm.backbone import answer_ends, make_tokenizer, save_tokenizer
     from ctrlrec.lm.chat_format import ChatFormat
+    from ctrlrec.lm.indexing import TITLE
 
     ends = answer_ends(config.model, cache_folder(config))
     made: list[ChatFormat] = []
@@ -48,7 +49,9 @@ def write_data(config: Config, directory: Path) -> dict[str, Any]:
         def texts() -> list[str]:
             dialogues, _ = chat.load_dialogues(config.instructions.chat_path)
             turns = [text for dialogue in dialogues for _, text in dialogue.messages]
-            return [*templates.specimens(titles, categories), *turns]
+            # An item with a token of its own needs no merges of its title.
+            shown = titles if config.indexing.name == TITLE else [""]
+            return [*templates.specimens(shown, categories), *turns]
 
         tokenizer = make_tokenizer(config.model, cache_folder(config), texts)
         made.append(ChatFormat(tokenizer, config.model, ends))  # refuses a tokenizer without a chat template
@@ -107,7 +110,9 @@ def _data_settings(config: Config) -> dict[str, Any]:
         "tokenizer": tokenizer_settings(config),
         "source": source_digest(config.dataset),
     }
-    # A tokenizer of our own learns from the dialogues too (runners.data).
+    if config.indexing.name != "title":
+        settings["indexing"] = plain(config.indexing)
+    # A tokenizer of our own learns from the dialogues too.
     return settings | (dialogues(config) if config.model.kind == "llama_mini" else {})
 
 

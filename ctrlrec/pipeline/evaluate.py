@@ -199,7 +199,15 @@ def _whole_model(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> A
 
     stages = inputs.get("sl"), inputs.get("rl")
     fold = config.generation.engine == "vllm"  # which is given plain weights
-    model = load_policy(settled(config), cache_folder(config), chat_format.tokenizer, config.seed, *stages, fold=fold)
+    model = load_policy(
+        settled(config),
+        cache_folder(config),
+        chat_format.tokenizer,
+        config.seed,
+        *stages,
+        fold=fold,
+        items=chat_format.items,
+    )
     if not fold or asked(config):  # vLLM reads it from files, and would have the device for itself
         model = model.to(device(config.trainer))  # type: ignore[arg-type,assignment]
     return model.eval()

@@ -18,13 +18,15 @@ def load_builder(config: Config, inputs: Inputs) -> tuple["InstructionBuilder", 
     from ctrlrec.controls.registry import own_families
     from ctrlrec.instructions.builder import InstructionBuilder
     from ctrlrec.lm.chat_format import ChatFormat
+    from ctrlrec.lm.indexing import ITEM_TOKEN
     from ctrlrec.runtime.hardware import prepare_hardware
     from ctrlrec.teacher.ranker import Ranker
 
     builders = {"paper": InstructionBuilder, "palr": PALRInstructions, "instructrec": InstructRecInstructions}
     prepare_hardware(config.trainer)
     catalogue, sequences = dataset(config, inputs)
-    chat_format = ChatFormat.load(inputs["data"] / "tokenizer", config.model)
+    titles = catalogue.titles if config.indexing.name == ITEM_TOKEN else ()
+    chat_format = ChatFormat.load(inputs["data"] / "tokenizer", config.model, titles)
     ranker = Ranker.load(inputs["teacher"])
     limit, own = chat_format.limit(), own_families(config.variant.tasks)
     make = builders[config.variant.instructions]

@@ -20,7 +20,14 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     from ctrlrec.runtime.loggers import loggers
 
     builder, chat_format = load_builder(config, inputs)
-    model = load_policy(settled(config), cache_folder(config), chat_format.tokenizer, config.seed, inputs["sl"])
+    model = load_policy(
+        settled(config),
+        cache_folder(config),
+        chat_format.tokenizer,
+        config.seed,
+        inputs["sl"],
+        items=chat_format.items,
+    )
     with loggers(config, "rl", directory) as made:
         align(config, model, chat_format, builder, directory, made)
 

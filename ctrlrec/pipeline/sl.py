@@ -26,7 +26,9 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     from ctrlrec.sl.train import fine_tune
 
     builder, chat_format = load_builder(config, inputs)
-    model = load_policy(settled(config), cache_folder(config), chat_format.tokenizer, config.seed)
+    model = load_policy(
+        settled(config), cache_folder(config), chat_format.tokenizer, config.seed, items=chat_format.items
+    )
     with loggers(config, "sl", directory) as made:
         fine_tune(config, model, chat_format, builder, directory, made)
 

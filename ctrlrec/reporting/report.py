@@ -12,10 +12,12 @@ from rich.console import Console
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import CasesConfig, Config
 from ctrlrec.data.card import published_as
+from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.reporting import render
 from ctrlrec.reporting.aggregate import Result, aggregate, comparable, read_results
 from ctrlrec.reporting.cases import Case, find_cases, write_cases
+from ctrlrec.reporting.closing import closing
 from ctrlrec.reporting.comparisons import comparison_grid, comparisons
 from ctrlrec.reporting.made import made
 from ctrlrec.reporting.page.build import COMMAND, NAME, write_page
@@ -88,6 +90,10 @@ def report(config: Config, directory: Path, outdated: Callable[[Path], str] = la
         if grid is not None:
             console.print(render.terminal(grid))
     log.info("%-12s done   %s", "tables", folder)
+    (own,) = read_results([directory])
+    catalogue = Catalogue.load(own.input("data") / "catalogue.jsonl")
+    told = closing(own.name, directory / "predictions.jsonl", catalogue, folder, config.budget.following)
+    console.print(told, markup=False, highlight=False, soft_wrap=True)
     return folder
 
 

@@ -78,6 +78,9 @@ class ItemRewardManager:
             node = (node.get(name) if node is not None else None) or {}
         self._run, self._reward = node.get("run"), node.get("reward")
 
+    def _written(self, tokens: list[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
     async def run_single(self, data: Any) -> dict[str, Any]:
         """Return score and parts of the last answer of ``data`` (verl's DataProto)."""
         return await asyncio.get_running_loop().run_in_executor(None, self._scored, data[-1:][0])
@@ -87,13 +90,13 @@ class ItemRewardManager:
         responses = answer.batch["responses"]
         real = int(answer.batch["attention_mask"][-len(responses) :].sum())
         tokens = responses[:real].tolist()
-        text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        text = self._written(tokens)
         ground_truth = row["reward_model"]["ground_truth"]
         rewarded = _rewarded(text, ground_truth, row.get("extra_info"), self._run, self._reward)
         parts = _parts(rewarded)
         placed: list[tuple[int, float]] = []
         if rewarded is not None and tokens:
-            places = last_tokens(self.tokenizer, tokens, text, [item.end for item in rewarded.written])
+            places = last_tokens(self._written, tokens, text, [item.end for item in rewarded.written])
             placed = [*zip(places, rewarded.at_items, strict=True), (len(tokens) - 1, rewarded.at_end)]
         return {"reward_score": PlacedScore(parts["score"], placed), "reward_extra_info": parts}
 

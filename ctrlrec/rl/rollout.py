@@ -157,7 +157,7 @@ class Sampler:
             prompts, rows, texts, written, judgements, strict=True
         ):
             tokens = sample.tokens
-            ends = last_tokens(self.chat_format.tokenizer, tokens, text, [item.end for item in items])
+            ends = last_tokens(self.chat_format.written, tokens, text, [item.end for item in items])
             answers.append(
                 Answer(
                     prompt,

@@ -13,17 +13,28 @@ from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import SLConfig
 from ctrlrec.generation.constraints.base import restricted
 from ctrlrec.lm.adapters import load_trainable_state, trainable_state
+from ctrlrec.lm.layers import repeated_layers
 from ctrlrec.lm.scoring import logits, packed_hidden_states
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.faults import refuse
+from ctrlrec.sl.optimizers import Muon
+from ctrlrec.sl.soft import soft_loss
 from ctrlrec.sl.stream import IGNORED, MicroBatch
 
 
-def response_loss(model: torch.nn.Module, batch: MicroBatch) -> tuple[torch.Tensor, int]:
-    """Return the summed cross-entropy of the response tokens and their number.
+def response_loss(
+    model: torch.nn.Module, batch: MicroBatch, first_item: int = 0, allowed_weight: float = 0.0
+) -> tuple[torch.Tensor, int]:
+    """Return the summed loss of the response tokens and their number.
 
-    The head runs on the positions that predict a response token and on no other; the decoder of an encoder-decoder
-    has no others.
+    The loss is the cross-entropy, and that of :func:`ctrlrec.sl.soft.soft_loss` at soft labels. The head runs on the
+    positions that predict a response token and on no other; the decoder of an encoder-decoder has no others.
+
+    Args:
+        model: the language model.
+        batch: samples.
+        first_item: the token of the first item, for soft labels.
+        allowed_weight: ``sl.allowed_weight``.
     """
     if model.config.is_encoder_decoder:  # type: ignore[union-attr]
         predicted = batch.labels != IGNORED
@@ -32,8 +43,16 @@ def response_loss(model: torch.nn.Module, batch: MicroBatch) -> tuple[torch.Tens
     hidden = packed_hidden_states(model, batch.ids, batch.positions)[:, :-1]  # type: ignore[arg-type]
     targets = batch.labels[:, 1:]
     predicted = targets != IGNORED
-    scores = logits(model, hidden[predicted])  # type: ignore[arg-type]
-    return _cross_entropy(scores, targets[predicted], batch), int(predicted.sum())
+    scores, wanted = logits(model, hidden[predicted]), targets[predicted]  # type: ignore[arg-type]
+    if batch.soft is None:
+        return _cross_entropy(scores, wanted, batch), len(wanted)
+    soft, number = batch.soft, batch.soft.at[:, 1:][predicted]
+    hard, label = number < 0, number[number >= 0]
+    log_probs = torch.log_softmax(scores, -1)
+    loss = -log_probs[hard].gather(1, wanted[hard, None]).sum()
+    of_items = log_probs[~hard, first_item : first_item + soft.scores.shape[1]]
+    loss = loss + soft_loss(of_items, soft.scores[soft.lists[label]], soft.allowed[label], allowed_weight)
+    return loss, len(wanted)
 
 
 def _cross_entropy(scores: torch.Tensor, targets: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
@@ -56,12 +75,13 @@ class SupervisedModule(pl.LightningModule):
     One training step is one optimiser step over a whole batch, one Lightning epoch one validation interval.
     """
 
-    def __init__(self, model: torch.nn.Module, config: SLConfig, total_steps: int, seed: int):
+    def __init__(self, model: torch.nn.Module, config: SLConfig, total_steps: int, seed: int, first_item: int = 0):
         super().__init__()
         self.save_hyperparameters({"sl": plain(config), "total_steps": total_steps, "seed": seed}, logger=False)
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold the trainable tensors alone; on_load_checkpoint compares names
         self.model, self.config, self.total_steps, self.seed = model, config, total_steps, seed
+        self.first_item = first_item
         self._losses: dict[str, list[tuple[float, int]]] = defaultdict(list)
 
     def on_train_epoch_start(self) -> None:
@@ -77,7 +97,7 @@ class SupervisedModule(pl.LightningModule):
         optimizer.zero_grad()  # type: ignore[union-attr]
         # Processes that share out a model make equally many passes, whatever happens in one; added ones count nothing.
         for index, micro in enumerate([*batch, *batch[-1:] * (max(passes) - len(batch))]):
-            loss, _ = response_loss(self.model, micro)
+            loss, _ = self._loss(micro)
             if index < len(batch):
                 bad = micro if bad is None and not torch.isfinite(loss) else bad
                 total += float(loss.detach())
@@ -101,6 +121,9 @@ class SupervisedModule(pl.LightningModule):
             }
         )
 
+    def _loss(self, micro: MicroBatch) -> tuple[torch.Tensor, int]:
+        return response_loss(self.model, micro, self.first_item, self.config.allowed_weight)
+
     def _refuse(self, what: str, batch: Sequence[MicroBatch]) -> NoReturn:
         """Stop before the step; see :func:`refuse`."""
         tensors = {
@@ -117,7 +140,7 @@ class SupervisedModule(pl.LightningModule):
         if batch_idx % processes.count() != processes.rank():
             return
         task, micro, counts = batch
-        loss, tokens = response_loss(self.model, micro)
+        loss, tokens = self._loss(micro)
         if counts:
             self._losses[task].append((float(loss), tokens))
 
@@ -133,9 +156,15 @@ class SupervisedModule(pl.LightningModule):
         self.log("validation/loss", sum(means.values()) / max(1, len(means)), prog_bar=True)
 
     def configure_optimizers(self) -> Any:
-        """Adam with linear warm-up and polynomial decay (released)."""
+        """Return Adam, or Muon and Adam, with linear warm-up and polynomial decay (released)."""
+        settings = self.config
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.Adam(trained, lr=self.config.learning_rate)
+        optimizer: torch.optim.Optimizer = torch.optim.Adam(trained, lr=settings.learning_rate)
+        if settings.muon_learning_rate is not None:
+            inside = {id(weight) for layer in repeated_layers(self.model) for weight in layer.parameters()}  # type: ignore[arg-type]
+            matrices = [weight for weight in trained if id(weight) in inside and weight.dim() == 2]
+            others = [weight for weight in trained if not (id(weight) in inside and weight.dim() == 2)]
+            optimizer = Muon(matrices, others, settings.learning_rate, settings.muon_learning_rate)
         warmup = round(self.config.warmup_share * self.total_steps)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: polynomial_decay(step, self.total_steps, warmup, self.config.decay_power)

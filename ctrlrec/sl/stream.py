@@ -15,6 +15,7 @@ from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.footprint import fitting
 from ctrlrec.lm.scoring import pad
 from ctrlrec.runtime import processes
+from ctrlrec.sl.soft import SoftBatch, SoftLabels, SoftList
 
 IGNORED = -100  # positions that carry no loss
 # How samples lie in a tensor; packed needs a model that keeps the samples of a row apart.
@@ -29,11 +30,13 @@ class Row(NamedTuple):
         prompt: ids.
         response: ids, with the token that ends it.
         choices: what a constraint allows at each place of the response; None without a constraint.
+        soft: its soft labels; None if its labels are hard.
     """
 
     prompt: list[int]
     response: list[int]
     choices: Choices | None = None
+    soft: SoftList | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class MicroBatch:
         positions: (B, L) of a token in its sample; 0 on padding.
         choices: what a constraint allows at each token with a label, row by row; None without a constraint. Forced
             tokens have no label.
+        soft: soft labels; None if all are hard.
     """
 
     ids: torch.Tensor
@@ -55,23 +59,30 @@ class MicroBatch:
     labels: torch.Tensor
     positions: torch.Tensor
     choices: Choices | None = None
+    soft: SoftBatch | None = None
 
     def to(self, device: torch.device) -> "MicroBatch":
         """Return the same samples on a device."""
         ids, mask, labels, positions = (part.to(device) for part in (self.ids, self.mask, self.labels, self.positions))
-        return MicroBatch(ids, mask, labels, positions, self.choices)
+        soft = None if self.soft is None else self.soft.to(device)
+        return MicroBatch(ids, mask, labels, positions, self.choices, soft)
 
 
 def encode(
-    examples: Sequence[Example], chat_format: ChatFormat, constraint: Constraint | None = None, beams: bool = False
+    examples: Sequence[Example],
+    chat_format: ChatFormat,
+    constraint: Constraint | None = None,
+    beams: bool = False,
+    soft: SoftLabels | None = None,
 ) -> list[Row]:
-    """Return prompt ids and response ids of each example, with what a constraint allows.
+    """Return prompt ids, response ids and soft labels of each example, with what a constraint allows.
 
     Args:
         examples: to learn from.
         chat_format: of the model.
         constraint: among whose tokens is learnt; None for all tokens.
         beams: whether an answer is one title.
+        soft: gives soft labels, not under a constraint; None for hard ones.
 
     Raises:
         CtrlRecError: if the constraint rules out a label.
@@ -79,7 +90,11 @@ def encode(
     prompts = chat_format.prompts([example.instruction.messages for example in examples])
     responses = chat_format.responses([example.response for example in examples])
     if constraint is None:
-        return [Row(*pair) for pair in zip(prompts, responses, strict=True)]
+        softs = [None] * len(examples) if soft is None else soft(examples, responses)
+        return [
+            Row(prompt, response, None, labels)
+            for prompt, response, labels in zip(prompts, responses, softs, strict=True)
+        ]
     rows = []
     for example, prompt, response in zip(examples, prompts, responses, strict=True):
         places = constraint.replay(start(constraint, example.instruction, beams), response)
@@ -118,7 +133,7 @@ def _laid_out(groups: Sequence[Sequence[Row]], padding: int, layout: Layout) -> 
             for allowed in row.choices or [None] * len(row.response)
             if not _forced(allowed)
         ]
-    return MicroBatch(ids, mask, pad(learnt, IGNORED)[0], positions, choices)
+    return MicroBatch(ids, mask, pad(learnt, IGNORED)[0], positions, choices, _soft(groups, ids.shape))
 
 
 def _labels(row: Row) -> list[int]:
@@ -130,6 +145,26 @@ def _labels(row: Row) -> list[int]:
 
 def _forced(allowed: np.ndarray | None) -> bool:
     return allowed is not None and len(allowed) == 1
+
+
+def _soft(groups: Sequence[Sequence[Row]], shape: torch.Size) -> SoftBatch | None:
+    """Return the soft labels of packed or padded rows; None if all labels are hard."""
+    at = torch.full(shape, -1)
+    lists: list[SoftList] = []
+    owners: list[int] = []
+    for number, group in enumerate(groups):
+        begin = 0
+        for row in group:
+            if row.soft is not None:
+                for place in row.soft.places:
+                    at[number, begin + len(row.prompt) + place] = len(owners)
+                    owners.append(len(lists))
+                lists.append(row.soft)
+            begin += _length(row)
+    if not owners:
+        return None
+    scores, allowed = torch.stack([one.scores for one in lists]), torch.cat([one.allowed for one in lists])
+    return SoftBatch(at, scores, torch.tensor(owners), allowed)
 
 
 def _length(row: Row) -> int:
@@ -201,12 +236,13 @@ class TrainingStream:
         micro_tokens: int | None = None,
         constraint: Constraint | None = None,
         beams: bool = False,
+        soft: SoftLabels | None = None,
     ):
         self.builder, self.families, self.chat_format = builder, families, chat_format
         self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
         self.layout: Layout = layout
         self.micro_tokens = micro_tokens
-        self.constraint, self.beams = constraint, beams
+        self.constraint, self.beams, self.soft = constraint, beams, soft
         self._examples: list[Example] = []
         self._epoch = -1
         self._load(0)
@@ -226,7 +262,8 @@ class TrainingStream:
         count = len(self._examples)
         examples = [self._examples[index % count] for index in range(begin, begin + min(self.batch_size, count))]
         # Encoded here and not once an epoch: token ids take ten times the memory of their text.
-        rows = processes.share(sorted(encode(examples, self.chat_format, self.constraint, self.beams), key=_length))
+        encoded = encode(examples, self.chat_format, self.constraint, self.beams, self.soft)
+        rows = processes.share(sorted(encoded, key=_length))
         return split(rows, self.micro_batch_size, self.chat_format.pad, self.layout, self.micro_tokens)
 
 

@@ -17,6 +17,7 @@ from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapters, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.footprint import token_budget
+from ctrlrec.lm.indexing import start_from_teacher
 from ctrlrec.lm.layers import checkpoint_activations, repeated_layers
 from ctrlrec.lm.scoring import check_head, keeps_apart
 from ctrlrec.runtime import processes
@@ -24,6 +25,7 @@ from ctrlrec.runtime.hardware import autocast, device
 from ctrlrec.runtime.trainer import train, trainer
 from ctrlrec.sl.data import SLData
 from ctrlrec.sl.module import SupervisedModule
+from ctrlrec.sl.soft import SoftLabels
 from ctrlrec.sl.stream import Layout, TrainingStream, encode, split
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,9 @@ def fine_tune(
             f"sl.trainable=full: steps of sl.learning_rate={settings.learning_rate:g} would be lost in weights of "
             f"{model.dtype}; set model.dtype=float32, or sl.trainable=lora"
         )
+    items = chat_format.items
+    if items is not None and config.model.kind == "llama_mini":
+        start_from_teacher(model, items, builder.ranker.model.item_embedding.weight[: len(items)], config.seed)
     # The checks are of the kernels that training uses, which another device or precision would not take.
     model = model.to(device(config.trainer))  # type: ignore[arg-type,assignment]
     with autocast(config.trainer):
@@ -79,7 +84,7 @@ def fine_tune(
     if settings.trainable == Trainable.lora:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            trained = with_adapter(model, settings.lora_rank, settings.lora_alpha)
+            trained = with_adapter(model, settings.lora_rank, settings.lora_alpha, items)
     size = settings.micro_batch_size
     tokens = token_budget(settings.micro_tokens, model, config.trainer, "sl")
     constraint, beams = None, config.variant.beam_search
@@ -87,18 +92,21 @@ def fine_tune(
         constraint = make_constraint(config.constraint, builder.catalogue, chat_format)
         if constraint is not None:
             constraint.limit = None  # labels are given, whatever they take of an answer
+    soft = None
+    if settings.soft_labels is not None and items is not None:
+        soft = SoftLabels(builder.catalogue, builder.ranker, items, settings.soft_labels)
     stream = TrainingStream(
-        builder, config.variant.tasks, chat_format, settings.batch_size, size, layout, tokens, constraint, beams
+        builder, config.variant.tasks, chat_format, settings.batch_size, size, layout, tokens, constraint, beams, soft
     )
     by_task: dict[str, list] = {}
     for example in builder.validation():
         by_task.setdefault(example.instruction.task, []).append(example)
     validation = [
-        (task, split(encode(examples, chat_format, constraint, beams), size, chat_format.pad, layout, tokens))
+        (task, split(encode(examples, chat_format, constraint, beams, soft), size, chat_format.pad, layout, tokens))
         for task, examples in by_task.items()
     ]
     total_steps = settings.max_steps or settings.epochs * stream.steps_per_epoch
-    module = SupervisedModule(trained, settings, total_steps, builder.seed)
+    module = SupervisedModule(trained, settings, total_steps, builder.seed, items.first if items else 0)
     data = SLData(stream, validation, total_steps, settings.validations)
     checkpoints = directory / "checkpoints"
     best = ModelCheckpoint(

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,7 @@ def list_works(
     titles = [[catalogue.titles[item] for item in row] for row in rows]
     text = "\n".join(f"{place}. {title}" for place, title in enumerate(titles[0], 1))
     tokens, ends = tokenizer(text).input_ids, [item.end for item in written_items(text)]
+    written = partial(tokenizer.decode, skip_special_tokens=True)
 
     def reward() -> None:
         for judgement in judge(asked, titles, catalogue, ranker):
@@ -165,7 +167,7 @@ def list_works(
 
     return {
         "64 answers are rewarded": reward,
-        "an answer's rewards find their tokens": lambda: last_tokens(tokenizer, tokens, text, ends),
+        "an answer's rewards find their tokens": lambda: last_tokens(written, tokens, text, ends),
     }
 
 

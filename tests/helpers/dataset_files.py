@@ -28,6 +28,7 @@ def config(source: str, folder: Path, **settings: Any) -> DatasetConfig:
         "attributes": [],
         "min_user_interactions": 1,
         "min_item_interactions": 1,
+        "most_popular": None,
         "title_max_tokens": 64,
         "history_length": 10,
     }

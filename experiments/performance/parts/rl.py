@@ -119,7 +119,7 @@ def sampled(config: Any, builder: Any, chat_format: Any, model: Any, iteration: 
         text = chat_format.decode(tokens)
         written = written_items(text)
         (judgement,) = judge([instruction], [[item.title for item in written]], builder.catalogue, builder.ranker)
-        places = last_tokens(chat_format.tokenizer, tokens, text, [item.end for item in written])
+        places = last_tokens(chat_format.written, tokens, text, [item.end for item in written])
         earned = reward.credit(reward.item(judgement), reward.list(judgement), judgement)
         answers.append((prompt, tokens, earned, (*places, len(tokens) - 1)))
     return answers

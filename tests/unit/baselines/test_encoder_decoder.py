@@ -17,13 +17,13 @@ from ctrlrec.lm.parsing import written_items
 from ctrlrec.lm.policy import load_policy
 from ctrlrec.sl.data import SLData
 from ctrlrec.sl.module import SupervisedModule, response_loss
-from ctrlrec.sl.stream import IGNORED, TrainingStream, collate, encode, split
+from ctrlrec.sl.stream import IGNORED, Row, TrainingStream, collate, encode, split
 
 Make = Callable[[], PreTrainedModel]
 
 
 @pytest.fixture
-def rows(builder: InstructionBuilder, t5_format: ChatFormat) -> list[tuple[list[int], list[int]]]:
+def rows(builder: InstructionBuilder, t5_format: ChatFormat) -> list[Row]:
     return encode(builder.epoch(0, ("sequential", "category"))[:6], t5_format)
 
 

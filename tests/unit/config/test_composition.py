@@ -81,6 +81,10 @@ def test_flan_t5_is_a_backbone_of_the_rows_without_rl() -> None:
         ("grpo", "trl_grpo", {"rl.algorithm.name"}),
         ("grpo", "dpo", {"rl.algorithm.name", "rl.algorithm.options.beta"}),
         ("grpo", "best_of_8", {"rl.algorithm.name"}),
+        ("v1", "v1_soft", {"indexing.name", "sl.soft_labels", "sl.allowed_weight", "variant.differs"}),
+        ("v2", "v2_soft", {"indexing.name", "sl.soft_labels", "sl.allowed_weight", "variant.differs"}),
+        ("full", "full_soft", {"indexing.name", "sl.soft_labels", "sl.allowed_weight", "variant.differs"}),
+        ("v2_soft", "full_soft", {"variant.rl"}),
         ("v1", "palr", {"variant.instructions"}),
         ("v1", "instructrec", {"variant.instructions", "variant.tasks", "variant.beam_search"}),
     ],
@@ -115,6 +119,9 @@ def test_variants_are_read_in_the_order_of_the_paper() -> None:
         *ALGORITHMS,
         "v2_blend",
         "full_blend",
+        "v1_soft",
+        "v2_soft",
+        "full_soft",
     ]
     assert {name for name, variant in read.items() if variant.table.own_backbone} == {"instructrec"}
     assert read["v2"].tasks == ["sequential", "category", "proportion", "search", "chat"]
@@ -178,6 +185,11 @@ def test_a_budget_changes_sizes_and_no_method(budget: str) -> None:
         ("variant.table.compared_with=[ful]", "did you mean 'full'"),
         ("variant.table.order=-1", "at least 0"),
         ("rl.schedule_iterations=3", "rl.iterations=12"),
+        ("indexing.name=title_token", "item_token"),
+        ("instructions.item_count_min=11", "larger than instructions.item_count_max=10"),
+        ("sl.soft_labels=0.5", "add indexing=item_token"),
+        ("sl.soft_labels=-1", "at least"),
+        ("sl.allowed_weight=4", "add indexing=item_token"),
         ("budget.sets=[rl.clp]", "rl.clip"),
         ("api.url='http://[abc'", "expected http"),
         ("api.url=http://host:port/v1", "expected http"),
@@ -186,6 +198,21 @@ def test_a_budget_changes_sizes_and_no_method(budget: str) -> None:
 def test_values_that_no_run_could_use_are_refused(override: str, said: str) -> None:
     with pytest.raises(CtrlRecError, match=f"{override.partition('=')[0]}.*{said}"):
         compose(override)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sl.allowed_weight=4", "indexing=item_token"], "sl.soft_labels=null"),
+        (["sl.soft_labels=1", "indexing=item_token", "variant=palr"], "variant=palr"),
+        (["indexing=item_token", "model=flan_t5_xl", "variant=v2"], "causal language model"),
+        (["variant=v2_soft", "indexing.name=title"], "add indexing=item_token"),
+        (["variant=trl_grpo", "indexing=item_token"], "rl/algorithm=grpo"),
+    ],
+)
+def test_soft_labels_need_tokens_of_items_and_labels_of_the_teacher(words: list[str], said: str) -> None:
+    with pytest.raises(CtrlRecError, match=said):
+        compose(*words)
 
 
 def test_a_folder_may_be_called_like_the_hub() -> None:

@@ -68,6 +68,27 @@ def test_items_that_share_a_title_after_cutting_are_one_with_the_first_id_and_al
     assert prepared.report["titles"] == {"cut": 2, "merged": 1, "with_entities": 0}
 
 
+def test_the_most_popular_items_are_kept_and_the_rest_is_counted(load, tmp_path):
+    """Three users met i0 and i3, two i1 and i2, one i4; who repeats an item counts once."""
+    met = {"a": (0, 3, 1, 2), "b": (3, 0, 2, 1), "c": (0, 4, 3)}
+    rows = [(user, f"i{item}", place) for user, row in met.items() for place, item in enumerate(row)]
+    rows += [("c", "i4", 90), ("c", "i4", 91)]
+    records(tmp_path / "in", rows, items(5))
+    prepared = load("records", most_popular=3)
+    assert prepared.catalogue.items == ("i0", "i1", "i3")  # of i1 and i2 the first in the file
+    assert titles(prepared) == {"a": ["Title 0", "Title 3", "Title 1"], "b": ["Title 3", "Title 0", "Title 1"]}
+    assert prepared.report["dropped"]["interactions with less popular items"] == 3
+    assert len(load("records", most_popular=None).catalogue) == 5
+
+
+def test_the_toy_data_come_with_the_package(tmp_path):
+    settings = config("toy", tmp_path, path=None, min_user_interactions=5)
+    prepared = prepare(settings, tmp_path / "cache", uncut, all_writable)
+    assert len(prepared.catalogue) > 100 and len(prepared.sequences) == 150
+    assert set(prepared.catalogue.category_names) == {"Comedy", "Drama", "Horror", "Romance", "Thriller"}
+    assert not prepared.report["skipped"]
+
+
 def test_k_core_repeats_until_stable(load, tmp_path):
     # i3 has one user too few; without it c falls below three, without c i2 does, and a and b still hold.
     rows = [(user, f"i{n}", n) for user in "ab" for n in (0, 1, 4)]

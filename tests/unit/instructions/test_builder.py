@@ -534,3 +534,8 @@ def test_records_hold_titles_and_the_fields_of_the_contract(examples: list[Examp
         assert set(record) == fields
         assert record["history"] == [catalogue.titles[item] for item in example.instruction.history]
         assert record["task"] in {task for turns in families().values() for task in turns}
+
+
+def test_lists_are_as_long_as_the_configuration_says(make_builder: Callable[..., InstructionBuilder]) -> None:
+    examples = make_builder(item_count_min=4, item_count_max=6).epoch(0, ("sequential", "category", "search"))
+    assert {example.instruction.item_count for example in examples} == {4, 5, 6}

@@ -117,7 +117,7 @@ def test_a_hostile_title_keeps_its_text(chat: ChatFormat, title: str) -> None:
     (ids,) = chat.responses([text])
     assert chat.decode(ids) == text
     items = written_items(chat.decode(ids))
-    ends = last_tokens(chat.tokenizer, ids, text, [item.end for item in items])
+    ends = last_tokens(chat.written, ids, text, [item.end for item in items])
     assert chat.decode(ids[: ends[-1] + 1]) == text
 
 

@@ -80,7 +80,7 @@ def test_any_tokens_give_places_within_the_answer(chat_format: ChatFormat, token
     """What an untrained model samples: special tokens anywhere, characters cut in half."""
     text = chat_format.decode(tokens)
     items = written_items(text)
-    found = last_tokens(chat_format.tokenizer, tokens, text, [item.end for item in items])
+    found = last_tokens(chat_format.written, tokens, text, [item.end for item in items])
     assert len(found) == len(items)
     assert found == sorted(found)
     assert all(0 <= place < len(tokens) for place in found)

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -81,6 +82,10 @@ def any_tokenizer(request, tokenizer: PreTrainedTokenizerFast, catalogue: Catalo
     return made[request.param]()
 
 
+def reader(tokenizer: PreTrainedTokenizerFast) -> Callable[[list[int]], str]:
+    return partial(tokenizer.decode, skip_special_tokens=True)
+
+
 def answer_tokens(tokenizer: PreTrainedTokenizerFast, text: str, end: bool = True) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"] + ([tokenizer.eos_token_id] if end else [])
 
@@ -99,7 +104,7 @@ def test_each_reward_is_on_the_token_that_completes_its_line(
         written = written_items(text)
         if not truncated:
             assert [item.title for item in written] == chosen
-        found = last_tokens(any_tokenizer, tokens, text, [item.end for item in written])
+        found = last_tokens(reader(any_tokenizer), tokens, text, [item.end for item in written])
         assert len(found) == len(written)
         assert found == sorted(found)
         for item, index in zip(written, found, strict=True):
@@ -117,7 +122,7 @@ def test_any_tokens_are_read(data, tokenizer: PreTrainedTokenizerFast) -> None:
     tokens = data.draw(st.lists(st.integers(0, len(tokenizer) - 1), min_size=1, max_size=30))
     text = tokenizer.decode(tokens, skip_special_tokens=True)
     written = written_items(text)
-    found = last_tokens(tokenizer, tokens, text, [item.end for item in written])
+    found = last_tokens(reader(tokenizer), tokens, text, [item.end for item in written])
     assert len(found) == len(written)
     assert all(0 <= index < len(tokens) for index in found)
     assert found == sorted(found)
@@ -177,7 +182,7 @@ def test_what_is_placed_is_what_was_earned(any_tokenizer: PreTrainedTokenizerFas
         )
         text = any_tokenizer.decode(tokens, skip_special_tokens=True)
         ends = [item.end for item in written_items(text)]
-        rows.append((*last_tokens(any_tokenizer, tokens, text, ends), len(tokens) - 1))
+        rows.append((*last_tokens(reader(any_tokenizer), tokens, text, ends), len(tokens) - 1))
         items.append(rng.normal(size=count).tolist())
         lists.append(float(rng.normal()))
     length = max(row[-1] for row in rows) + 1

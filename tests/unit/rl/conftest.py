@@ -84,7 +84,7 @@ def answers(builder: InstructionBuilder, chat_format: ChatFormat) -> list[Answer
         text = chat_format.tokenizer.decode(tokens, skip_special_tokens=True)
         items = written_items(text)
         (judgement,) = judge([instruction], [[item.title for item in items]], builder.catalogue, builder.ranker)
-        ends = last_tokens(chat_format.tokenizer, tokens, text, [item.end for item in items])
+        ends = last_tokens(chat_format.written, tokens, text, [item.end for item in items])
         made.append(
             Answer(
                 prompt,
