@@ -158,6 +158,7 @@ def test_a_budget_changes_sizes_and_no_method(budget: str) -> None:
         *released,
         "budget.name",
         "budget.sets",
+        "budget.following",
         "sl.max_steps",
         "sl.validations",
         "rl.iterations",

@@ -434,7 +434,7 @@ def published(source, folder):
         write(folder / name, [*([header] if header else []), *(row.format(n) for n in (1, 2, 3))])
 
 
-@pytest.mark.parametrize("source", sorted(SOURCES))
+@pytest.mark.parametrize("source", sorted(PUBLISHED))
 def test_a_path_touches_no_network(load, tmp_path, monkeypatch, source):
     def refuse(*_, **__):
         raise AssertionError("the network was asked")

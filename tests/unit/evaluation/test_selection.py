@@ -15,7 +15,7 @@ def asked(builder: InstructionBuilder, selection: bool, answerer: Callable) -> l
     evaluation = SimpleNamespace(
         settings=SETTINGS, users=6, item_count=5, selection=selection, formatting_item_counts=[11]
     )
-    variant = SimpleNamespace(prompt_suffix=None, first_users=None)
+    variant = SimpleNamespace(prompt_suffix=None, first_users=None, lenient_answers=False)
     config = SimpleNamespace(evaluation=evaluation, variant=variant)
     matcher = TitleMatcher(builder.catalogue.titles, 0)
     return [row for setting in SETTINGS for row in predictions(setting, config, builder, answerer, matcher)]

@@ -152,7 +152,7 @@ def test_places_are_those_of_whole_prefixes(data, every_tokenizer: PreTrainedTok
     tokens = [token for part in parts for token in part]
     text = tokenizer.decode(tokens, skip_special_tokens=True)
     ends = [item.end for item in written_items(text)]
-    assert last_tokens(tokenizer, tokens, text, ends) == by_whole_prefixes(tokenizer, tokens, text, ends)
+    assert last_tokens(reader(tokenizer), tokens, text, ends) == by_whole_prefixes(tokenizer, tokens, text, ends)
 
 
 def test_an_endless_answer_is_read_in_linear_time(
@@ -169,7 +169,7 @@ def test_an_endless_answer_is_read_in_linear_time(
         return plain(self, ids, **options)
 
     monkeypatch.setattr(type(any_tokenizer), "decode", counting)
-    assert last_tokens(any_tokenizer, tokens, text, ends) == expected
+    assert last_tokens(reader(any_tokenizer), tokens, text, ends) == expected
     assert sum(decoded) < 8 * len(tokens)
 
 

@@ -92,7 +92,7 @@ def test_allowed_items_are_those_of_the_written_method(
     builder = make_builder(blend_share=blends)
     examples = builder.epoch(0, FAMILIES)
     tasks: dict[str, int] = {}
-    for example, row in zip(examples, encode(examples, item_format, soft), strict=True):
+    for example, row in zip(examples, encode(examples, item_format, soft=soft), strict=True):
         task = example.instruction.task
         if task == "chat":
             assert row.soft is None
@@ -124,7 +124,7 @@ def test_the_ground_truth_keeps_its_hard_label_wherever_it_stands(
         return Example(instruction, text, (5, 6, 7), (0, 1, 2))
 
     for target, places in ((5, [3, 5]), (6, [1, 5]), (9, [1, 3, 5])):
-        (row,) = encode([example(target)], item_format, soft)
+        (row,) = encode([example(target)], item_format, soft=soft)
         assert row.soft is not None and row.soft.places == places
 
 
@@ -134,7 +134,7 @@ def test_a_response_that_is_cut_keeps_the_places_that_are_left(
 ) -> None:  # fmt: skip
     short = ChatFormat(tokenizer, make_model_config(max_response_length=8), titles=builder.catalogue.titles)
     long = [example for example in builder.epoch(0, ("sequential",)) if len(example.labels) > 5]
-    for row in encode(long, short, soft):
+    for row in encode(long, short, soft=soft):
         assert len(row.response) == 8
         assert row.soft is not None and row.soft.places == [3, 5, 7] and len(row.soft.allowed) == 3
 
@@ -144,10 +144,10 @@ def test_the_loss_of_a_batch_is_that_of_its_places_one_by_one(
     model: PreTrainedModel, soft: SoftLabels, item_format: ChatFormat, builder: InstructionBuilder, layout: Layout
 ) -> None:
     examples = [example for example in builder.epoch(0, FAMILIES) if len(example.labels) != 1][::7]
-    rows = encode(examples, item_format, soft)
+    rows = encode(examples, item_format, soft=soft)
     first, by_hand = len(item_format.tokenizer), 0.0
     assert {example.instruction.task for example in examples} >= {"sequential", "search", "chat"}
-    for prompt, response, labels in rows:
+    for prompt, response, _, labels in rows:
         with torch.no_grad():
             scored = torch.log_softmax(model(input_ids=torch.tensor([prompt + response])).logits[0], -1).double()
         at = {} if labels is None else dict(zip(labels.places, labels.allowed.numpy(), strict=True))
@@ -172,7 +172,7 @@ def test_every_weight_gets_a_gradient_through_soft_places_alone(
     model: PreTrainedModel, soft: SoftLabels, item_format: ChatFormat, builder: InstructionBuilder
 ) -> None:
     (example,) = [one for one in builder.epoch(0, ("sequential",)) if len(one.labels) > 4][:1]
-    (row,) = encode([example], item_format, soft)
+    (row,) = encode([example], item_format, soft=soft)
     batch = collate([row], item_format.pad, "padded")
     assert batch.soft is not None
     hard = (batch.soft.at < 0) & (batch.labels >= 0)
