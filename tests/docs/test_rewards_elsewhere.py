@@ -14,6 +14,8 @@ from datasets import load_dataset
 from ctrlrec import export
 from ctrlrec.rewards import verl
 
+pytestmark = pytest.mark.xdist_group("script")  # one run for all tests of the file
+
 PAGE = (tiny_run.ROOT / "docs" / "rewards_in_trl_and_verl.md").read_text(encoding="utf-8")
 SMALLER = {
     "max_steps=200": "max_steps=1",
