@@ -1,6 +1,7 @@
 """A small world shared by the tests: 40 titles, 25 users, an untrained teacher, a tiny Llama and its tokenizer."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,13 @@ TITLES = (
     "Stalker 🎬", "Mr. Smith {Goes} to Washington", "Aliens", "Alien", "Trainspotting", "Clerks", "Vertigo",
 )  # fmt: skip
 CATEGORIES = ("Action, Adventure", "Children's", "Comedy", "Drama", "Science Fiction")
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Undo what a process of rank 1 does to logging, so that later tests on the same worker hear of warnings."""
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
