@@ -57,7 +57,7 @@ def read_wish(kind: str, text: str) -> Wish:
 
     Args:
         kind: of the control.
-        text: a category, with a percentage behind it for a control that takes one: "Drama 30%".
+        text: a category, followed by a percentage for a control that takes one: "Drama 30%".
 
     Raises:
         CtrlRecError: for a control that takes a percentage and has none.

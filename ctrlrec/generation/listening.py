@@ -1,4 +1,4 @@
-"""Hear every token of an answer as it is chosen, without changing the answer."""
+"""Pass on every token of an answer as it is chosen, without changing the answer."""
 
 from collections.abc import Callable
 from typing import Any

@@ -33,7 +33,7 @@ class State(NamedTuple):
 
     Attributes:
         written: the list up to the title that is written next.
-        node: of the trie, behind ``ahead``.
+        node: of the trie, after ``ahead``.
         ahead: tokens that must come first; ``at`` of them are written.
         open: (n,) tokens that may come then.
     """
@@ -147,7 +147,7 @@ class ListConstraint(Constraint):
         return ranges
 
     def _settle(self, written: Written, node: int, ahead: list[int], at: int = 0) -> State:
-        """Return the state behind everything that is forced from a node on."""
+        """Return the state after everything that is forced from a node on."""
         question = written.question
         spelling, count = question.form.spelling, question.count
         while True:
@@ -197,7 +197,7 @@ class ListConstraint(Constraint):
         return found
 
     def forced(self, state: State, most: int) -> tuple[list[int], State | None]:
-        """Return the tokens that are forced from a state on, and the state behind them; None at the end."""
+        """Return the tokens that are forced from a state on, and the state after them; None at the end."""
         run = list(state.ahead[state.at : state.at + most])
         if run and run[-1] == self.chat_format.end:
             return run, None
@@ -210,7 +210,7 @@ class ListConstraint(Constraint):
             return State(written, node, ahead, at + 1, state.open)
         children = written.view.trie.children(node)
         child = children.get(token)
-        if child is None:  # the first token behind the title, which is the first of what follows
+        if child is None:  # the first token after the title, which is the first of what follows
             return self._settle(written, children[STOP], [], 1)
         return self._settle(written, child, [])
 

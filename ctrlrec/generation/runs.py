@@ -1,7 +1,7 @@
 """The decoder's batch under a constraint: tokens that are forced take no step of their own.
 
-A step reads the last token that was chosen and all that are forced behind it. Rows read different numbers of tokens:
-these lie one behind the other in all products, and are padded for attention alone.
+A step reads the last token that was chosen and all that are forced after it. Rows read different numbers of tokens:
+these lie one after the other in all products, and are padded for attention alone.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ class RunBatch(_Batch):
     """Answers in the making under a constraint.
 
     Attributes:
-        pending: (rows,) tokens that the next step reads: the last chosen one, and those forced behind it.
+        pending: (rows,) tokens that the next step reads: the last chosen one, and those forced after it.
     """
 
     constraint: Constraint
@@ -38,7 +38,7 @@ class RunBatch(_Batch):
         position = length[row] + place
         self.mask[row, :, :, position] = 0
         group = network.heads // network.kv_heads
-        # A token sees what is before it, and not the tokens that are read with it and stand behind it.
+        # A token sees what is before it, and not the tokens that are read with it and stand after it.
         last = length[:, None] + torch.arange(most, device=network.device)
         behind = torch.arange(self.mask.shape[-1], device=network.device) > last[..., None]
         mask = self.mask[:active].masked_fill(behind[:, None], -torch.inf).repeat_interleave(group, 2).flatten(0, 1)
@@ -59,7 +59,7 @@ class RunBatch(_Batch):
         self._append(network.logits(hidden[pending.cumsum(0) - 1]), slice(0, active))
 
     def _append(self, logits: torch.Tensor, rows: slice) -> None:
-        """Choose the next token of some rows, and write what is forced behind it."""
+        """Choose the next token of some rows, and write what is forced after it."""
         begin, count = rows.start, self.count[rows].clone()
         super()._append(self.constraint.restrict(self.states[rows], logits), rows)
         chosen = self.tokens[self._row[rows], count].tolist()

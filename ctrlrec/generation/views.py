@@ -143,11 +143,11 @@ class Form:
         return None if count * self._longest <= room else max(room, 0) // count
 
     def stop(self, line: int, count: int) -> int:
-        """Return the token behind the title of a line: the first of the next separator, or the end of the answer."""
+        """Return the token after the title of a line: the first of the next separator, or the end of the answer."""
         return self.spelling.separators[line + 1][0] if line < count else self.spelling.end
 
     def clash(self) -> tuple[int, int] | None:
-        """Return two items of which the second begins like the first with a list behind it; None without such."""
+        """Return two items of which the second begins like the first followed by a list; None without such."""
         starts = {part[0] for part in self.spelling.separators if part}
         for trie, stops in zip(self.tries, (starts, {self.spelling.end}), strict=True):
             for node in np.flatnonzero(trie.tokens[1:] == STOP) + 1:

@@ -80,7 +80,7 @@ class _Request:
     """A request in the batch.
 
     Attributes:
-        state: of the constraint, behind the first ``followed`` tokens.
+        state: of the constraint, after the first ``followed`` tokens.
         written: its tokens; vLLM appends to this list.
     """
 

@@ -110,7 +110,7 @@ class Written:
         return Written(self.question, self.line + 1, barred, ranges, sizes, self)
 
     def options(self, node: int) -> np.ndarray:
-        """Return the tokens that may come behind a node, (n,)."""
+        """Return the tokens that may come after a node, (n,)."""
         view, question, touched = self.view, self.question, self.touched.get(node)
         options = view.options(node)
         closed = view.closed(self.used, touched) if touched else ()

@@ -42,7 +42,7 @@ def lora(
 
 
 def with_adapter(model: PreTrainedModel, rank: int, alpha: int, items: ItemTokens | None = None) -> PeftModel:
-    """Return the model with one trainable adapter, its own weights frozen but for the rows of items.
+    """Return the model with one trainable adapter, its own weights frozen except the rows of items.
 
     Args:
         model: to adapt.

@@ -19,13 +19,13 @@ _OWN_PART = 2.0  # of a row that starts at the teacher's vector
 
 # A noncharacter of Unicode, which stands for an item until its text is encoded.
 _ITEM = "\ufdd3"
-# Where a title stands: as a line of an answer, or in a prompt between quotes with one of these signs behind.
+# Where a title stands: as a line of an answer, or in a prompt between quotes and followed by one of these signs.
 _LINE = re.compile(r"^(\s*\d{1,4}\. )?(.+)$", re.MULTILINE)
 _OPENING, _CLOSING = re.compile(r"(?<!\w)'(?!\s)"), re.compile(r"'(?=[\s,.:;\])]|$)")
 
 
 class ItemTokens:
-    """One token an item behind all tokens of a backbone's tokenizer.
+    """One token an item, after all tokens of a backbone's tokenizer.
 
     A title is read as its token only where a title stands: as a line of an answer, and between quotes in a prompt. The
     same words elsewhere stay words, however short the title is.

@@ -113,7 +113,7 @@ class _Speller:
         for title, row, end in zip(titles, pairs, last, strict=True):
             if not end or row[: len(head)] != head or row[-len(end) :] != end:
                 self._refuse(title)
-        # What is left of each pair is the item and the number behind it.
+        # What is left of each pair is the item and the number after it.
         middles = [row[len(head) : len(row) - len(end)] for row, end in zip(pairs, last, strict=True)]
         second = _common_prefix([row[::-1] for row in middles])[::-1]
         inner = [row[: len(row) - len(second)] for row in middles]

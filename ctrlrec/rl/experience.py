@@ -71,7 +71,7 @@ class Experience:
 
         Args:
             rows: (b,).
-            size: most rows of a group, but for units that are larger; unless ``tokens`` is given.
+            size: most rows of a group, except units that are larger; unless ``tokens`` is given.
             together: rows of a unit, which lie side by side and stay in one group.
             tokens: most tokens of a group, padding included; a larger unit is a group of its own.
         """

@@ -76,7 +76,7 @@ class PhaseProfiler(SimpleProfiler):
         self.directory = directory
 
     def start(self, action_name: str) -> None:
-        """Begin a phase behind the work of what came before."""
+        """Begin a phase after the work of what came before."""
         _wait_for_gpu()
         super().start(action_name)
 

@@ -66,7 +66,7 @@ class Constraint(ABC):
         ]
 
     def forced(self, state: Any, most: int) -> tuple[list[int], Any]:
-        """Return the tokens that are forced from a state on, and the state behind them.
+        """Return the tokens that are forced from a state on, and the state after them.
 
         Args:
             state: of an answer that has not ended.

@@ -13,7 +13,7 @@ from ctrlrec.reporting.render import Cell, Grid
 from ctrlrec.runtime.escaping import inert
 
 SYMBOLS = {"target": "★", "inside": "●", "history": "↩", "repeat": "⟳", "nonexistent": "✗", "excess": "+"}
-_PRINTED = " (paper)"  # behind the name of a printed row
+_PRINTED = " (paper)"  # after the name of a printed row
 
 
 @dataclass(frozen=True)

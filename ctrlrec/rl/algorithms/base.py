@@ -92,7 +92,7 @@ class Choice:
 
 
 class Algorithm(Choice, ABC):
-    """An algorithm with an actor and, where it says so, a critic; the loss of the actor is PPO's clipped surrogate.
+    """An algorithm with an actor and, if declared, a critic; the loss of the actor is PPO's clipped surrogate.
 
     Attributes:
         offline: whether the model before RL answers, and not the actor.
@@ -116,7 +116,7 @@ class Algorithm(Choice, ABC):
         """
 
     def learnt(self, experience: "Experience") -> torch.Tensor:
-        """Return the rows (n,) to learn from, those of a unit side by side; all of them but for offline algorithms."""
+        """Return the rows (n,) to learn from, those of a unit side by side; offline algorithms drop some."""
         return torch.arange(len(experience.mask), device=experience.mask.device)
 
     def terms(self, policy: Policy, experience: "Experience", rows: torch.Tensor, actor: bool = True) -> Iterator[Term]:
