@@ -231,7 +231,8 @@ class RLConfig:
 class RewardConfig:
     """Which readings of Equations 1-5 score an answer, and how they are weighted (spec sections 5 and 13).
 
-    ``item`` and ``list`` name modules of ``rewards/schemes``.
+    ``item`` and ``list`` name modules of ``rewards/schemes``. ``missing_item`` is what each missing item takes from the
+    list reward; no equation charges for one.
     """
 
     name: str = MISSING
@@ -241,6 +242,7 @@ class RewardConfig:
     list_weight: float = bounded(0)
     preference_share: float = bounded(0, 1)
     additive_at_items: bool = MISSING
+    missing_item: float = bounded(0)
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctrlrec.config.schema import CasesConfig, RewardConfig
+from ctrlrec.config.schema import CasesConfig
 from ctrlrec.controls.instruction import Instruction
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
@@ -124,7 +124,7 @@ def _inside(judgement: Judgement) -> list[bool]:
 
 def _judged(row: Result, record: Mapping[str, Any], catalogue: Catalogue) -> ShownAnswer:
     judgement = judgement_of(record, SETTINGS[record["setting"]].task, catalogue)
-    reward = Reward(RewardConfig(**row.config["reward"]))
+    reward = Reward.of_run(row.config["reward"])
     target = judgement.instruction.target
     shown = []
     for title, item, inside, reason, earned in zip(

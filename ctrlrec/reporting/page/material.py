@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 
-from ctrlrec.config.schema import RewardConfig
 from ctrlrec.data.card import published_as
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.reporting.aggregate import Result, aggregate
@@ -129,22 +128,22 @@ def _rewards(results: Sequence[Result]) -> Curves:
         rollouts = owner.input("rl") / "rollouts.jsonl"
         if rollouts.exists():
             catalogue = Catalogue.load(owner.input("data") / "catalogue.jsonl")
-            found[place] = parts_of(rollouts, catalogue, RewardConfig(**owner.config["reward"]))
+            found[place] = parts_of(rollouts, catalogue, Reward.of_run(owner.config["reward"]))
     return found
 
 
-def parts_of(rollouts: Path, catalogue: Catalogue, config: RewardConfig) -> dict[str, dict[int, float]]:
+def parts_of(rollouts: Path, catalogue: Catalogue, reward: Reward) -> dict[str, dict[int, float]]:
     """Return the mean parts of an answer's reward, by iteration, of iterations spread evenly over RL.
 
     Args:
         rollouts: a file of answers (spec section 9).
         catalogue: that they are judged by.
-        config: of the reward.
+        reward: of the run.
     """
     records = read_jsonl(rollouts)
     iterations = sorted({record["iteration"] for record in records})
     chosen = set(iterations[:: -(-len(iterations) // _ITERATIONS)]) | set(iterations[-1:])
-    reward, sums, counts = Reward(config), dict[str, dict[int, float]](), dict[int, int]()
+    sums, counts = dict[str, dict[int, float]](), dict[int, int]()
     for record in records:
         if (iteration := record["iteration"]) in chosen:
             counts[iteration] = counts.get(iteration, 0) + 1

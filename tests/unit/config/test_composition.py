@@ -83,8 +83,11 @@ def test_flan_t5_is_a_backbone_of_the_rows_without_rl() -> None:
         ("grpo", "best_of_8", {"rl.algorithm.name"}),
         ("v1", "v1_soft", {"indexing.name", "sl.soft_labels", "sl.allowed_weight", "variant.differs"}),
         ("v2", "v2_soft", {"indexing.name", "sl.soft_labels", "sl.allowed_weight", "variant.differs"}),
-        ("full", "full_soft", {"indexing.name", "sl.soft_labels", "sl.allowed_weight", "variant.differs"}),
-        ("v2_soft", "full_soft", {"variant.rl"}),
+        (
+            "full", "full_soft",
+            {"indexing.name", "sl.soft_labels", "sl.allowed_weight", "variant.differs", "reward.missing_item"},
+        ),
+        ("v2_soft", "full_soft", {"variant.rl", "variant.differs", "reward.missing_item"}),
         ("v1", "palr", {"variant.instructions"}),
         ("v1", "instructrec", {"variant.instructions", "variant.tasks", "variant.beam_search"}),
     ],

@@ -251,6 +251,26 @@ def test_shares_and_weights_scale_the_parts() -> None:
     assert without.credit([1.0, 0.25], 0.5, answer) == ([0.0, 0.0], 5.0)
 
 
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("task", ["sequential", "category_positive", ABOUT])
+def test_missing_items_cost_what_the_configuration_says(reading: str, task: str) -> None:
+    short, whole, long = (judged(task, "o" * written, 4, 50) for written in (1, 4, 5))
+    paper, charging = reward(reading), reward(reading, "missing_item=1.5")
+    assert charging.list(short) == pytest.approx(paper.list(short) - 3 * 1.5)
+    assert charging.item(short) == paper.item(short)
+    assert charging.list(whole) == paper.list(whole) and charging.list(long) == paper.list(long)
+    earned = charging.item(short), charging.list(short)
+    assert sum(charging.parts(short).values()) == pytest.approx(charging.total(*earned))
+    assert charging.parts(short)["missing items"] == pytest.approx(-45)
+
+
+def test_older_records_of_the_reward_charged_nothing_for_missing_items() -> None:
+    short = judged("sequential", "o", 4)
+    recorded = {name: value for name, value in reward("paper").settings.items() if name != "missing_item"}
+    assert Reward.of_run(recorded).list(short) == reward("paper").list(short)
+    assert Reward.of_run({**recorded, "missing_item": 1.0}).list(short) == reward("paper").list(short) - 3
+
+
 ADDITIVE = [
     # reading, task, answer, what each item earns and what the end earns, under weights of 1 and 10
     # I0 of the paper: both halves of the list reward are sums over its items, so nothing is left for the end.

@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 import pytest
 from evaluations import CATALOGUE
 
-from ctrlrec.config.schema import RewardConfig
 from ctrlrec.reporting.page.charts import Effect, Point, forest, scatter, whisker
 from ctrlrec.reporting.page.lines import curve, line_chart
 from ctrlrec.reporting.page.material import parts_of
 from ctrlrec.reporting.page.svg import Drawing, Scale, around
+from ctrlrec.rewards.reward import Reward
 
 REWARD = {
     "name": "paper", "item": "paper", "list": "paper", "item_weight": 1.0, "list_weight": 10.0,
@@ -99,7 +99,7 @@ def test_the_parts_of_the_reward_add_up(tmp_path: Path) -> None:
 
     path = tmp_path / "rollouts.jsonl"
     path.write_text(answer(0, ["Clerks", "Fargo", "Nobody"]) + answer(0, ["Clerks"]) + answer(1, ["Clerks"]))
-    parts = parts_of(path, CATALOGUE, RewardConfig(**REWARD))
+    parts = parts_of(path, CATALOGUE, Reward.of_run(REWARD))
     assert list(parts) == ["items: preference", "items: control", "illegal items", "list: preference", "list: control"]
     # Clerks is the target (1) in the category (1); Fargo of rank 4 earns 1/log2(7) and is outside (0).
     fargo = 0.3562071871080222
