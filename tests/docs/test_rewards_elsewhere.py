@@ -45,6 +45,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_script_trains(runs: Path) -> None:
     (script,) = re.findall(r'```python title="grpo\.py"\n(.*?)```', PAGE, re.DOTALL)
     assert len([line for line in script.splitlines() if line]) <= 30

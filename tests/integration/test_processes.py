@@ -96,6 +96,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_sharded_model_learns_what_a_whole_one_learns(records: Path, tmp_path: Path, checkpointing: bool) -> None:
     """Of 9 samples in micro-batches of 2, one process makes three passes and the other two."""
@@ -138,6 +139,7 @@ def test_a_sharded_model_learns_what_a_whole_one_learns(records: Path, tmp_path:
         assert _logged(two, column) == pytest.approx(_logged(one, column), rel=1e-4), column
 
 
+@pytest.mark.slow
 def test_all_processes_stop_where_a_number_is_not_finite(records: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     arguments = tiny_run.settings(records, tmp_path / "runs", stage="teacher", teacher__learning_rate=1e30)

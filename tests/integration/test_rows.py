@@ -11,6 +11,7 @@ from chat_server import serving
 from tiny_t5 import write_t5
 
 
+@pytest.mark.slow
 def test_palr_learns_from_behaviour_on_the_same_data_and_teacher(sweep, copy_of, tmp_path: Path) -> None:
     output = copy_of("data", "teacher")
     printed = tiny_run.run(["variant=palr", *sweep.arguments(output)], tmp_path / "log")
@@ -96,6 +97,7 @@ def test_a_server_may_answer_for_the_model_at_hand(sweep, copy_of, tmp_path: Pat
         assert {request["model"] for request in server.requests} == {"ctrlrec"}
 
 
+@pytest.mark.slow
 def test_general_ability_of_the_model_at_hand_goes_into_its_metrics(sweep, copy_of, tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
     output = copy_of("data", "teacher", "instructions", "sl")

@@ -74,6 +74,7 @@ def test_an_edited_reward_is_named_reused_or_run(copy_of, checkout: Path, call) 
     assert status == 0 and not made(printed)
 
 
+@pytest.mark.slow
 def test_what_was_made_from_a_rebuilt_result_is_rebuilt_too(copy_of, checkout: Path, call) -> None:
     output = copy_of(*ALL)
     edit(checkout, "sl/train.py")
@@ -105,6 +106,7 @@ def test_processes_side_by_side_rebuild_once(sweep, copy_of, checkout: Path) -> 
         assert not list((output / stage).glob("*.partial")) and not list((output / stage).glob("*.replaced"))
 
 
+@pytest.mark.slow
 def test_an_attempt_begun_by_other_code_is_resumed_only_if_told(copy_of, checkout: Path, call) -> None:
     output = copy_of("data", "teacher", "instructions", "sl")
     (finished,) = output.glob("sl/*-????????????")
