@@ -213,6 +213,7 @@ class RLConfig:
     temperature_end: float | None = bounded(0.01, 10)
     greedy_row: bool = MISSING
     validate_every: int | None = bounded(1)
+    kl_loss_coefficient: float = bounded(0)
     ppo_epochs: int = bounded(1)
     minibatches: int = bounded(1)
     clip: float = bounded(0, 1)

@@ -82,6 +82,15 @@ def kl_estimate(log_probs: torch.Tensor, reference: torch.Tensor) -> torch.Tenso
     return torch.exp(-difference) - 1 + difference
 
 
+def kl_loss(log_probs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Return half the squared difference of log-probabilities per token drawn from pi; (B, T).
+
+    In expectation over the samples its gradient is that of KL(pi || reference) (Schulman, "Approximating KL
+    divergence", k2). Unlike a penalty in the reward it acts on answers that are all alike.
+    """
+    return 0.5 * (log_probs - reference) ** 2
+
+
 def policy_loss(
     log_probs: torch.Tensor, old_log_probs: torch.Tensor, advantages: torch.Tensor, clip: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -67,12 +67,14 @@ class Choice:
         critic: whether a critic learns beside the actor.
         grouped: whether the answers to one prompt are compared, so that at least two are needed.
         constrained: whether it can sample under ``constraint.name``.
+        kl_loss: whether ``rl.kl_loss_coefficient`` has a place in its loss.
     """
 
     Options: ClassVar[type] = NoOptions
     critic: ClassVar[bool] = False
     grouped: ClassVar[bool] = False
     constrained: ClassVar[bool] = True
+    kl_loss: ClassVar[bool] = True
 
     @classmethod
     def check(cls, config: RLConfig) -> None:
@@ -86,6 +88,11 @@ class Choice:
             raise CtrlRecError(
                 f"rl.samples_per_prompt={config.samples_per_prompt} {name}: it compares the answers to one prompt; "
                 "set rl.samples_per_prompt to at least 2"
+            )
+        if config.kl_loss_coefficient and not cls.kl_loss:
+            raise CtrlRecError(
+                f"rl.kl_loss_coefficient={config.kl_loss_coefficient} {name}: its loss has no place for it; set "
+                "rl.kl_loss_coefficient=0"
             )
         if config.critic_ahead and not cls.critic:
             raise CtrlRecError(f"rl.critic_ahead={config.critic_ahead} {name}: it has no critic; set rl.critic_ahead=0")
@@ -132,7 +139,7 @@ class Algorithm(Choice, ABC):
             yield self.surrogate(policy, experience, rows)
 
     def surrogate(self, policy: Policy, experience: "Experience", rows: torch.Tensor) -> Term:
-        """Return the clipped surrogate less the entropy bonus; greedy answers have no part in the bonus."""
+        """Return the clipped surrogate less the entropy bonus, without greedy answers, and the KL loss."""
         log_probs, entropy = policy.log_probs(experience, rows)
         loss, ratio, clipped = losses.policy_loss(
             log_probs, experience.log_probs[rows], experience.advantages[rows], self.config.clip
@@ -146,6 +153,9 @@ class Algorithm(Choice, ABC):
                 "kl/policy": losses.kl_estimate(experience.log_probs[rows], log_probs),
             }
         bonus = self.config.entropy_coefficient * entropy * experience.drawn[rows]
+        if self.config.kl_loss_coefficient:
+            kept = losses.kl_loss(log_probs, experience.reference[rows])
+            loss, means["loss/kl"] = loss + self.config.kl_loss_coefficient * kept, kept.detach()
         return Term("policy loss", loss - bonus, means=means, largest={"policy/ratio_max": ratio.detach()})
 
     def report(self, experience: "Experience") -> dict[str, float]:
@@ -178,6 +188,7 @@ class Offline(Algorithm):
 
     grouped = True
     offline = True
+    kl_loss = False
 
     @classmethod
     def check(cls, config: RLConfig) -> None:

@@ -49,6 +49,7 @@ class TRLGRPO(Outside):
 
     grouped = True
     constrained = False
+    kl_loss = False
 
     @classmethod
     def check(cls, config: RLConfig) -> None:

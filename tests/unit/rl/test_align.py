@@ -162,7 +162,14 @@ def test_trl_stops_at_what_is_not_finite(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["rl.temperature_end=0.3", "rl.greedy_row=true", "rl.critic_ahead=1", "rl.samples_per_prompt=1"]
+    "change",
+    [
+        "rl.temperature_end=0.3",
+        "rl.greedy_row=true",
+        "rl.critic_ahead=1",
+        "rl.samples_per_prompt=1",
+        "rl.kl_loss_coefficient=0.1",
+    ],
 )
 def test_what_trl_does_not_do_is_refused(change: str) -> None:
     key = change.partition("=")[0]

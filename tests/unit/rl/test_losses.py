@@ -102,6 +102,20 @@ def test_k3_is_non_negative_and_unbiased() -> None:
     assert float((policy * estimate).sum()) == pytest.approx(exact)  # the mean over draws from the policy
 
 
+def test_the_kl_loss_has_the_gradient_of_the_divergence() -> None:
+    """Weighted by how often each token is drawn, the gradients of the samples add up to that of KL(pi || reference)."""
+    logits = torch.tensor([0.3, -1.2, 2.0, 0.1], dtype=torch.float64, requires_grad=True)
+    reference = torch.tensor([1.0, 0.5, -0.4, 0.0], dtype=torch.float64).log_softmax(0)
+    log_probs = logits.log_softmax(0)
+    drawn = (log_probs.exp().detach() * ppo.kl_loss(log_probs, reference)).sum()
+    divergence = torch.distributions.kl_divergence(
+        torch.distributions.Categorical(logits=logits), torch.distributions.Categorical(logits=reference)
+    )
+    (own,) = torch.autograd.grad(drawn, logits)
+    (exact,) = torch.autograd.grad(divergence, logits)
+    assert torch.allclose(own, exact, atol=1e-12)
+
+
 def test_the_penalty_is_what_the_policy_gained_on_the_reference() -> None:
     rewards = ppo.penalised_rewards(
         torch.tensor([[0.0, 1.0, 9.0]]), torch.tensor([[-1.0, -1.0, 5.0]]), torch.tensor([[-2.0, -0.5, 7.0]]),

@@ -105,6 +105,6 @@ def test_prompts_whose_answers_are_all_alike_teach_dpo_nothing(make: Make, colle
 
 @OFFLINE
 def test_what_offline_algorithms_cannot_use_is_refused(algorithm: str) -> None:
-    for change in ("rl.greedy_row=true", "rl.samples_per_prompt=1", "rl.critic_ahead=1"):
+    for change in ("rl.greedy_row=true", "rl.samples_per_prompt=1", "rl.critic_ahead=1", "rl.kl_loss_coefficient=0.1"):
         with pytest.raises(CtrlRecError, match=change.partition("=")[0]):
             compose("variant=full", f"rl/algorithm={algorithm}", change)

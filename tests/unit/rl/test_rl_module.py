@@ -52,6 +52,22 @@ def test_first_minibatch_has_ratio_one_and_divergence_zero(
     assert parts["loss/policy"] == pytest.approx(0, abs=1e-4)
 
 
+def test_the_kl_loss_pulls_towards_the_reference_where_nothing_is_compared(
+    make_module: Make, answers: list[Answer]
+) -> None:
+    """Answers that are all alike have advantage 0, so a penalty in the reward would leave the policy where it is."""
+    module = make_module(moved=0.2, kl_loss_coefficient=1.0, entropy_coefficient=0.0)
+    experience = module.score(answers)
+    experience.advantages.zero_()
+    before = module._accumulate(experience, torch.arange(6))["loss/kl"]
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.1 * parameter.grad
+                parameter.grad = None
+    assert 0 < module._accumulate(experience, torch.arange(6))["loss/kl"] < before
+
+
 def test_fresh_adapters_are_the_reference(make_module: Make, answers: list[Answer]) -> None:
     module = make_module(moved=0.0)
     experience = module.score(answers)
