@@ -183,7 +183,7 @@ def make_sl_config() -> Callable[..., SLConfig]:
 @pytest.fixture(scope="session")
 def make_rl_config() -> Callable[..., RLConfig]:
     def make(algorithm: str = "ppo", options: dict[str, Any] | None = None, **changes: Any) -> RLConfig:
-        own = {"whiten_advantages": "batch"} if algorithm == "ppo" else {}
+        own = {"ppo": {"whiten_advantages": "batch"}, "item_grpo": {"scale": "group"}}.get(algorithm, {})
         values = {
             "algorithm": AlgorithmConfig(algorithm, {**own, **(options or {})}),
             "iterations": 2, "schedule_iterations": None, "adam_epsilon": 1e-8,

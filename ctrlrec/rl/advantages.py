@@ -30,7 +30,9 @@ def group_moments(
     return mean, (squares / (count - 1).clamp(min=1)).sqrt(), count
 
 
-def standardised(values: torch.Tensor, counted: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+def standardised(
+    values: torch.Tensor, counted: torch.Tensor, group: torch.Tensor, pooled: bool = False
+) -> torch.Tensor:
     """Return (value - mean) / deviation of its group (GRPO, Shao et al., 2024, Section 4.1.2).
 
     Values that are all alike give 0, and so does a group with fewer than two counted values.
@@ -39,11 +41,17 @@ def standardised(values: torch.Tensor, counted: torch.Tensor, group: torch.Tenso
         values: (B, S).
         counted: (B, S).
         group: (B,).
+        pooled: divide by one deviation for all, the root of the mean squared difference of counted values to the mean
+            of their group. A group of almost equal answers then weighs almost nothing (Liu et al., 2025, "Understanding
+            R1-Zero-like training", on the bias of dividing by each group's own).
 
     Returns:
         (B, S).
     """
     mean, deviation, count = group_moments(values, counted, group)
+    if pooled:
+        compared = counted * (count > 1)
+        deviation = (((values - mean) ** 2 * compared).sum() / compared.sum().clamp(min=1)).sqrt()
     return ((values - mean) / (deviation + _SMALL) * (count > 1)).to(values.dtype)
 
 

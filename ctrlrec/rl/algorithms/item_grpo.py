@@ -1,14 +1,31 @@
 """GRPO by items: each item is compared with the items at the same number in other answers to the prompt; no critic."""
 
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import torch
+from omegaconf import MISSING
 
 from ctrlrec.rl.advantages import returns_by_step, standardised
 from ctrlrec.rl.algorithms.base import Algorithm
 
 if TYPE_CHECKING:
     from ctrlrec.rl.experience import Experience
+
+
+class Scale(StrEnum):
+    """What differences to the mean of a group are divided by: its own deviation, or one of all groups together."""
+
+    group = "group"
+    batch = "batch"
+
+
+@dataclass
+class ItemGRPOOptions:
+    """Settings of item_grpo's own."""
+
+    scale: Scale = MISSING
 
 
 class ItemGRPO(Algorithm):
@@ -20,12 +37,16 @@ class ItemGRPO(Algorithm):
     greedy answer is compared with the sampled ones and does not enter their mean and deviation.
     """
 
+    Options = ItemGRPOOptions
     grouped = True
+    options: ItemGRPOOptions
 
     def advantages(self, experience: "Experience", rewards: torch.Tensor) -> None:
         """Standardise the returns of each step within each group, then give them to the tokens of the step."""
         returns, reached = returns_by_step(rewards, experience.mask, experience.step, self.config.gamma)
-        own = standardised(returns, reached * experience.drawn_rows, experience.group)
+        own = standardised(
+            returns, reached * experience.drawn_rows, experience.group, self.options.scale == Scale.batch
+        )
         experience.advantages = own.gather(1, experience.step) * experience.mask
 
 

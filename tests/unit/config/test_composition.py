@@ -77,7 +77,7 @@ def test_flan_t5_is_a_backbone_of_the_rows_without_rl() -> None:
              "variant.differs"},
         ),
         ("grpo", "rloo", {"rl.algorithm.name"}),
-        ("grpo", "item_grpo", {"rl.algorithm.name"}),
+        ("grpo", "item_grpo", {"rl.algorithm.name", "rl.algorithm.options.scale"}),
         ("grpo", "trl_grpo", {"rl.algorithm.name"}),
         ("grpo", "dpo", {"rl.algorithm.name", "rl.algorithm.options.beta"}),
         ("grpo", "best_of_8", {"rl.algorithm.name"}),

@@ -116,6 +116,27 @@ def test_item_grpo_by_hand(advantages: Callable[..., torch.Tensor]) -> None:
     assert found.tolist() == [pytest.approx([float(value) for value in row], abs=1e-3) for row in expected]
 
 
+def test_pooled_differences_keep_their_size_between_prompts() -> None:
+    """Two prompts: totals 10 and 0 (mean 5), and 5.1 and 4.9 (mean 5); 3 alone is compared with nothing."""
+    totals = torch.tensor([[10.0], [0.0], [5.1], [4.9], [3.0]])
+    group = torch.tensor([0, 0, 1, 1, 2])
+    own = standardised(totals, torch.ones(5, 1), group)[:, 0]
+    pooled = standardised(totals, torch.ones(5, 1), group, pooled=True)[:, 0]
+    scale = ((25 + 25 + 0.01 + 0.01) / 4) ** 0.5
+    assert own.tolist() == pytest.approx([0.7071, -0.7071, 0.7071, -0.7071, 0], abs=1e-3)
+    assert pooled.tolist() == pytest.approx([5 / scale, -5 / scale, 0.1 / scale, -0.1 / scale, 0], abs=1e-3)
+
+
+def test_item_grpo_pools_if_told(advantages: Callable[..., torch.Tensor]) -> None:
+    """One prompt, mean 23/6 at item 0 and 17/3 at item 1: the same deviation divides both."""
+    found = advantages("item_grpo", experience(), gamma=0.5, options={"scale": "batch"})
+    first, second = torch.tensor([4.5, 5.0, 2.0]), torch.tensor([7.0, 4.0, 6.0])
+    differences = torch.cat([first - first.mean(), second - second.mean()])
+    differences = differences / float((differences**2).mean().sqrt())
+    assert found[:, 0].tolist() == pytest.approx(differences[:3].tolist(), abs=1e-3)
+    assert found[0, 2] == pytest.approx(float(differences[3]), abs=1e-3) and found[0, 4] == 0
+
+
 def test_item_grpo_tells_items_apart_where_grpo_cannot(advantages: Callable[..., torch.Tensor]) -> None:
     whole = advantages("grpo", experience())
     assert (whole[0] == whole[0, 0]).all() and not (whole[1, 3:]).any()
