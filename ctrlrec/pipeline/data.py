@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
+from ctrlrec.config.split import data_label, deciding
 from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.settings import dialogues, tokenizer_settings, without
 from ctrlrec.pipeline.stage import Inputs, Stage
@@ -106,7 +107,7 @@ def _data_settings(config: Config) -> dict[str, Any]:
 
     settings = {
         # Of local data the content counts, however their path is spelt.
-        "dataset": without(config.dataset, "path") if config.dataset.path else plain(config.dataset),
+        "dataset": deciding(without(config.dataset, "path") if config.dataset.path else plain(config.dataset)),
         "tokenizer": tokenizer_settings(config),
         "source": source_digest(config.dataset),
     }
@@ -120,7 +121,7 @@ STAGE = Stage(
     "data",
     lambda _: (),
     _data_settings,
-    lambda c: f"{c.dataset.name}-{c.model.name}",
+    lambda c: f"{data_label(c.dataset)}-{c.model.name}",
     run,
     check=_check,
 )

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import CasesConfig, Config
+from ctrlrec.config.split import data_label
 from ctrlrec.data.card import published_as
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
@@ -58,7 +59,7 @@ def report(config: Config, directory: Path, outdated: Callable[[Path], str] = la
         answer = summary(rows)
         found = comparisons(results, evaluation.bootstrap_resamples, evaluation.confidence, config.seed)
         compared = comparison_grid(found)
-        published = published_as(config.dataset.name, config.dataset.source)
+        published = published_as(data_label(config.dataset), config.dataset.source)
         written = write_tables(rows, folder, published=published)
         write_text(folder / "summary.md", render.markdown(answer))
         if compared is not None:
@@ -116,4 +117,4 @@ def _left_out(result: Result, outdated: Callable[[Path], str]) -> bool:
 
 def tables_folder(config: Config) -> Path:
     """Return the folder of the tables of runs on one data set, backbone and budget."""
-    return Path(config.output) / "tables" / f"{config.dataset.name}-{config.model.name}-{config.budget.name}"
+    return Path(config.output) / "tables" / f"{data_label(config.dataset)}-{config.model.name}-{config.budget.name}"
