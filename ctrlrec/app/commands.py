@@ -18,6 +18,7 @@ COMMANDS = {
     "recommend": "ctrlrec.app.recommend:main",
     "release": "ctrlrec.app.release:main",
     "report": "ctrlrec.reporting.page.__main__:main",
+    "verify": "ctrlrec.app.verify:main",
 }
 
 
