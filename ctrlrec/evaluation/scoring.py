@@ -13,8 +13,8 @@ import numpy as np
 from ctrlrec.controls.instruction import Condition
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.evaluation.intervals import DIFFERENCE, Cell, summarise
-from ctrlrec.evaluation.metrics import Answer, Record, limits_of, metrics_of
+from ctrlrec.evaluation.intervals import DIFFERENCE, Cell, Limits, summarise
+from ctrlrec.evaluation.metrics import Answer, Record, limits_of, metric_of, metrics_of
 from ctrlrec.evaluation.metrics.base import FREE
 from ctrlrec.evaluation.settings import SETTINGS, question_of
 
@@ -74,17 +74,18 @@ def per_user(predictions: Iterable[Record], catalogue: Catalogue) -> dict[str, U
     scores = {}
     for setting, by_user in records.items():
         users = tuple(sorted(by_user))
-        rows = []
+        rows, answers = [], []
         for user in users:
             record = by_user[user]
             inside = members(record["category"]) if SETTINGS[setting].control else frozenset()
             answer = Answer(record, record["titles"], record["items"], inside, catalogue)
             rows.append(answer_metrics(answer, records["sequential"].get(user)))
+            answers.append(answer)
         names = dict.fromkeys(name for row in rows for name in row)
         if users:
-            scores[setting] = UserScores(
-                users, {name: np.array([row.get(name, math.nan) for row in rows]) for name in names}
-            )
+            values = {name: np.array([row.get(name, math.nan) for row in rows]) for name in names}
+            together = {name: metric.corpus for name, metric in metrics_of(setting).items() if metric.corpus}
+            scores[setting] = UserScores(users, values | {name: of(answers) for name, of in together.items()})
     return scores
 
 
@@ -107,8 +108,27 @@ def score(predictions: Iterable[Record], catalogue: Catalogue, resamples: int, c
     settings = {}
     for setting, scores in per_user(predictions, catalogue).items():
         limits = {name: found for name in scores.values if (found := limits_of(setting, name))}
-        settings[setting] = summarise(scores.values, resamples, confidence, seed, limits)
+        settings[setting] = _summarised(setting, scores.values, resamples, confidence, seed, limits)
     return {"settings": settings}
+
+
+def _summarised(
+    setting: str,
+    values: Mapping[str, np.ndarray],
+    resamples: int,
+    confidence: float,
+    seed: int,
+    limits: Mapping[str, Limits],
+) -> dict[str, Cell]:
+    """Summarise each family of metrics alone: how a product rounds depends on how many columns it has."""
+    families: dict[str, dict[str, np.ndarray]] = {}
+    for name, column in values.items():
+        metric = metric_of(setting, name)
+        families.setdefault(metric.family if metric else "", {})[name] = column
+    cells: dict[str, Cell] = {}
+    for part in families.values():
+        cells |= summarise(part, resamples, confidence, seed, limits)
+    return {name: cells[name] for name in values if name in cells}
 
 
 def paired_differences(
@@ -127,6 +147,9 @@ def paired_differences(
                 f"predictions: user {record['user']} was not asked the same in setting {record['setting']}; "
                 "compare rows of one data set, teacher and evaluation"
             )
+    shared = asked.keys() & {(record["setting"], str(record["user"])) for record in right}
+    if len(shared) < max(len(left), len(right)):  # values of all answers together are of the same users then
+        left, right = ([one for one in part if (one["setting"], str(one["user"])) in shared] for part in (left, right))
     ours, theirs = per_user(left, catalogue), per_user(right, catalogue)
     differences = {}
     for setting in (name for name in SETTINGS if name in ours and name in theirs):
@@ -161,7 +184,7 @@ def summarise_differences(
     settings = {}
     for setting, scores in differences.items():
         limits = {name: DIFFERENCE for name in scores.values if limits_of(setting, name)}
-        settings[setting] = summarise(scores.values, resamples, confidence, seed, limits)
+        settings[setting] = _summarised(setting, scores.values, resamples, confidence, seed, limits)
     return {setting: cells for setting, cells in settings.items() if cells}
 
 

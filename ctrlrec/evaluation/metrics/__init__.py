@@ -9,7 +9,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.intervals import SHARE, Limits
 from ctrlrec.evaluation.metrics.base import FREE, Answer, Metric, Record
 
-__all__ = ["CHOICES", "Answer", "Metric", "Record", "limits_of", "metric_of", "metrics_of"]
+__all__ = ["CHOICES", "Answer", "Metric", "Record", "families", "limits_of", "metric_of", "metrics_of"]
 
 CHOICES: Choices[tuple[Metric, ...]] = Choices("evaluation.metrics", "METRICS")
 
@@ -41,6 +41,11 @@ def _metrics_of(setting: str, plugins: str) -> Mapping[str, Metric]:
     return metrics
 
 
+def families() -> list[str]:
+    """Return the families of metrics: that of the paper's questions, which has no name, and those with a summary."""
+    return list(dict.fromkeys(["", *(metric.family for _, defined in CHOICES.items() for metric in defined)]))
+
+
 def metric_of(setting: str, name: str) -> Metric | None:
     """Return the definition of a metric of ``metrics.json``, None if no module defines it."""
     return metrics_of(setting).get(name.removesuffix(FREE))
@@ -49,4 +54,4 @@ def metric_of(setting: str, name: str) -> Metric | None:
 def limits_of(setting: str, name: str) -> Limits | None:
     """Return the smallest and largest value that a user can have, None if they are not known."""
     metric = metric_of(setting, name)
-    return SHARE if metric is not None and metric.is_share else None
+    return SHARE if metric is not None and metric.is_share and metric.corpus is None else None
