@@ -13,7 +13,7 @@ import numpy as np
 from ctrlrec.controls.instruction import Condition
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.evaluation.intervals import DIFFERENCE, Cell, Limits, summarise
+from ctrlrec.evaluation.intervals import DIFFERENCE, SHARE, Cell, Limits, summarise
 from ctrlrec.evaluation.metrics import Answer, Record, limits_of, metric_of, metrics_of
 from ctrlrec.evaluation.metrics.base import FREE
 from ctrlrec.evaluation.settings import SETTINGS, question_of
@@ -107,8 +107,7 @@ def score(predictions: Iterable[Record], catalogue: Catalogue, resamples: int, c
     """
     settings = {}
     for setting, scores in per_user(predictions, catalogue).items():
-        limits = {name: found for name in scores.values if (found := limits_of(setting, name))}
-        settings[setting] = _summarised(setting, scores.values, resamples, confidence, seed, limits)
+        settings[setting] = _summarised(setting, scores.values, resamples, confidence, seed, SHARE)
     return {"settings": settings}
 
 
@@ -118,16 +117,27 @@ def _summarised(
     resamples: int,
     confidence: float,
     seed: int,
-    limits: Mapping[str, Limits],
+    limits: Limits,
 ) -> dict[str, Cell]:
-    """Summarise each family of metrics alone: how a product rounds depends on how many columns it has."""
+    """Summarise the metrics of a setting, shares within ``limits``.
+
+    Each family of metrics is summarised alone, because the rounding of a product depends on its number of columns. The
+    values of a corpus metric are influences and no shares: its mean and interval are cut to the limits.
+    """
     families: dict[str, dict[str, np.ndarray]] = {}
+    together = set()
     for name, column in values.items():
         metric = metric_of(setting, name)
         families.setdefault(metric.family if metric else "", {})[name] = column
+        if metric and metric.corpus:
+            together.add(name)
+    shares = [name for name in values if limits_of(setting, name)]
+    of_users = {name: limits for name in shares if name not in together}
     cells: dict[str, Cell] = {}
     for part in families.values():
-        cells |= summarise(part, resamples, confidence, seed, limits)
+        cells |= summarise(part, resamples, confidence, seed, of_users)
+    for name in together.intersection(shares, cells):
+        cells[name] |= {part: min(max(cells[name][part], limits[0]), limits[1]) for part in ("value", "low", "high")}
     return {name: cells[name] for name in values if name in cells}
 
 
@@ -183,8 +193,7 @@ def summarise_differences(
     """Return mean difference, interval and number of users of each setting and metric; empty settings are left out."""
     settings = {}
     for setting, scores in differences.items():
-        limits = {name: DIFFERENCE for name in scores.values if limits_of(setting, name)}
-        settings[setting] = _summarised(setting, scores.values, resamples, confidence, seed, limits)
+        settings[setting] = _summarised(setting, scores.values, resamples, confidence, seed, DIFFERENCE)
     return {setting: cells for setting, cells in settings.items() if cells}
 
 

@@ -54,4 +54,4 @@ def metric_of(setting: str, name: str) -> Metric | None:
 def limits_of(setting: str, name: str) -> Limits | None:
     """Return the smallest and largest value that a user can have, None if they are not known."""
     metric = metric_of(setting, name)
-    return SHARE if metric is not None and metric.is_share and metric.corpus is None else None
+    return SHARE if metric is not None and metric.is_share else None
