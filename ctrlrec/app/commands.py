@@ -11,12 +11,14 @@ from ctrlrec.errors import CtrlRecError
 # A further command is one line: its word, and the function that reads its options from ``sys.argv``.
 COMMANDS = {
     "app": "ctrlrec.app.playground:main",
+    "audit": "ctrlrec.app.audit:main",
     "export": "ctrlrec.export:main",
     "merge": "ctrlrec.lm.merge:main",
     "plan": "ctrlrec.pipeline.forecast:main",
     "recommend": "ctrlrec.app.recommend:main",
     "release": "ctrlrec.app.release:main",
     "report": "ctrlrec.reporting.page.__main__:main",
+    "verify": "ctrlrec.app.verify:main",
 }
 
 

@@ -77,7 +77,7 @@ def load(path: Path) -> Parts:
     """
     if (path / RECORD).is_file():
         return _load_released(path)
-    return _load_result(_result(path))
+    return _load_result(result_of(path))
 
 
 def models_folder() -> Path:
@@ -112,7 +112,7 @@ def released(name: str | None = None) -> Path:
     return known[name]
 
 
-def _result(path: Path) -> Path:
+def result_of(path: Path) -> Path:
     """Return a finished result; of an output folder the only one of its stage ``evaluate``.
 
     Raises:
@@ -149,7 +149,7 @@ def _load_result(directory: Path) -> Parts:
         inputs[stage] = directory
     for result in (*inputs.values(), directory):
         check_files(result)
-    return _parts(directory.name, recorded(record["config"], **_HERE), inputs, stage == "evaluate")
+    return _parts(directory.name, recorded(record["config"], **HERE), inputs, stage == "evaluate")
 
 
 def _load_released(directory: Path) -> Parts:
@@ -161,13 +161,13 @@ def _load_released(directory: Path) -> Parts:
             "version of ctrlrec that packed it"
         )
     check_files(directory, "restore the folder from where it came")
-    config = recorded(record["config"], **_HERE)
+    config = recorded(record["config"], **HERE)
     data = directory / "data" if record["data"]["titles"] == "inside" else _fetched(record, config)
     return _parts(record["name"], config, {"data": data, "teacher": directory, "sl": directory}, True)
 
 
 # What is not taken from a result: how the machine that made it was used, and dialogues, which no recommendation needs.
-_HERE: dict[str, Any] = {
+HERE: dict[str, Any] = {
     "trainer__progress": False,
     "trainer__threads": None,
     "trainer__accelerator": "auto",

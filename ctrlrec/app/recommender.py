@@ -48,7 +48,8 @@ class Recommender:
         self._matcher = TitleMatcher(self._catalogue.titles, parts.config.evaluation.match_max_edits)
         self._reward = Reward(parts.config.reward)
         self._constraints: dict[str, tuple[ConstraintConfig, Constraint | None]] = {}
-        self._places = {user: place for place, user in enumerate(parts.builder.sequences.users)}
+        sequences = parts.builder.sequences
+        self._places = {sequences.users[place]: place for place in sequences.tested.tolist()}
         self._lock = threading.Lock()
 
     @classmethod
@@ -83,8 +84,8 @@ class Recommender:
 
     @property
     def users(self) -> tuple[str, ...]:
-        """Ids of the users of the data; empty if the model was packed without them."""
-        return self._parts.builder.sequences.users
+        """Ids of the users with a test item; empty if the model was packed without them."""
+        return tuple(self._places)
 
     @property
     def history_length(self) -> int:
@@ -101,7 +102,7 @@ class Recommender:
         """Return the newest items of a user, oldest first, and the one that followed: the test item.
 
         Raises:
-            CtrlRecError: for a user who is not in the data.
+            CtrlRecError: for a user who is not in the data, or without a test item.
         """
         items, target = self._history_of(user)
         return tuple(self._catalogue.titles[item] for item in items), self._catalogue.titles[target]

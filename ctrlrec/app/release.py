@@ -17,18 +17,12 @@ from typing import Any
 
 import torch
 
+from ctrlrec.app.again import answers, metrics_from, sample_digests
 from ctrlrec.app.loading import FORMAT, RECORD, Parts, load
 from ctrlrec.config.compose import plain
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.evaluation.answering import predictions, teacher_answers
-from ctrlrec.evaluation.matching import TitleMatcher
 from ctrlrec.evaluation.metrics import metrics_of
-from ctrlrec.evaluation.scoring import score
-from ctrlrec.generation.constraints import make_constraint
-from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import tokenizer_digest
-from ctrlrec.pipeline.evaluate import model_answers
-from ctrlrec.pipeline.settings import constrained
 from ctrlrec.reporting.kept import without_places
 from ctrlrec.reporting.made import public_command
 from ctrlrec.runtime import results
@@ -110,39 +104,16 @@ def release(run: Path, out: Path) -> Path:
     write_text(partial / RECORD, json.dumps(described, indent=2, ensure_ascii=False) + "\n")
     record_files(partial)
     packed = load(partial)
-    metrics = row_metrics(packed, parts.builder)
+    rows = answers(packed, parts.builder, packed.config)
+    metrics = metrics_from(rows, packed.config, parts.builder)
+    described["answers"] = sample_digests(rows, parts.builder)
+    write_text(partial / RECORD, json.dumps(described, indent=2, ensure_ascii=False) + "\n")
     write_text(partial / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     before = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     write_text(partial / "README.md", model_card(described, metrics, before, size))
     record_files(partial)
     partial.rename(out)
     return out
-
-
-def row_metrics(parts: Parts, builder: InstructionBuilder) -> dict[str, Any]:
-    """Return what ``metrics.json`` of a row holds, from answers given now.
-
-    Args:
-        parts: of the model.
-        builder: gives the questions: those of the users of the data.
-    """
-    config = parts.config
-    matcher = TitleMatcher(builder.catalogue.titles, config.evaluation.match_max_edits)
-    constraint = None
-    if constrained(config, "evaluate"):
-        constraint = make_constraint(config.constraint, builder.catalogue, parts.chat_format)
-    answerer = (
-        teacher_answers(builder)
-        if parts.model is None
-        else model_answers(config, parts.model, parts.chat_format, constraint)
-    )
-    rows = [
-        row
-        for setting in config.evaluation.settings
-        for row in predictions(setting, config, builder, answerer, matcher)
-    ]
-    settings = config.evaluation
-    return score(rows, builder.catalogue, settings.bootstrap_resamples, settings.confidence, config.seed)  # type: ignore[return-value]
 
 
 def weight_bytes(folder: Path) -> int:
@@ -206,17 +177,28 @@ def model_card(record: Mapping[str, Any], metrics: Mapping[str, Any], run: Mappi
     return string.Template(text).substitute(values)
 
 
-def _table(settings: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    """Return the main numbers as Markdown, those of the run before its weights were rounded beside them."""
-    lines = ["| setting | metric | released | 95% interval | the run |", "| --- | --- | ---: | --- | ---: |"]
+def card_lines(settings: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    """Return the lines of the card's table by setting and metric, without what stands behind the interval.
+
+    Args:
+        settings: of the ``metrics.json`` of the released weights.
+    """
+    lines = {}
     for setting, cells in settings.items():
         known = metrics_of(setting)
         for name in (name for name in _SHOWN if name in cells and name in known):
             cell, shown = cells[name], known[name].shown
-            before = run.get(setting, {}).get(name)
             interval = f"{shown(cell['low'])} to {shown(cell['high'])}"
-            value = "" if before is None else shown(before["value"])
-            lines.append(f"| {setting} | {known[name].head} | {shown(cell['value'])} | {interval} | {value} |")
+            lines[setting, name] = f"| {setting} | {known[name].head} | {shown(cell['value'])} | {interval} |"
+    return lines
+
+
+def _table(settings: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    """Return the main numbers as Markdown, those of the run before its weights were rounded beside them."""
+    lines = ["| setting | metric | released | 95% interval | the run |", "| --- | --- | ---: | --- | ---: |"]
+    for (setting, name), line in card_lines(settings).items():
+        before = run.get(setting, {}).get(name)
+        lines.append(f"{line} {'' if before is None else metrics_of(setting)[name].shown(before['value'])} |")
     return "\n".join(lines)
 
 

@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 from ctrlrec.config.constraint import check_constraint
-from ctrlrec.config.schema import Config, RLConfig, StageName, Trainable
+from ctrlrec.config.schema import Config, RLConfig, Split, StageName, Trainable
 from ctrlrec.errors import CtrlRecError
 
 
@@ -14,6 +14,12 @@ def check_pairs(config: Config) -> None:
         CtrlRecError: naming both keys and what to change.
     """
     variant, stage = config.variant, config.stage.name
+    held_out = config.dataset.validation_share + config.dataset.test_share
+    if config.dataset.split == Split.global_time and held_out >= 1:
+        raise CtrlRecError(
+            f"dataset.validation_share={config.dataset.validation_share} dataset.test_share={config.dataset.test_share}"
+            ": together they leave nothing to train on; expected a sum below 1"
+        )
     if config.trainer.devices > 1:
         raise CtrlRecError(
             f"trainer.devices={config.trainer.devices}: a process uses one device; start one for each with "

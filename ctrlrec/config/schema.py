@@ -46,6 +46,13 @@ class CategoryKind(StrEnum):
     flat = "flat"
 
 
+class Split(StrEnum):
+    """What is held out for validation and test (``dataset.split``, :mod:`ctrlrec.data.splits`)."""
+
+    last_out = "last_out"
+    global_time = "global_time"
+
+
 class Stale(StrEnum):
     """What happens to a result that other code made (``stale=``)."""
 
@@ -70,7 +77,11 @@ class CategorySampling(StrEnum):
 
 @dataclass
 class DatasetConfig:
-    """Where interactions come from and which of them are kept."""
+    """Where interactions come from, which of them are kept, and how they are split.
+
+    ``validation_share`` and ``test_share`` are shares of all interactions, those between the two cuts and those behind
+    the second; ``split: last_out`` does not read them.
+    """
 
     name: str = MISSING
     source: str = MISSING
@@ -83,6 +94,9 @@ class DatasetConfig:
     most_popular: int | None = bounded(1)
     title_max_tokens: int = bounded(1)
     history_length: int = bounded(1, 100)
+    split: Split = MISSING
+    validation_share: float = bounded(0.0001, 0.9)
+    test_share: float = bounded(0.0001, 0.9)
 
 
 @dataclass

@@ -25,7 +25,7 @@ def published_as(dataset: str, source: str) -> str | None:
     """Which of the paper's data sets this is, so that its printed numbers may stand beside ours; None for any other.
 
     Args:
-        dataset: name in ``dataset.name``.
+        dataset: :func:`~ctrlrec.config.split.data_label` of it; the paper leaves the last two items out.
         source: name in ``dataset.source``; records of one's own may be called like one of the paper's.
     """
     return dataset if source != "records" and dataset in TABLE_1 else None
@@ -93,12 +93,28 @@ def _times(times: dict[str, Any] | None) -> str:
     return f"{times['first']} to {times['last']}"
 
 
+def _split(split: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Return the cuts of a split by time and what they leave; nothing for leave-one-out, which needs no numbers."""
+    if split is None:
+        return []
+    parts, users = split["interactions"], split["users"]
+    total = sum(parts.values())
+    shares = ", ".join(f"{count:,} {part} ({count / total:.1%})" for part, count in parts.items())
+    return [
+        ("split", f"by time: validation from {split['validation_cut']} on, test from {split['test_cut']} on"),
+        ("interactions on the sides of the cuts, before the k-core", shares),
+        ("users of training, validation and test", ", ".join(f"{count:,} {part}" for part, count in users.items())),
+        ("of the test, users who are not trained on", f"{split['users_only_tested']:,}"),
+    ]
+
+
 def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     """Return name and value of every line of the card below Table 1."""
     kept, titles, categories = report["kept"], report["titles"], report["kept"]["categories"]
     targets = kept["test_targets"]
     small = f"{categories['small']:,} of fewer than {MIN_CATEGORY_ITEMS} items"
     return [
+        *_split(report.get("split")),
         ("interactions of a user", _spread(kept["sequence_length"])),
         ("items in a test history", _spread(kept["test_history_length"])),
         ("time of the interactions", _times(report.get("times"))),
@@ -133,12 +149,13 @@ def omissions(report: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
     rows.append(("items left out for these", f"{lost['items']:,}", ""))
     rows += [(reason, f"{count:,}", "") for reason, count in report["dropped"].items()]
-    limits = f"k-core (users >= {core['users']}, items >= {core['items']}; {core['rounds']} rounds)"
+    of = " of training" if "split" in report else ""
+    limits = f"k-core{of} (users >= {core['users']}, items >= {core['items']}; {core['rounds']} rounds)"
     rows += [
         (f"{what} dropped by the {limits}", f"{core[f'{what}_dropped']:,}", "")
         for what in ("users", "items", "interactions")
     ]
-    if core["users"] < MIN_SEQUENCE:
+    if core["users"] < MIN_SEQUENCE and "split" not in report:
         split = f"of these users, with fewer than the {MIN_SEQUENCE} interactions that the split takes"
         rows.append((split, f"{core['short_users']:,}", ""))
     return rows

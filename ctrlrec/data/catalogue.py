@@ -75,6 +75,16 @@ class Catalogue:
         return np.array([sizes[name] for name in self.category_names])
 
     @cached_property
+    def category_bits(self) -> tuple[int, ...]:
+        """The categories of each item as a number with one bit a category, which makes overlaps cheap to count."""
+        return tuple(sum(1 << self.category_index[name] for name in set(names)) for names in self.categories)
+
+    @cached_property
+    def total_interactions(self) -> int:
+        """All training interactions."""
+        return sum(self.interactions)
+
+    @cached_property
     def title_index(self) -> dict[str, int]:
         """Item index of each title."""
         return {title: item for item, title in enumerate(self.titles)}

@@ -20,7 +20,8 @@ def describe(catalogue: Catalogue, sequences: Sequences, kind: CategoryKind) -> 
     lengths = np.diff(sequences.offsets)
     sizes = catalogue.category_sizes
     largest = np.argsort(-sizes, kind="stable")[:_LARGEST]
-    tests = sequences.items[sequences.offsets[1:] - 1]
+    asked = [sequences.test(user) for user in sequences.tested.tolist()]
+    tests = np.array([target for _, target in asked])
     targets = np.array([catalogue.category_index[name] for name in catalogue.target_categories])[tests]
     return {
         "users": users,
@@ -28,7 +29,7 @@ def describe(catalogue: Catalogue, sequences: Sequences, kind: CategoryKind) -> 
         "interactions": interactions,
         "sparsity": 1 - interactions / (users * items),
         "sequence_length": _spread(lengths) | {"powers_of_two": np.bincount(np.log2(lengths).astype(int)).tolist()},
-        "test_history_length": _spread(np.minimum(lengths - 1, sequences.history_length)),
+        "test_history_length": _spread(np.array([len(history) for history, _ in asked])),
         "title_length": _spread(np.array([len(title) for title in catalogue.titles])),
         "items_never_trained": int(sum(count == 0 for count in catalogue.interactions)),
         "categories": {

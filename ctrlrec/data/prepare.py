@@ -11,14 +11,16 @@ import numpy as np
 import polars as pl
 
 from ctrlrec.config.schema import CategoryKind, DatasetConfig
+from ctrlrec.config.split import data_label
 from ctrlrec.data.attributes import with_attributes
 from ctrlrec.data.catalogue import Catalogue, target_categories
 from ctrlrec.data.describe import describe
 from ctrlrec.data.lines import UNREADABLE_SHARE
 from ctrlrec.data.missing import missing
 from ctrlrec.data.raw import Raw, read_raw
-from ctrlrec.data.sequences import MIN_SEQUENCE, Sequences
+from ctrlrec.data.sequences import Sequences
 from ctrlrec.data.sources import SOURCES
+from ctrlrec.data.splits import Chosen, split
 from ctrlrec.data.titles import innermost
 from ctrlrec.errors import CtrlRecError
 
@@ -72,7 +74,7 @@ def prepare(config: DatasetConfig, cache: Path, cut: Cut, writable: Writable) ->
     """
     raw = read_raw(config, cache)
     names = raw.interactions["user"].unique(maintain_order=True)
-    report: dict[str, Any] = {"dataset": config.name, **raw.report}
+    report: dict[str, Any] = {"dataset": data_label(config), **raw.report}
     report["read"] = {"users": len(names), "items": len(raw.items), "interactions": len(raw.interactions)}
     if raw.items.is_empty():
         reasons = [f"{why}: {rows['rows']}, first {rows['first'][0]}" for why, rows in raw.report["skipped"].items()]
@@ -82,11 +84,10 @@ def prepare(config: DatasetConfig, cache: Path, cut: Cut, writable: Writable) ->
     items = _cut_titles(raw.items, cut, report)
     items = _leave_out_unwritable(items, writable, report)
     items, code = _merge_titles(items, report)
-    users, rows = _order(raw.interactions, names, code, report)
+    users, rows, times = _order(raw.interactions, names, code, report)
     _warn(raw.interactions, items, code, rows, report)
-    users, rows = _most_popular(users, rows, config, report)
-    users, rows = _k_core(users, rows, len(names), len(items), config, report)
-    return _index(config, raw.category_kind, items, names, users, rows, report)
+    users, rows, places = split(users, rows, times, (len(names), len(items)), config, report)
+    return _index(config, raw.category_kind, items, names, (users, rows, places), report)
 
 
 def _cut_titles(items: pl.DataFrame, cut: Cut, report: dict[str, Any]) -> pl.DataFrame:
@@ -149,8 +150,8 @@ def _merge_titles(items: pl.DataFrame, report: dict[str, Any]) -> tuple[pl.DataF
 
 def _order(
     interactions: pl.DataFrame, names: pl.Series, code: pl.DataFrame, report: dict[str, Any]
-) -> tuple[np.ndarray, np.ndarray]:
-    """User and item rows of the known interactions, each user's in time order, a repeated one only the first time."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """User, item row and time of known interactions, each user's in time order, a repeated one only the first time."""
     number = pl.DataFrame({"user": names}).with_row_index("number")
     # One column at a time: millions of rows of text are not copied for the sake of a join.
     coded = interactions.select(
@@ -175,7 +176,7 @@ def _order(
         "items that nobody interacted with": code["row"].n_unique() - known["row"].n_unique(),
         "repeated interactions": len(known) - len(first),
     }
-    return first["number"].to_numpy(), first["row"].to_numpy()
+    return first["number"].to_numpy(), first["row"].to_numpy(), first["timestamp"].to_numpy()
 
 
 def _warn(
@@ -202,72 +203,24 @@ def _warn(
         log.warning("%-12s %d of %d %s and are left out", "", unknown, len(interactions), _UNKNOWN)
 
 
-def _most_popular(
-    users: np.ndarray, items: np.ndarray, config: DatasetConfig, report: dict[str, Any]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the interactions with the items that most users met, if ``dataset.most_popular`` says how many."""
-    if config.most_popular is None:
-        return users, items
-    met = np.bincount(items)
-    chosen = np.argsort(-met, kind="stable")[: config.most_popular]
-    kept = np.isin(items, chosen)
-    report["dropped"]["interactions with less popular items"] = len(items) - int(kept.sum())
-    return users[kept], items[kept]
-
-
-def _k_core(
-    users: np.ndarray, items: np.ndarray, n_users: int, n_items: int, config: DatasetConfig, report: dict[str, Any]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Drop users and items with too few interactions, again and again, until all that are left have enough.
-
-    A user needs ``MIN_SEQUENCE`` interactions for the split, whatever the configuration says.
-    """
-    before = len(users), len(np.unique(users)), len(np.unique(items))
-    needed = max(config.min_user_interactions, MIN_SEQUENCE)
-    short, rounds = 0, 0
-    while True:
-        of_user, of_item = np.bincount(users, minlength=n_users), np.bincount(items, minlength=n_items)
-        short += int(((of_user > 0) & (of_user < MIN_SEQUENCE) & (of_user >= config.min_user_interactions)).sum())
-        kept = (of_user >= needed)[users] & (of_item >= config.min_item_interactions)[items]
-        if kept.all():
-            break
-        users, items, rounds = users[kept], items[kept], rounds + 1
-    if not len(users):
-        raise CtrlRecError(
-            f"dataset {config.name}: none of {before[1]} users is left after the k-core (users >= {needed}, items >= "
-            f"{config.min_item_interactions}); lower dataset.min_user_interactions (a user needs {MIN_SEQUENCE} for "
-            "the split) or dataset.min_item_interactions"
-        )
-    report["k_core"] = {
-        "users": config.min_user_interactions,
-        "items": config.min_item_interactions,
-        "rounds": rounds,
-        "interactions_dropped": before[0] - len(users),
-        "users_dropped": before[1] - len(np.unique(users)),
-        "items_dropped": before[2] - len(np.unique(items)),
-        "short_users": short,
-    }
-    return users, items
-
-
 def _index(
     config: DatasetConfig,
     kind: CategoryKind,
     items: pl.DataFrame,
     names: pl.Series,
-    users: np.ndarray,
-    rows: np.ndarray,
+    chosen: Chosen,
     report: dict[str, Any],
 ) -> Prepared:
     """Catalogue of the items left, in source order; sequences of the users left, by first appearance."""
+    users, rows, places = chosen
     kept_rows, indices = np.unique(rows, return_inverse=True)
     kept_users, lengths = np.unique(users, return_counts=True)
     kept = items[kept_rows]
     categories = kept["categories"].to_list()
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    sequences = Sequences(tuple(names[kept_users].to_list()), offsets, indices.astype(np.int32), config.history_length)
-    held_out = np.concatenate([offsets[1:] - 1, offsets[1:] - 2])
-    trained = np.bincount(indices, minlength=len(kept)) - np.bincount(indices[held_out], minlength=len(kept))
+    ids, items_of = tuple(names[kept_users].to_list()), indices.astype(np.int32)
+    sequences = Sequences(ids, offsets, items_of, config.history_length, places)
+    trained = np.bincount(indices[sequences.is_training], minlength=len(kept))
     catalogue = Catalogue(
         tuple(kept["item"].to_list()),
         tuple(kept["title"].to_list()),

@@ -13,8 +13,8 @@ import numpy as np
 from ctrlrec.controls.instruction import Condition
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.evaluation.intervals import DIFFERENCE, Cell, summarise
-from ctrlrec.evaluation.metrics import Answer, Record, limits_of, metrics_of
+from ctrlrec.evaluation.intervals import DIFFERENCE, SHARE, Cell, Limits, summarise
+from ctrlrec.evaluation.metrics import Answer, Record, limits_of, metric_of, metrics_of
 from ctrlrec.evaluation.metrics.base import FREE
 from ctrlrec.evaluation.settings import SETTINGS, question_of
 
@@ -74,17 +74,18 @@ def per_user(predictions: Iterable[Record], catalogue: Catalogue) -> dict[str, U
     scores = {}
     for setting, by_user in records.items():
         users = tuple(sorted(by_user))
-        rows = []
+        rows, answers = [], []
         for user in users:
             record = by_user[user]
             inside = members(record["category"]) if SETTINGS[setting].control else frozenset()
             answer = Answer(record, record["titles"], record["items"], inside, catalogue)
             rows.append(answer_metrics(answer, records["sequential"].get(user)))
+            answers.append(answer)
         names = dict.fromkeys(name for row in rows for name in row)
         if users:
-            scores[setting] = UserScores(
-                users, {name: np.array([row.get(name, math.nan) for row in rows]) for name in names}
-            )
+            values = {name: np.array([row.get(name, math.nan) for row in rows]) for name in names}
+            together = {name: metric.corpus for name, metric in metrics_of(setting).items() if metric.corpus}
+            scores[setting] = UserScores(users, values | {name: of(answers) for name, of in together.items()})
     return scores
 
 
@@ -106,9 +107,38 @@ def score(predictions: Iterable[Record], catalogue: Catalogue, resamples: int, c
     """
     settings = {}
     for setting, scores in per_user(predictions, catalogue).items():
-        limits = {name: found for name in scores.values if (found := limits_of(setting, name))}
-        settings[setting] = summarise(scores.values, resamples, confidence, seed, limits)
+        settings[setting] = _summarised(setting, scores.values, resamples, confidence, seed, SHARE)
     return {"settings": settings}
+
+
+def _summarised(
+    setting: str,
+    values: Mapping[str, np.ndarray],
+    resamples: int,
+    confidence: float,
+    seed: int,
+    limits: Limits,
+) -> dict[str, Cell]:
+    """Summarise the metrics of a setting, shares within ``limits``.
+
+    Each family of metrics is summarised alone, because the rounding of a product depends on its number of columns. The
+    values of a corpus metric are influences and no shares: its mean and interval are cut to the limits.
+    """
+    families: dict[str, dict[str, np.ndarray]] = {}
+    together = set()
+    for name, column in values.items():
+        metric = metric_of(setting, name)
+        families.setdefault(metric.family if metric else "", {})[name] = column
+        if metric and metric.corpus:
+            together.add(name)
+    shares = [name for name in values if limits_of(setting, name)]
+    of_users = {name: limits for name in shares if name not in together}
+    cells: dict[str, Cell] = {}
+    for part in families.values():
+        cells |= summarise(part, resamples, confidence, seed, of_users)
+    for name in together.intersection(shares, cells):
+        cells[name] |= {part: min(max(cells[name][part], limits[0]), limits[1]) for part in ("value", "low", "high")}
+    return {name: cells[name] for name in values if name in cells}
 
 
 def paired_differences(
@@ -127,6 +157,9 @@ def paired_differences(
                 f"predictions: user {record['user']} was not asked the same in setting {record['setting']}; "
                 "compare rows of one data set, teacher and evaluation"
             )
+    shared = asked.keys() & {(record["setting"], str(record["user"])) for record in right}
+    if len(shared) < max(len(left), len(right)):  # values of all answers together are of the same users then
+        left, right = ([one for one in part if (one["setting"], str(one["user"])) in shared] for part in (left, right))
     ours, theirs = per_user(left, catalogue), per_user(right, catalogue)
     differences = {}
     for setting in (name for name in SETTINGS if name in ours and name in theirs):
@@ -160,8 +193,7 @@ def summarise_differences(
     """Return mean difference, interval and number of users of each setting and metric; empty settings are left out."""
     settings = {}
     for setting, scores in differences.items():
-        limits = {name: DIFFERENCE for name in scores.values if limits_of(setting, name)}
-        settings[setting] = summarise(scores.values, resamples, confidence, seed, limits)
+        settings[setting] = _summarised(setting, scores.values, resamples, confidence, seed, DIFFERENCE)
     return {setting: cells for setting, cells in settings.items() if cells}
 
 

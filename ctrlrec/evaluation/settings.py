@@ -61,11 +61,14 @@ def question_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
     return (*asked, record["constraints"]) if SETTINGS[record["setting"]].conditions else asked
 
 
-def test_users(count: int | None, total: int) -> list[int]:
-    """Positions of the users asked: all, or a fixed random sample, in ascending order."""
-    if count is None or count >= total:
-        return list(range(total))
-    return sorted(np.random.default_rng(_SAMPLE_SEED).permutation(total)[:count].tolist())
+def test_users(count: int | None, everyone: np.ndarray) -> list[int]:
+    """Return the positions of the users asked: all who have a test item, or a fixed random sample, ascending.
+
+    A smaller sample is part of a larger one.
+    """
+    if count is None or count >= len(everyone):
+        return everyone.tolist()
+    return sorted(np.random.default_rng(_SAMPLE_SEED).permutation(everyone)[:count].tolist())
 
 
 def questions(
@@ -89,7 +92,7 @@ def questions(
     """
     setting = SETTINGS[name]
     drafts = []
-    for user in test_users(config.users, len(builder.sequences))[:first_users]:
+    for user in test_users(config.users, builder.sequences.tested)[:first_users]:
         item_count = config.item_count
         if name == "formatting":
             item_count = int(np.random.default_rng([_SAMPLE_SEED, user]).choice(config.formatting_item_counts))

@@ -215,8 +215,8 @@ class InstructionBuilder(Completion):
         return [example.instruction for example in self.complete(drafts)]
 
     def _validation_drafts(self, asked: Iterable[tuple[str, int | None]], fixed_count: bool = False) -> list[Draft]:
-        count = min(self.config.validation_size, len(self.sequences))
-        users = np.random.default_rng([self.seed, 1]).permutation(len(self.sequences))[:count]
+        everyone = self.sequences.validated
+        users = np.random.default_rng([self.seed, 1]).permutation(everyone)[: self.config.validation_size]
         drafts = []
         for task, proportion in asked:
             for user in sorted(users.tolist()):

@@ -1,16 +1,20 @@
 """The stage ``data``: catalogue, sequences, data card and tokenizer."""
 
+import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
+from ctrlrec.config.split import data_label, deciding
+from ctrlrec.errors import CtrlRecError
 from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.settings import dialogues, tokenizer_settings, without
 from ctrlrec.pipeline.stage import Inputs, Stage
 
 if TYPE_CHECKING:
+    from ctrlrec.data.prepare import Prepared
     from ctrlrec.lm.chat_format import ChatFormat
 
 log = logging.getLogger(__name__)
@@ -36,7 +40,7 @@ def write_data(config: Config, directory: Path) -> dict[str, Any]:
         The numbers of the data card.
     """
     from ctrlrec.data.prepare import prepare
-    from ctrlrec.data.titles import composed, cut_titles
+    from ctrlrec.data.titles import cut_titles
     from ctrlrec.instructions import chat, templates
     from ctrlrec.lm.backbone import answer_ends, make_tokenizer, save_tokenizer
     from ctrlrec.lm.chat_format import ChatFormat
@@ -57,13 +61,7 @@ def write_data(config: Config, directory: Path) -> dict[str, Any]:
         made.append(ChatFormat(tokenizer, config.model, ends))  # refuses a tokenizer without a chat template
         return cut_titles(tokenizer, titles, config.dataset.title_max_tokens)
 
-    def writable(names: list[str]) -> list[bool]:
-        """Return whether each name, as a line of an answer, comes back from its tokens as it was."""
-        lines = [f"1. {name}" for name in names]
-        texts = map(made[0].decode, made[0].contents(lines))
-        return [composed(text) == line for text, line in zip(texts, lines, strict=True)]
-
-    prepared = prepare(config.dataset, cache_folder(config), cut, writable)
+    prepared = prepare(config.dataset, cache_folder(config), cut, lambda names: _writable(made[0], names))
     prepared.catalogue.save(directory / "catalogue.jsonl")
     prepared.sequences.save(directory / "sequences.jsonl", prepared.catalogue)
     tokenizer = made[0].tokenizer
@@ -73,6 +71,40 @@ def write_data(config: Config, directory: Path) -> dict[str, Any]:
     _tell_of_system_turns(config, made[0])
     save_tokenizer(tokenizer, ends, directory / "tokenizer")
     return prepared.report
+
+
+def prepared_again(config: Config, directory: Path) -> "Prepared":
+    """Prepare the source of a finished data stage again, with the tokenizer that the stage left.
+
+    Args:
+        config: of the result.
+        directory: of the result.
+
+    Raises:
+        CtrlRecError: if the source is missing, or its files are others than those that the stage read.
+    """
+    from ctrlrec.data.prepare import prepare, source_digest
+    from ctrlrec.data.titles import cut_titles
+    from ctrlrec.lm.chat_format import ChatFormat
+
+    recorded = json.loads((directory / "stage.json").read_text(encoding="utf-8"))["settings"].get("source")
+    if source_digest(config.dataset) != recorded:
+        raise CtrlRecError(f"{config.dataset.path}: the files there are not those that {directory.name} was made from")
+    chat_format = ChatFormat.load(directory / "tokenizer", config.model)
+
+    def cut(titles: list[str], categories: list[str]) -> list[str]:
+        return cut_titles(chat_format.tokenizer, titles, config.dataset.title_max_tokens)
+
+    return prepare(config.dataset, cache_folder(config), cut, lambda names: _writable(chat_format, names))
+
+
+def _writable(chat_format: "ChatFormat", names: list[str]) -> list[bool]:
+    """Return whether each name, as a line of an answer, comes back from its tokens as it was."""
+    from ctrlrec.data.titles import composed
+
+    lines = [f"1. {name}" for name in names]
+    texts = map(chat_format.decode, chat_format.contents(lines))
+    return [composed(text) == line for text, line in zip(texts, lines, strict=True)]
 
 
 def _tell_of_system_turns(config: Config, chat_format: "ChatFormat") -> None:
@@ -106,7 +138,7 @@ def _data_settings(config: Config) -> dict[str, Any]:
 
     settings = {
         # Of local data the content counts, however their path is spelt.
-        "dataset": without(config.dataset, "path") if config.dataset.path else plain(config.dataset),
+        "dataset": deciding(without(config.dataset, "path") if config.dataset.path else plain(config.dataset)),
         "tokenizer": tokenizer_settings(config),
         "source": source_digest(config.dataset),
     }
@@ -120,7 +152,7 @@ STAGE = Stage(
     "data",
     lambda _: (),
     _data_settings,
-    lambda c: f"{c.dataset.name}-{c.model.name}",
+    lambda c: f"{data_label(c.dataset)}-{c.model.name}",
     run,
     check=_check,
 )

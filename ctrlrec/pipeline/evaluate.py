@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctrlrec.config.schema import Config
+from ctrlrec.config.split import data_label
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.checks import check_backbone
 from ctrlrec.pipeline.inputs import cache_folder
@@ -281,7 +282,7 @@ STAGE = Stage(
         | _general(c)
         | _added_metrics()
     ),
-    lambda c: f"{c.dataset.name}-{c.model.name}-{c.variant.name}" + constraint_label(c, "evaluate"),
+    lambda c: f"{data_label(c.dataset)}-{c.model.name}-{c.variant.name}" + constraint_label(c, "evaluate"),
     run,
     "lower generation.batch_size",
     check=_check,

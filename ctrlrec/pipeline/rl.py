@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ctrlrec.config.compose import plain, sampling_engine
 from ctrlrec.config.schema import Config
+from ctrlrec.config.split import data_label
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.checks import check_backbone
 from ctrlrec.pipeline.inputs import cache_folder
@@ -50,7 +51,7 @@ def _label(config: Config) -> str:
     algorithm = config.rl.algorithm.name
     named = [] if algorithm == "ppo" else [algorithm]
     rewarded = "item-list" if config.reward.item_weight else "list"
-    label = "-".join((config.dataset.name, config.model.name, *named, config.reward.name, rewarded))
+    label = "-".join((data_label(config.dataset), config.model.name, *named, config.reward.name, rewarded))
     return label + constraint_label(config, "rl")
 
 

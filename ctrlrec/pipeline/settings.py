@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
+from ctrlrec.config.split import data_label
 from ctrlrec.controls.registry import own_families
 from ctrlrec.runtime.files import folder_digest
 from ctrlrec.runtime.hardware import settled
@@ -82,4 +83,11 @@ def trainer_additions(config: Config) -> dict[str, Any]:
 
 def labelled(config: Config, *parts: str) -> str:
     """Return a label for results on one data set, backbone and instruction set."""
-    return "-".join((config.dataset.name, config.model.name, *instruction_set(config).values(), *parts))
+    return "-".join(
+        (
+            data_label(config.dataset),
+            config.model.name,
+            *instruction_set(config).values(),
+            *parts,
+        )
+    )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
+from ctrlrec.config.split import data_label
 from ctrlrec.pipeline.inputs import dataset
 from ctrlrec.pipeline.settings import trainer_additions
 from ctrlrec.pipeline.stage import Inputs, Stage
@@ -30,7 +31,7 @@ STAGE = Stage(
     "teacher",
     lambda _: ("data",),
     lambda c: {"teacher": plain(c.teacher), "seed": c.seed, **trainer_additions(c)},
-    lambda c: f"{c.dataset.name}-{c.teacher.name}",
+    lambda c: f"{data_label(c.dataset)}-{c.teacher.name}",
     run,
     "lower teacher.batch_size",
     trains=True,

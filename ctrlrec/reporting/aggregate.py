@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctrlrec.config.split import deciding
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.intervals import mean_of_seeds, with_spread
 from ctrlrec.evaluation.metrics import limits_of
@@ -133,7 +134,8 @@ def _exams(config: Mapping[str, Any]) -> tuple[Any, ...] | None:
 def _deciding(config: Mapping[str, Any], section: str) -> dict[str, Any]:
     """Return the settings of a section that decide numbers, those of an inner section by dotted key."""
     found: dict[str, Any] = {}
-    for key, value in config.get(section, {}).items():
+    settings = config.get(section, {})
+    for key, value in (deciding(settings) if section == "dataset" else settings).items():
         if isinstance(value, Mapping):
             found |= {f"{key}.{inner}": of_inner for inner, of_inner in value.items()}
         elif key not in _NOT_SHARED:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.evaluation.intervals import DIFFERENCE, holm, mean_of_seeds, p_value, with_spread
-from ctrlrec.evaluation.metrics import limits_of
+from ctrlrec.evaluation.metrics import families, limits_of
 from ctrlrec.evaluation.scoring import UserScores, mean_over_seeds, paired_differences, summarise_differences
 from ctrlrec.reporting.aggregate import Result, answers_under
 from ctrlrec.reporting.columns import Column, Notes, sizes
@@ -44,7 +44,7 @@ class Comparison:
 
     def records(self) -> list[dict[str, Any]]:
         """Return one entry of ``comparisons.json`` a seed, with the metrics that pages show."""
-        shown = [(column.setting, column.name) for _, column in lines_of([self.row])]
+        shown = [(column.setting, column.name) for family in families() for _, column in lines_of([self.row], family)]
         records = []
         for seed, settings in self.by_seed.items():
             cells: Cells = {}
@@ -125,35 +125,38 @@ def _with_seeds(users: Mapping[str, Any], by_seed: Mapping[int, Mapping[str, Any
     return settings
 
 
-def beyond_chance(found: Sequence[Comparison]) -> set[tuple[Column, str]]:
+def beyond_chance(found: Sequence[Comparison], family: str = "") -> set[tuple[Column, str]]:
     """Return which differences are sure after Holm's correction over all that a grid shows: column and pair."""
     if not found:
         return set()
-    p_values = _p_values([comparison.row for comparison in found])
+    p_values = _p_values([comparison.row for comparison in found], family)
     sure = holm(list(p_values.values()), 1 - found[0].confidence)
     return {place for place, kept in zip(p_values, sure, strict=True) if kept}
 
 
-def _p_values(rows: Sequence[Row]) -> dict[tuple[Column, str], float]:
+def _p_values(rows: Sequence[Row], family: str) -> dict[tuple[Column, str], float]:
     """Return the p-value of every difference that a grid shows, by column and pair."""
-    return {
-        (column, row.name): cell["p"] for _, column in lines_of(rows) for row in rows if (cell := column.cell(row))
-    }  # fmt: skip
+    columns = [column for _, column in lines_of(rows, family)]
+    return {(column, row.name): cell["p"] for column in columns for row in rows if (cell := column.cell(row))}
 
 
-def comparison_grid(found: Sequence[Comparison]) -> Grid | None:
-    """Return one column a pair, one line a metric of a setting; None without a pair.
+def comparison_grid(found: Sequence[Comparison], family: str = "") -> Grid | None:
+    """Return one column a pair, one line a metric of a setting; None without a pair, or a metric of the family.
 
     A number is bold if the first row is better beyond chance and underlined if it is worse, both after Holm's
     correction over all differences of the grid. The intervals shown are not corrected.
+
+    Args:
+        found: of the pairs.
+        family: of the metrics shown.
     """
-    if not found:
-        return None
     rows = [comparison.row for comparison in found]
-    columns = lines_of(rows)
+    columns = lines_of(rows, family)
+    if not found or (family and not columns):
+        return None
     level = 1 - found[0].confidence
-    p_values = _p_values(rows)
-    beyond = beyond_chance(found)
+    p_values = _p_values(rows, family)
+    beyond = beyond_chance(found, family)
     notes = Notes()
     lines = []
     for labels, column in columns:

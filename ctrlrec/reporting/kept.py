@@ -18,6 +18,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.reporting import curves
 from ctrlrec.reporting.aggregate import Result, aggregate
 from ctrlrec.reporting.comparisons import comparison_grid, pooled
+from ctrlrec.reporting.families import write_families
 from ctrlrec.reporting.made import Made, public_command
 from ctrlrec.reporting.page.build import COMMAND, NAME, write_page
 from ctrlrec.reporting.page.material import Material, data_tables, kept_curves
@@ -152,6 +153,7 @@ def render(folder: Path) -> list[Path]:
         written.append(folder / "summary.md")
     if (compared := comparison_grid(found.comparisons)) is not None:
         written += write_grid(compared, folder / "comparisons")
+    written += write_families(found.rows, found.comparisons, folder)
     if found.rows:
         written.append(write_page(found, folder / NAME, [*COMMAND, f"experiments/{folder.name}"]))
     return written

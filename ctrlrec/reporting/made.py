@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from ctrlrec.config.split import data_label
 from ctrlrec.reporting.aggregate import Result
 from ctrlrec.runtime.provenance import how_made
 
@@ -27,7 +28,7 @@ def made(result: Result) -> Made:
     return {
         "row": result.name,
         "result": result.directory.name,
-        "dataset": result.config["dataset"]["name"],
+        "dataset": data_label(result.config["dataset"]),
         "confidence": result.config["evaluation"]["confidence"],
         "n": max((cell["n"] for cell in cells), default=0),
         **how_made(result.directory),

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import CasesConfig, Config
+from ctrlrec.config.split import data_label
 from ctrlrec.data.card import published_as
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
@@ -19,6 +20,7 @@ from ctrlrec.reporting.aggregate import Result, aggregate, comparable, read_resu
 from ctrlrec.reporting.cases import Case, find_cases, write_cases
 from ctrlrec.reporting.closing import closing
 from ctrlrec.reporting.comparisons import comparison_grid, comparisons
+from ctrlrec.reporting.families import write_families
 from ctrlrec.reporting.made import made
 from ctrlrec.reporting.page.build import COMMAND, NAME, write_page
 from ctrlrec.reporting.page.material import of_results
@@ -58,7 +60,7 @@ def report(config: Config, directory: Path, outdated: Callable[[Path], str] = la
         answer = summary(rows)
         found = comparisons(results, evaluation.bootstrap_resamples, evaluation.confidence, config.seed)
         compared = comparison_grid(found)
-        published = published_as(config.dataset.name, config.dataset.source)
+        published = published_as(data_label(config.dataset), config.dataset.source)
         written = write_tables(rows, folder, published=published)
         write_text(folder / "summary.md", render.markdown(answer))
         if compared is not None:
@@ -66,7 +68,8 @@ def report(config: Config, directory: Path, outdated: Callable[[Path], str] = la
             records = [record for comparison in found for record in comparison.records()]
             write_text(folder / "comparisons.json", json.dumps(records, indent=1))
             written.append(folder / "comparisons.json")
-        patterns = ["comparisons.*", *(f"table{number}.*" for number in TABLES), *_SUPERSEDED]
+        written += write_families(rows, found, folder)
+        patterns = ["comparisons.*", "comparisons-*", *(f"table{number}.*" for number in TABLES), *_SUPERSEDED]
         for left in {path for pattern in patterns for path in folder.glob(pattern)} - set(written):
             left.unlink()  # of rows that no longer belong here
         record, text = folder / "rows.json", json.dumps([made(result) for result in results], indent=2)
@@ -116,4 +119,4 @@ def _left_out(result: Result, outdated: Callable[[Path], str]) -> bool:
 
 def tables_folder(config: Config) -> Path:
     """Return the folder of the tables of runs on one data set, backbone and budget."""
-    return Path(config.output) / "tables" / f"{config.dataset.name}-{config.model.name}-{config.budget.name}"
+    return Path(config.output) / "tables" / f"{data_label(config.dataset)}-{config.model.name}-{config.budget.name}"

@@ -10,19 +10,24 @@ from ctrlrec.reporting.rows import Row, in_order
 from ctrlrec.reporting.tables import SILENT
 
 
-def summary(rows: Sequence[Row]) -> Grid:
+def summary(rows: Sequence[Row], family: str = "") -> Grid:
     """Return a compact grid: one column a row of the tables, one line a metric of a setting, shares in percent.
 
     ``a (b) ±c``: a is the value, b that of the same model's answer without control, c half the interval's width. n, the
     number of users, stands behind each line. The teacher is shown for comparison and not marked: it cannot misspell a
     title.
+
+    Args:
+        rows: in any order.
+        family: of the metrics shown.
     """
     ordered = [row for row in in_order(rows) if "summary" not in row.place.hidden]
-    notes, columns = Notes(), lines_of(ordered)
+    notes, columns = Notes(), lines_of(ordered, family)
     lines = [(labels, _line(column, ordered, notes)) for labels, column in columns]
     silent = any(column.silent(row) for _, column in columns for row in ordered)
+    title = f"{family.capitalize()}." if family else "Did it help?"
     return Grid(
-        caption="Did it help? Percent; a (b) ±c: value, (without control), half the interval over n users."
+        caption=f"{title} Percent; a (b) ±c: value, (without control), half the interval over n users."
         f"{' ' + SILENT if silent else ''}",
         labels=("Setting", "Metric"),
         groups=(),
@@ -32,14 +37,19 @@ def summary(rows: Sequence[Row]) -> Grid:
     )
 
 
-def lines_of(rows: Sequence[Row]) -> list[tuple[tuple[str, str], Column]]:
-    """Return labels and column of each line that some row has a number of; a setting's first line names it."""
+def lines_of(rows: Sequence[Row], family: str = "") -> list[tuple[tuple[str, str], Column]]:
+    """Return labels and column of each line that some row has a number of; a setting's first line names it.
+
+    Args:
+        rows: whose numbers are shown.
+        family: of the metrics shown.
+    """
     lines = []
     for setting in SETTINGS:
         title = setting
         for name, metric in metrics_of(setting).items():
             column = Column(setting, name)
-            if metric.summary and any(column.cell(row) for row in rows):
+            if metric.summary and metric.family == family and any(column.cell(row) for row in rows):
                 unit = "" if metric.is_share else f" ({metric.unit})"
                 lines.append(((title, f"{name}{unit} {metric.arrow}"), column))
                 title = ""

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ctrlrec.config.schema import Config
+from ctrlrec.config.split import data_label
 from ctrlrec.reporting.figures import PANELS, draw
 from ctrlrec.reporting.page.build import NAME
 from ctrlrec.reporting.page.material import Material
@@ -35,7 +36,11 @@ def track_report(config: Config, folder: Path, grids: Mapping[str, Grid], materi
         name=f"tables-{folder.name}",
         job_type="report",
         group=folder.name,
-        tags=[config.dataset.name, config.model.name, *(row.name for row in material.rows)],
+        tags=[
+            data_label(config.dataset),
+            config.model.name,
+            *(row.name for row in material.rows),
+        ],
         settings={"dataset": config.dataset.name, "model": config.model.name, "budget": config.budget.name},
         run_id=run_id,
     )

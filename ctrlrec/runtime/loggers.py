@@ -11,6 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
+from ctrlrec.config.split import data_label
 from ctrlrec.runtime import processes, provenance, tracking
 
 _ROWS = ("evaluate",)  # stages that belong to one row of the tables alone
@@ -67,8 +68,8 @@ def _tracker(config: Config, job_type: str, directory: Path, told: Mapping[str, 
         directory,
         name=f"{job_type}-{told.get('label', config.variant.name)}-seed{config.seed}",
         job_type=job_type,
-        group=f"{config.dataset.name}-{config.model.name}-{config.budget.name}",
-        tags=[config.dataset.name, config.model.name, *variants],
+        group=f"{data_label(config.dataset)}-{config.model.name}-{config.budget.name}",
+        tags=[data_label(config.dataset), config.model.name, *variants],
         settings=settings,
     )
 

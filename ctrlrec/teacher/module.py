@@ -31,7 +31,7 @@ class Windows(IterableDataset):
     end: targets[b, p] follows histories[b, p].
 
     Args:
-        sequences: users; their last two items are never read.
+        sequences: users; only their training items are read.
         padding: the index that stands for no item.
         batch_size: windows.
         seed: decides offsets and order, together with ``epoch``.
@@ -47,7 +47,7 @@ class Windows(IterableDataset):
         """Return all windows of the epoch, (n, length + 1), in the order in which they are trained on."""
         generator = np.random.default_rng([self.seed, _WINDOWS_STREAM, self.epoch])
         length = self.sequences.history_length
-        first, sizes = self.sequences.offsets[:-1], np.diff(self.sequences.offsets) - 2
+        first, sizes = self.sequences.offsets[:-1], self.sequences.trained
         # A user's windows start at offset < 0, offset + length, ..., as long as an item and its successor are left.
         offsets = -generator.integers(1, length + 1, len(sizes))
         counts = np.where(sizes > 1, -((offsets + 1 - sizes) // length), 0)
@@ -93,7 +93,9 @@ class TeacherData(pl.LightningDataModule):
 
 
 def accuracy(ranker: Ranker, sequences: Sequences, split: str) -> dict[str, float]:
-    """Return HR and NDCG over all users, ranked among all items outside the shown history; processes share users.
+    """Return HR and NDCG over the users who have an item of the split; processes share them.
+
+    It is ranked among all items outside the shown history.
 
     Args:
         ranker: the teacher.
@@ -104,10 +106,10 @@ def accuracy(ranker: Ranker, sequences: Sequences, split: str) -> dict[str, floa
         HR@5, NDCG@5, HR@10, NDCG@10. A target that the history shows counts as missed.
     """
     ask = sequences.validation if split == "validation" else sequences.test
+    users = (sequences.validated if split == "validation" else sequences.tested).tolist()
     ranks: list[float] = []
-    for begin in processes.share(range(0, len(sequences), ranker.at_once)):
-        users = range(begin, min(begin + ranker.at_once, len(sequences)))
-        histories, targets = zip(*(ask(user) for user in users), strict=True)
+    for begin in processes.share(range(0, len(users), ranker.at_once)):
+        histories, targets = zip(*map(ask, users[begin : begin + ranker.at_once]), strict=True)
         placed = ranker.ranks(histories, [[target] for target in targets])
         ranks += [np.inf if rank is None else rank for (rank,) in placed]
     found = np.concatenate(processes.gather(np.asarray(ranks)))

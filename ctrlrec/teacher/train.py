@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
@@ -46,7 +45,7 @@ def train_teacher(
         config: the model, its options and the schedule.
         trainer_config: hardware.
         catalogue: gives the number of items.
-        sequences: users; the last two items of each are not trained on.
+        sequences: users; only their training items are trained on.
         seed: initial weights, windows and dropout.
         directory: where the weights and their description go; training resumes from checkpoints found there.
         loggers: of this stage.
@@ -58,10 +57,10 @@ def train_teacher(
     Raises:
         CtrlRecError: if no user has an item to learn after another, or if the model lacks one of the options.
     """
-    if np.diff(sequences.offsets).max() < 4:
+    if sequences.trained.max() < 2:
         raise CtrlRecError(
-            f"none of {len(sequences)} users has more than 3 items: with the last two held out, nothing is left that "
-            "follows another; give longer sequences"
+            f"none of {len(sequences)} users has two items to train on: of what the split leaves, nothing follows "
+            "another; give longer sequences"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

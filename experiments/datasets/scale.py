@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ctrlrec.config.schema import CategoryKind, DatasetConfig
+from ctrlrec.config.schema import CategoryKind, DatasetConfig, Split
 from ctrlrec.data.ledger import Ledger
 from ctrlrec.data.prepare import prepare
 from ctrlrec.data.sources import SOURCES
@@ -123,10 +123,15 @@ def settings(name: str, folder: Path) -> DatasetConfig:
         str(folder),
         None,
         CategoryKind.auto,
+        [],
         25,
         10,
+        most_popular=None,
         title_max_tokens=64,
         history_length=10,
+        split=Split.last_out,
+        validation_share=0.1,
+        test_share=0.1,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ctrlrec.app import loading, release
+from ctrlrec.app.again import answers, metrics_from
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.runtime.files import check_files
 
@@ -35,7 +36,7 @@ def test_the_row_of_a_released_model_is_that_of_its_weights(model: Path) -> None
     if not len(parts.builder.sequences):
         pytest.skip("it was packed without the users whose questions its row holds")
     kept = json.loads((model / "metrics.json").read_text())["settings"]
-    found = release.row_metrics(parts, parts.builder)["settings"]
+    found = metrics_from(answers(parts, parts.builder, parts.config), parts.config, parts.builder)["settings"]
     for setting, cells in kept.items():
         for name, cell in cells.items():  # another processor rounds otherwise, and an answer may differ
             assert found[setting][name]["value"] == pytest.approx(cell["value"], abs=0.01), (setting, name)

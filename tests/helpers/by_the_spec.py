@@ -26,6 +26,7 @@ class Catalogue:
         self.titles = {row["title"] for row in rows}
         self.categories = {row["title"]: set(row["categories"]) for row in rows}
         self.target_category = {row["title"]: row["target_category"] for row in rows}
+        self.interactions = {row["title"]: row.get("interactions", 0) for row in rows}
 
     def inside(self, title: str | None, category: str | None) -> bool:
         return title is not None and category is not None and category in self.categories.get(title, ())
@@ -219,7 +220,52 @@ def metrics(predictions: list[dict], catalogue: Catalogue) -> dict[str, dict[str
             found["RepeatWritten@K"].append(repeated / len(named))
         found["NonExist@K"].append(items.count(None) / k)
         found["InHistory@K"].append(sum(item in row["history"] for item in items if item is not None) / k)
+    for setting, found in values.items():
+        beyond(found, [row for row in predictions if row["setting"] == setting], catalogue)
     return values
+
+
+TOGETHER = ("ItemCoverage@K", "GiniIndex@K")  # of all lists of a setting: the same value for each user
+
+
+def beyond(found: dict[str, list[float]], rows: list[dict], catalogue: Catalogue) -> None:
+    """Add what docs/metrics.md calls beyond accuracy to the values of a setting."""
+    lists = [list({item: None for item in row["items"][: row["item_count"]] if item is not None}) for row in rows]
+    counts = {title: sum(title in items for items in lists) for title in catalogue.titles}
+    found["ItemCoverage@K"] = [sum(count > 0 for count in counts.values()) / len(counts)] * len(rows)
+    if total := sum(counts.values()):
+        pairs = sum(abs(one - other) for one in counts.values() for other in counts.values())
+        found["GiniIndex@K"] = [pairs / (2 * len(counts) * total)] * len(rows)
+    everything = sum(catalogue.interactions.values())
+    for row, items in zip(rows, lists, strict=True):
+        if items:
+            taken = [catalogue.interactions[item] for item in items]
+            found["AveragePopularity@K"].append(sum(taken) / len(items))
+            found["Novelty@K"].append(-sum(math.log2(max(1, count) / everything) for count in taken) / len(items))
+            found["Calibration@K"].append(divergence(row["history"], items, catalogue))
+        sets = [catalogue.categories[item] for item in items]
+        overlaps = [len(a & b) / len(a | b) for place, a in enumerate(sets) for b in sets[:place]]
+        if overlaps:
+            found["ILD@K"].append(1 - sum(overlaps) / len(overlaps))
+
+
+def divergence(history: list[str], items: list[str], catalogue: Catalogue) -> float:
+    """Jensen-Shannon divergence of the categories of two lists, as entropies in bits."""
+
+    def shares(titles: list[str]) -> dict[str, float]:
+        names = {name for title in titles for name in catalogue.categories[title]}
+        of = {
+            name: sum((name in catalogue.categories[title]) / len(catalogue.categories[title]) for title in titles)
+            for name in names
+        }
+        return {name: value / len(titles) for name, value in of.items()}
+
+    def entropy(of: dict[str, float]) -> float:
+        return -sum(value * math.log2(value) for value in of.values() if value)
+
+    p, q = shares(history), shares(items)
+    middle = {name: (p.get(name, 0) + q.get(name, 0)) / 2 for name in p.keys() | q.keys()}
+    return entropy(middle) - (entropy(p) + entropy(q)) / 2
 
 
 # ---------------------------------------------------------------------------------------------------------- section 3

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ctrlrec.config.schema import CategoryKind, DatasetConfig
+from ctrlrec.config.schema import CategoryKind, DatasetConfig, Split
 from ctrlrec.data.prepare import Prepared
 
 
@@ -31,6 +31,9 @@ def config(source: str, folder: Path, **settings: Any) -> DatasetConfig:
         "most_popular": None,
         "title_max_tokens": 64,
         "history_length": 10,
+        "split": Split.last_out,
+        "validation_share": 0.1,
+        "test_share": 0.1,
     }
     return DatasetConfig(**(defaults | settings))
 

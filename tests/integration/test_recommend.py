@@ -18,12 +18,15 @@ from safetensors.torch import load_file
 
 from ctrlrec import Recommender, Wish
 from ctrlrec.app import loading, release
+from ctrlrec.app.again import answers, metrics_from
 from ctrlrec.app.recommend import telling_category
+from ctrlrec.app.verify import verify
 from ctrlrec.controls.registry import CONTROLS, kind_of
 from ctrlrec.data.sources import movielens_100k
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.settings import SETTINGS
 from ctrlrec.lm.merge import merge_stage
+from ctrlrec.runtime.files import record_files
 
 pytestmark = pytest.mark.xdist_group("films")
 
@@ -255,10 +258,29 @@ def test_a_packed_model_holds_no_data_and_fetches_them_once(films, packed: Path,
     assert again.recommend(user=first.users[0]).titles == first.recommend(user=first.users[0]).titles
 
 
+def test_a_packed_model_is_verified_by_its_answers(packed: Path, published: Path, tmp_path: Path) -> None:
+    checks = {check.name: check for check in verify(packed)}
+    assert [name for name, check in checks.items() if check.done] == ["files", "table of the card", "asked again"]
+    assert not any(check.found for check in checks.values()) and "20 users in" in checks["asked again"].detail
+    copy = tmp_path / "films"
+    shutil.copytree(packed, copy)
+    record = json.loads((copy / "release.json").read_text())
+    record["answers"]["sequential"] = "0" * 64
+    (copy / "release.json").write_text(json.dumps(record))
+    card = (copy / "README.md").read_text()
+    (copy / "README.md").write_text(card.replace("| sequential | HR@10", "| sequential | HR@1"))
+    found = {check.name: [str(one) for one in check.found] for check in verify(copy) if check.found}
+    assert set(found) == {"files", "table of the card"}  # nothing is answered by an altered folder
+    record_files(copy)
+    found = {check.name: [str(one) for one in check.found] for check in verify(copy) if check.found}
+    assert found["asked again"] == ["setting sequential: other answers than when it was packed"]
+    assert found["table of the card"][0].startswith("README.md: no line '| sequential | HR@10 ")
+
+
 def test_the_numbers_of_a_packed_model_are_those_of_its_weights(films, packed: Path, published: Path) -> None:
     parts = loading.load(packed)
     kept = json.loads((packed / "metrics.json").read_text())
-    assert release.row_metrics(parts, parts.builder) == kept
+    assert metrics_from(answers(parts, parts.builder, parts.config), parts.config, parts.builder) == kept
     run = json.loads((films.row / "metrics.json").read_text())
     assert kept.keys() == run.keys() and kept["settings"].keys() == run["settings"].keys()
     card = (packed / "README.md").read_text()

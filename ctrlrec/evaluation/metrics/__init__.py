@@ -9,7 +9,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.intervals import SHARE, Limits
 from ctrlrec.evaluation.metrics.base import FREE, Answer, Metric, Record
 
-__all__ = ["CHOICES", "Answer", "Metric", "Record", "limits_of", "metric_of", "metrics_of"]
+__all__ = ["CHOICES", "Answer", "Metric", "Record", "families", "limits_of", "metric_of", "metrics_of"]
 
 CHOICES: Choices[tuple[Metric, ...]] = Choices("evaluation.metrics", "METRICS")
 
@@ -39,6 +39,11 @@ def _metrics_of(setting: str, plugins: str) -> Mapping[str, Metric]:
                 )
             metrics[metric.name], origins[metric.name] = metric, module
     return metrics
+
+
+def families() -> list[str]:
+    """Return the families of metrics: that of the paper's questions, which has no name, and those with a summary."""
+    return list(dict.fromkeys(["", *(metric.family for _, defined in CHOICES.items() for metric in defined)]))
 
 
 def metric_of(setting: str, name: str) -> Metric | None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from ctrlrec.data.catalogue import Catalogue
 
 Record = Mapping[str, Any]  # a line of predictions.jsonl
@@ -73,8 +75,11 @@ class Metric:
             Anything else is the unit of a number without limits, printed as it is.
         settings: that have the metric; None for all.
         free: also score the same user's answer without control, as ``NAME_free``.
-        summary: show it in the summary and the comparisons.
+        summary: show it in the summary and the comparisons of its family.
         columns: settings in whose table it stands behind the paper's columns; None for all its settings.
+        family: metrics that have a summary and comparisons of their own; empty for those of the paper's questions.
+        corpus: in place of ``function``, for a value of all answers together: returns one number for each answer of a
+            setting, (n_answers,), whose mean is the value.
     """
 
     name: str
@@ -85,6 +90,8 @@ class Metric:
     free: bool = False
     summary: bool = True
     columns: tuple[str, ...] | None = None
+    family: str = ""
+    corpus: Callable[[Sequence[Answer]], np.ndarray] | None = None
 
     @property
     def is_share(self) -> bool:

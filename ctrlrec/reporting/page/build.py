@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ctrlrec.reporting.comparisons import comparison_grid
+from ctrlrec.reporting.families import grids
 from ctrlrec.reporting.made import public_command
 from ctrlrec.reporting.page import figures
 from ctrlrec.reporting.page.answer import answer
@@ -54,6 +55,7 @@ def page(material: Material, again: Sequence[str]) -> str:
         "curves": figures.learning_curves(material),
         "rewards": rewards,
         "scatters": figures.scatters(material),
+        "families": _families(material),
         "cases": [shown_case(case) for case in material.cases],
     }
     context = parts | {
@@ -67,6 +69,7 @@ def page(material: Material, again: Sequence[str]) -> str:
         "paper_note": _paper_note(material),
         "comparison_table": shown_table("differences", "Differences", compared) if compared else None,
         "reward_note": reward_note,
+        "varied": any(metrics.get("ILD@K") for row in material.rows for metrics in row.settings.values()),
         "marks": legend(),
         "reproduce_note": _reproduce_note(material),
         "commands": _commands(material),
@@ -84,6 +87,7 @@ def _sections(parts: dict[str, Any]) -> list[tuple[str, str]]:
         "curves": ("curves", "Learning curves"),
         "rewards": ("reward", "Reward"),
         "scatters": ("tradeoff", "Accuracy against control"),
+        "families": ("families", "Beyond the paper"),
         "cases": ("cases", "Answers side by side"),
     }
     middle = [place for part, place in named.items() if parts[part]]
@@ -120,11 +124,23 @@ def _row_grid(material: Material) -> Grid:
 
 
 def _tables(material: Material) -> list[Any]:
-    grids = {number: build(number, material.rows, material.published) for number in TABLES} | dict(material.data)
+    tables = {number: build(number, material.rows, material.published) for number in TABLES} | dict(material.data)
     return [
         shown_table(f"table{number}", f"Table {number}.", grid)
-        for number, grid in sorted(grids.items())
+        for number, grid in sorted(tables.items())
         if grid is not None
+    ]
+
+
+def _families(material: Material) -> list[tuple[str, Any, Any]]:
+    """Return name, summary and comparisons of each family of metrics beside the paper's."""
+    return [
+        (
+            inert(family.capitalize()),
+            shown_table(f"family{place}", family.capitalize(), shown),
+            shown_table(f"differences{place}", "Differences", compared) if compared else None,
+        )
+        for place, (family, (shown, compared)) in enumerate(grids(material.rows, material.comparisons).items())
     ]
 
 

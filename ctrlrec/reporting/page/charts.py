@@ -100,18 +100,37 @@ def _mirrored(effect: Effect) -> Bounds:
 
 @dataclass(frozen=True)
 class Point:
-    """A row in a scatter: its name, place in the order of rows, accuracy and control with their intervals."""
+    """A row in a scatter.
+
+    Attributes:
+        name: of the row.
+        place: in the order of rows.
+        x: accuracy with its interval.
+        y: control with its interval.
+        diversity: between 0 and 1, the size of its dot; None for one of the usual size.
+    """
 
     name: str
     place: int
     x: Bounds
     y: Bounds
+    diversity: float | None = None
+
+    @property
+    def radius(self) -> float:
+        """Return the radius of the dot."""
+        return 4.5 if self.diversity is None else round(2 + 7 * self.diversity, 2)
+
+    @property
+    def varied(self) -> str:
+        """Return the diversity in words; nothing without one."""
+        return "" if self.diversity is None else f", diversity {self.diversity:.2f}"
 
 
 def scatter(title: str, x_label: str, y_label: str, points: Sequence[Point]) -> Markup:
     """Return rows as points with whiskers in both directions, each with its name."""
     width, height, left, right, top, bottom = 340, 260, 44, 10, 12, 42
-    told = "; ".join(f"{point.name}: {point.x[1]:.1f} and {point.y[1]:.1f}" for point in points)
+    told = "; ".join(f"{point.name}: {point.x[1]:.1f} and {point.y[1]:.1f}{point.varied}" for point in points)
     drawing = Drawing(width, height, title, f"{x_label} and {y_label}. {told}.", "chart scatter")
     x = Scale(*around([end for point in points for end in point.x]), left, width - right)
     y = Scale(*around([end for point in points for end in point.y]), height - bottom, top)
@@ -119,11 +138,13 @@ def scatter(title: str, x_label: str, y_label: str, points: Sequence[Point]) -> 
     taken = [_Box(x(point.x[1]) - 5, y(point.y[1]) - 5, 10, 10) for point in points]
     for point in points:
         group = drawing.add("g", class_=style(point.place))
-        drawing.add("title", f"{point.name}: {x_label} {point.x[1]:.1f}, {y_label} {point.y[1]:.1f}", group)
+        drawing.add(
+            "title", f"{point.name}: {x_label} {point.x[1]:.1f}, {y_label} {point.y[1]:.1f}{point.varied}", group
+        )
         across, up = x(point.x[1]), y(point.y[1])
         drawing.line(x(point.x[0]), up, x(point.x[2]), up, "reach", group)
         drawing.line(across, y(point.y[0]), across, y(point.y[2]), "reach", group)
-        drawing.add("circle", "", group, cx=f"{across:g}", cy=f"{up:g}", r=4.5, class_="dot")
+        drawing.add("circle", "", group, cx=f"{across:g}", cy=f"{up:g}", r=point.radius, class_="dot")
     for point in points:  # names lie over all lines
         box, anchor = _free(x(point.x[1]), y(point.y[1]), width_of(point.name), taken, width, height - bottom)
         taken.append(box)

@@ -122,19 +122,21 @@ def _parts(runs: Curves, named: Mapping[str, str] | None) -> Figures:
 
 
 def scatters(material: Material) -> Figures:
-    """Return HR@10 against the measure of control in each setting that asks for one."""
+    """Return HR@10 against the measure of control in each setting that asks for one; dots grow with diversity."""
     figures: Figures = []
     for name, setting in SETTINGS.items():
         if setting.control is None:
             continue
         accuracy, control = Column(name, "HR@10"), Column(name, setting.control.metric)
+        diversity = Column(name, "ILD@K")
         points = []
         for place, row in enumerate(material.rows):
             cells = accuracy.cell(row), control.cell(row)
             if cells[0] and cells[1]:
                 across, up = accuracy.bounds(cells[0]), control.bounds(cells[1])
                 if across and up:
-                    points.append(Point(row.name, place, across, up))
+                    varied = diversity.cell(row)
+                    points.append(Point(row.name, place, across, up, varied["value"] if varied else None))
         if points:
             label = f"{control.metric.name} (%) {control.metric.arrow}"
             figures.append(

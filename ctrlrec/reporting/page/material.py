@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from ctrlrec.config.split import data_label
 from ctrlrec.data.card import published_as
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.reporting.aggregate import Result, aggregate
@@ -82,7 +83,7 @@ def of_results(
         [made(result) for result in results],
         in_order(aggregate(results, first["evaluation"]["confidence"])),
         comparisons,
-        published_as(first["dataset"]["name"], first["dataset"]["source"]),
+        published_as(data_label(first["dataset"]), first["dataset"]["source"]),
         {stage: _logged(ordered, stage) for stage in TRAINED},
         _rewards(ordered),
         cases,

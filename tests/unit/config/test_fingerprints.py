@@ -7,7 +7,10 @@ import pytest
 
 from ctrlrec.config.compose import compose
 from ctrlrec.config.schema import Config
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.pipeline.plan import plan
 from ctrlrec.pipeline.run import planned, requested
+from ctrlrec.reporting.report import tables_folder
 from ctrlrec.runtime import hardware
 
 OTHER = "32-true" if hardware.native_bfloat16() else "bf16-mixed"  # than auto here
@@ -221,3 +224,24 @@ def test_what_is_asked_for(row) -> None:
     assert requested(row("stage=teacher")) == ["teacher"]
     assert requested(row("variant=sasrec")) == ["evaluate"]
     assert requested(row()) == ["instructions", "evaluate"]
+
+
+def test_a_split_changes_everything_and_its_shares_only_where_they_are_read(row) -> None:
+    shares = ("dataset.validation_share=0.2", "dataset.test_share=0.2")
+    assert not changed(row(), row(*shares))
+    by_time = row("dataset.split=global_time")
+    stages = {"data", "teacher", "instructions", "sl", "rl", "evaluate"}
+    assert changed(row(), by_time) == stages
+    for share in shares:
+        assert changed(by_time, row("dataset.split=global_time", share)) == stages
+    folders = [{step.directory.name for step in plan(config).values()} for config in (row(), by_time)]
+    assert all(name.startswith("records-global_time-") for name in folders[1])
+    assert not any("global_time" in name for name in folders[0])
+    assert tables_folder(by_time).name == f"records-global_time-{by_time.model.name}-{by_time.budget.name}"
+
+
+def test_shares_that_leave_no_training_are_refused(row) -> None:
+    shares = ("dataset.validation_share=0.5", "dataset.test_share=0.5")
+    row(*shares)
+    with pytest.raises(CtrlRecError, match=r"dataset\.test_share=0\.5: together they leave nothing to train on"):
+        row("dataset.split=global_time", *shares)

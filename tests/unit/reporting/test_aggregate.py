@@ -239,3 +239,25 @@ def test_a_row_is_named_by_its_constraint_and_by_the_training_under_it(tmp_path,
     (free,) = read_results([make(tmp_path, "b", config(variant))])
     assert result.belongs_with(free.config) and free.belongs_with(result.config)
     assert result.row.place == free.row.place
+
+
+def test_rows_of_two_splits_share_no_table_and_old_rows_are_of_the_default_one(tmp_path):
+    shares = {"validation_share": 0.1, "test_share": 0.1}
+    made = {
+        "old": {"name": "dataset"},
+        "last_out": {"name": "dataset", "split": "last_out"} | shares,
+        "others": {"name": "dataset", "split": "last_out"} | shares | {"test_share": 0.3},
+        "by_time": {"name": "dataset", "split": "global_time"} | shares,
+        "later": {"name": "dataset", "split": "global_time"} | shares | {"test_share": 0.3},
+    }
+    for name, dataset in made.items():
+        make(tmp_path, name, config("full" if name == "old" else "v2", dataset=dataset))
+    results = {result.directory.name: result for result in read_results(tmp_path.iterdir())}
+    alike = {
+        (one, other)
+        for one in made
+        for other in made
+        if one < other and results[one].belongs_with(results[other].config)
+    }
+    assert alike == {("last_out", "old"), ("old", "others"), ("last_out", "others")}
+    assert results["last_out"].unlike(results["by_time"].config) == "dataset.split=last_out"

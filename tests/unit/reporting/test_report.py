@@ -54,6 +54,8 @@ def test_a_run_reports_all_finished_rows_that_belong_together(tmp_path, evaluate
     assert [line.split(" | ")[0] for line in text.splitlines()[4:]] == ["| zero\\_shot", "| v2", "| full"]
     assert "**100.0** <sub>±30.1</sub>" in (folder / "summary.md").read_text()
     assert {path.name for path in folder.iterdir()} == {
+        "beyond_accuracy.md",
+        *(f"comparisons-beyond_accuracy.{form}" for form in ("md", "tex", "csv")),
         *(f"table{number}{form}" for number in (2, 4) for form in (".md", ".tex", ".csv")),
         *(f"comparisons{form}" for form in (".md", ".tex", ".csv", ".json")),
         "table6.md",

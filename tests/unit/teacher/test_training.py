@@ -212,7 +212,7 @@ def test_a_profile_says_which_phase_took_how_long_and_changes_nothing(settings, 
 
 
 def test_users_of_three_items_leave_nothing_to_learn(settings, hardware, tmp_path):
-    with pytest.raises(CtrlRecError, match="none of 2 users has more than 3 items"):
+    with pytest.raises(CtrlRecError, match="none of 2 users has two items to train on"):
         train(settings(), hardware, sequences_of([[0, 1, 2], [3, 4, 5]]), tmp_path / "teacher")
 
 

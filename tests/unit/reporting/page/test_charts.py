@@ -64,6 +64,17 @@ def test_better_is_on_the_right_whatever_the_metric() -> None:
     assert [len(group.findall("rect")) for group in drawn.findall("g")] == [0, 1, 1]  # not by colour alone
 
 
+def test_dots_of_a_scatter_grow_with_diversity_and_are_as_before_without_it() -> None:
+    points = [
+        Point(name, place, (1.0, 2.0 + place, 3.0 + place), (1.0, 2.0, 3.0), diversity)
+        for place, (name, diversity) in enumerate({"plain": None, "narrow": 0.1, "varied": 0.9}.items())
+    ]
+    text = str(scatter("t", "x", "y", points))
+    radii = [float(found) for found in re.findall(r' r="([0-9.]+)"', text)]
+    assert radii[0] == 4.5 and radii[1] < radii[0] < radii[2]
+    assert "varied: x 4.0, y 2.0, diversity 0.90" in text and "plain: x 2.0, y 2.0<" in text
+
+
 def test_names_of_a_scatter_do_not_cover_one_another() -> None:
     points = [Point(f"row{place}", place, (10, 12, 14), (50, 60 + place / 9, 70)) for place in range(8)]
     drawn = parsed(scatter("t", "x", "y", points))

@@ -64,11 +64,13 @@ def test_a_run_leaves_one_page_with_all_its_parts(made: Path) -> None:
     found = Page((made / NAME).read_text(encoding="utf-8"))
     assert [path.name for path in made.glob("*.html")] == [NAME] and not list(made.glob("*.png"))
     sections = [attributes["id"] for attributes in found.all("section")]
-    assert sections == ["run", "answer", "tables", "comparisons", "curves", "reward", "tradeoff", "cases", "reproduce"]
+    assert sections == ["run", "answer", "tables", "comparisons", "curves", "reward", "tradeoff", "families", "cases",
+                        "reproduce"]  # fmt: skip
     links = {attributes["href"] for attributes in found.all("a")}
     assert links == {f"#{section}" for section in sections}
     tables = [attributes["id"] for attributes in found.all("figure") if attributes.get("class") == "table"]
-    assert tables == ["rows", "table1", "table2", "table3", "table4", "table5", "differences"]
+    assert tables == ["rows", "table1", "table2", "table3", "table4", "table5", "differences", "family0",
+                      "differences0"]  # fmt: skip
     assert len(found.text["h3"]) >= 3 and "What RL removes" in found.text["h3"]
     assert sum("Clerks" in text for text in found.text["b"]) == 4  # two users, two settings
 
