@@ -17,6 +17,7 @@ from ctrlrec.lm.layers import repeated_layers
 from ctrlrec.lm.scoring import logits, packed_hidden_states
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.faults import refuse
+from ctrlrec.runtime.optimizers import fused
 from ctrlrec.sl.optimizers import Muon
 from ctrlrec.sl.soft import soft_loss
 from ctrlrec.sl.stream import IGNORED, MicroBatch
@@ -159,7 +160,7 @@ class SupervisedModule(pl.LightningModule):
         """Return Adam, or Muon and Adam, with linear warm-up and polynomial decay (released)."""
         settings = self.config
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer: torch.optim.Optimizer = torch.optim.Adam(trained, lr=settings.learning_rate)
+        optimizer: torch.optim.Optimizer = torch.optim.Adam(trained, lr=settings.learning_rate, fused=fused(trained))
         if settings.muon_learning_rate is not None:
             inside = {id(weight) for layer in repeated_layers(self.model) for weight in layer.parameters()}  # type: ignore[arg-type]
             matrices = [weight for weight in trained if id(weight) in inside and weight.dim() == 2]

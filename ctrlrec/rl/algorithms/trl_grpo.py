@@ -27,6 +27,7 @@ from ctrlrec.rl.validation import means_by_kind, measured
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.files import write_bytes, write_text
 from ctrlrec.runtime.hardware import autocast, device, precision
+from ctrlrec.runtime.optimizers import fused
 from ctrlrec.runtime.results import read_json
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,9 @@ class _Training:
             trainer.remove_callback(shown)
         self.model = trainer.model
         learnt = [tensor for tensor in self.model.parameters() if tensor.requires_grad]
-        trainer.optimizer = torch.optim.Adam(learnt, lr=self.config.learning_rate, eps=self.config.adam_epsilon)
+        trainer.optimizer = torch.optim.Adam(
+            learnt, lr=self.config.learning_rate, eps=self.config.adam_epsilon, fused=fused(learnt)
+        )
         trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
             trainer.optimizer, lambda step: schedule.actor_rate(self.config, step // self.steps)
         )
