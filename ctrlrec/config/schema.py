@@ -368,6 +368,7 @@ class TrainerConfig:
     devices: int = bounded(1)
     strategy: str = MISSING
     activation_checkpointing: bool = MISSING
+    chunked_head: bool | None = MISSING
     precision: str = MISSING
     matmul_precision: str = MISSING
     threads: int | None = bounded(1)

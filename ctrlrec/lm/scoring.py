@@ -8,6 +8,8 @@ from peft import PeftModel
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from ctrlrec.lm.head import logits
+
 _READ_POSITIONS = ("eager", "sdpa", "flex_attention")  # kernels whose mask transformers makes from positions
 
 
@@ -85,12 +87,6 @@ def keeps_apart(model: PreTrainedModel | PeftModel) -> bool:
             for places in ([0, 1, 2, 3, 4], [0, 1, 0, 1, 2])
         )
     return bool((packed - alone).norm() < 0.1 * (joined - alone).norm())
-
-
-def logits(model: PreTrainedModel | PeftModel, hidden: torch.Tensor) -> torch.Tensor:
-    """Apply the head to any (..., H) hidden states; float32 (..., V)."""
-    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    return base.get_output_embeddings()(hidden).float()
 
 
 def _product_type(device: str) -> torch.dtype | None:

@@ -16,6 +16,7 @@ from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapters, with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.footprint import token_budget
+from ctrlrec.lm.head import is_chunked
 from ctrlrec.lm.layers import checkpoint_activations
 from ctrlrec.lm.scoring import check_head
 from ctrlrec.rewards.reward import Reward
@@ -104,6 +105,7 @@ def _train_with_lightning(
             constraint,
         )
     module.micro_tokens = token_budget(config.rl.micro_tokens, model, config.trainer, "rl")
+    module.chunked_head = is_chunked(config.trainer)
     checkpoints, every = directory / "checkpoints", config.rl.validate_every
     last = ModelCheckpoint(checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
     best = ModelCheckpoint(

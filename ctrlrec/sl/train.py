@@ -17,6 +17,7 @@ from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapters, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.footprint import token_budget
+from ctrlrec.lm.head import is_chunked
 from ctrlrec.lm.indexing import start_from_teacher
 from ctrlrec.lm.layers import checkpoint_activations, repeated_layers
 from ctrlrec.lm.scoring import check_head, keeps_apart
@@ -106,7 +107,8 @@ def fine_tune(
         for task, examples in by_task.items()
     ]
     total_steps = settings.max_steps or settings.epochs * stream.steps_per_epoch
-    module = SupervisedModule(trained, settings, total_steps, builder.seed, items.first if items else 0)
+    first = items.first if items else 0
+    module = SupervisedModule(trained, settings, total_steps, builder.seed, first, is_chunked(config.trainer))
     data = SLData(stream, validation, total_steps, settings.validations)
     checkpoints = directory / "checkpoints"
     best = ModelCheckpoint(
