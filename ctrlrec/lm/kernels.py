@@ -3,6 +3,7 @@
 TRL does not document these names, so they are imported here alone, and a test holds the fallback equal to them.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -10,11 +11,9 @@ import torch
 ChunkedLogProbFunction: Any = None  # of TRL; without it chunks of tokens are computed again in the backward pass
 TOKENS_AT_ONCE = 4096  # of that kernel
 
-try:
+with suppress(ImportError):
     from trl.kernels import ChunkedLogProbFunction  # type: ignore[no-redef]
     from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE as TOKENS_AT_ONCE
-except ImportError:
-    pass
 
 try:
     from trl.trainer.utils import entropy_from_logits, selective_log_softmax

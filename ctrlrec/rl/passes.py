@@ -63,7 +63,7 @@ class ForwardPasses(pl.LightningModule):
     def _states(self, experience: Experience, rows: torch.Tensor) -> torch.Tensor:
         """Return the hidden states that predict the generated tokens, (b, T, H): those one place before them."""
         longest = int(experience.lengths[rows].max())
-        hidden = hidden_states(self.model, experience.ids[rows, :longest], experience.attention[rows, :longest])
+        hidden = hidden_states(self.model, experience.ids[rows, :longest])
         before = experience.before[rows].clamp(max=longest - 1)  # what lies behind an answer is masked
         return hidden.take_along_dim(before[..., None], dim=1)
 

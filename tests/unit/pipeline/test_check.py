@@ -63,6 +63,7 @@ def test_a_constraint_that_the_algorithm_cannot_sample_under_is_refused() -> Non
         (["generation.engine=api", "api.key_variable=NO_SUCH_KEY"], "NO_SUCH_KEY"),
         (["model.attention=flash_attention_2"], "needs a GPU"),
         (["variant=v1", "model.attention=flash_attention_2", "stage=sl"], "needs a GPU"),
+        (["model.attention=varlen"], "needs a GPU"),
         (["model.attention=flash_atention_2"], "did you mean 'flash_attention_2'?"),
         (["model=hf", "model.path=/no/such/model"], "no such folder"),
         (["general.mmlu=/no/such/folder"], "general.mmlu=/no/such/folder"),

@@ -66,6 +66,8 @@ def test_padded_micro_batches_are_sorted_by_length_and_hold_every_row(
     assert lengths == sorted(lengths)
     assert rows_of(batches) == Counter(tuple(row.prompt + row.response) for row in rows)
     assert all(int(batch.mask.sum(1).max()) == batch.ids.shape[1] for batch in batches)
+    # Rows that count through need no mask.
+    assert all(torch.equal(row, torch.arange(len(row))) for batch in batches for row in batch.positions)
 
 
 def test_packed_micro_batches_hold_every_sample_in_fewer_rows() -> None:
@@ -75,7 +77,9 @@ def test_packed_micro_batches_hold_every_sample_in_fewer_rows() -> None:
     assert rows_of(batches) == Counter(tuple(row.prompt + row.response) for row in rows)
     for batch in batches:
         assert torch.equal(batch.labels != IGNORED, (batch.ids == 0) | (batch.labels == batch.ids))
-        assert (batch.ids[batch.mask == 0] == 99).all() and (batch.positions[batch.mask == 0] == 0).all()
+        assert (batch.ids[batch.mask == 0] == 99).all()
+        # Padding is no sample: it goes on counting.
+        assert not (batch.positions[batch.mask == 0] == 0).any()
     # Samples of 20, 10, 5 and 4 tokens take two rows: the last three share one. Of 10, 7 and 5 none fit together.
     assert [tuple(batch.ids.shape) for batch in batches] == [(2, 20), (3, 10)]
 
