@@ -369,6 +369,7 @@ class TrainerConfig:
     strategy: str = MISSING
     activation_checkpointing: bool = MISSING
     chunked_head: bool | None = MISSING
+    compile: bool = MISSING
     precision: str = MISSING
     matmul_precision: str = MISSING
     threads: int | None = bounded(1)

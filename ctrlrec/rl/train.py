@@ -17,7 +17,7 @@ from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapt
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.footprint import token_budget
 from ctrlrec.lm.head import is_chunked
-from ctrlrec.lm.layers import checkpoint_activations
+from ctrlrec.lm.layers import checkpoint_activations, compile_layers
 from ctrlrec.lm.scoring import check_head
 from ctrlrec.rewards.reward import Reward
 from ctrlrec.rl.algorithms import ALGORITHMS
@@ -58,6 +58,8 @@ def align(
     with autocast(config.trainer):
         check_head(model)
     base = sample_weights(model)
+    if config.trainer.compile:
+        compile_layers(model)
     if config.trainer.activation_checkpointing:
         checkpoint_activations(model)
     chosen = ALGORITHMS[config.rl.algorithm.name]

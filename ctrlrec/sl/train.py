@@ -19,7 +19,7 @@ from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.footprint import token_budget
 from ctrlrec.lm.head import is_chunked
 from ctrlrec.lm.indexing import start_from_teacher
-from ctrlrec.lm.layers import checkpoint_activations, repeated_layers
+from ctrlrec.lm.layers import checkpoint_activations, compile_layers, repeated_layers
 from ctrlrec.lm.scoring import check_head, keeps_apart
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.hardware import autocast, device
@@ -72,6 +72,8 @@ def fine_tune(
     log.info("%-12s samples lie %s in a row", "", "several" if layout == "packed" else "one")
     base = sample_weights(model)
     model.train()  # for a backbone with dropout: it was loaded ready to answer
+    if config.trainer.compile:
+        compile_layers(model)
     if config.trainer.activation_checkpointing:
         checkpoint_activations(model)
     if config.trainer.strategy == "fsdp":
