@@ -373,6 +373,7 @@ class TrainerConfig:
     precision: str = MISSING
     matmul_precision: str = MISSING
     threads: int | None = bounded(1)
+    workers: int = bounded(0, 64)
     progress: bool = MISSING
     profile: bool = MISSING
     checkpoint_every: int = bounded(1)

@@ -260,6 +260,10 @@ class TrainingStream:
             order = np.random.default_rng([self.builder.seed, 3, epoch]).permutation(len(examples))
             self._examples, self._epoch = [examples[index] for index in order], epoch
 
+    def load(self, step: int) -> None:
+        """Build the epoch that a step belongs to."""
+        self._load(step // self.steps_per_epoch)
+
     def batch(self, step: int) -> list[MicroBatch]:
         """Return the micro-batches of one optimiser step that hold this process's share of the samples."""
         epoch, position = divmod(step, self.steps_per_epoch)
@@ -282,5 +286,10 @@ class Steps(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.steps)
 
-    def __getitem__(self, index: int) -> list[MicroBatch]:
-        return self.stream.batch(self.steps[index])
+    def __getitem__(self, index: int) -> list[MicroBatch] | CtrlRecError:
+        try:
+            return self.stream.batch(self.steps[index])
+        except CtrlRecError as error:
+            if torch.utils.data.get_worker_info() is None:
+                raise
+            return error  # which the loader would bury in a traceback

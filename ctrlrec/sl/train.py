@@ -111,7 +111,7 @@ def fine_tune(
     total_steps = settings.max_steps or settings.epochs * stream.steps_per_epoch
     first = items.first if items else 0
     module = SupervisedModule(trained, settings, total_steps, builder.seed, first, is_chunked(config.trainer))
-    data = SLData(stream, validation, total_steps, settings.validations)
+    data = SLData(stream, validation, total_steps, settings.validations, config.trainer.workers)
     checkpoints = directory / "checkpoints"
     best = ModelCheckpoint(
         checkpoints,

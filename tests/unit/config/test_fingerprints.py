@@ -89,6 +89,7 @@ def test_a_baseline_with_its_own_instructions_shares_data_and_teacher(row) -> No
         "trainer.checkpoint_every=3",
         "trainer.chunked_head=true",
         "trainer.compile=true",
+        "trainer.workers=2",
         "sl.micro_batch_size=1",
         "sl.micro_tokens=100",
         "rl.micro_batch_size=1",

@@ -3,12 +3,15 @@
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.sl.data import SLData
 from ctrlrec.sl.stream import IGNORED, Layout, MicroBatch, Row, Steps, TrainingStream, collate, encode, split
 
 FAMILIES = ("sequential", "category")
@@ -133,3 +136,40 @@ def test_a_batch_larger_than_an_epoch_is_the_epoch(make_stream: Callable[..., Tr
     stream = make_stream(batch=80)
     assert stream.steps_per_epoch == 1
     assert rows_of(stream.batch(0)).total() == 50
+
+
+def test_workers_change_no_batch(builder: InstructionBuilder, chat_format: ChatFormat) -> None:
+    """Nine steps in three intervals, over the border of an epoch, with other random numbers drawn in between."""
+    found = []
+    for workers in (0, 2, 3):
+        stream = TrainingStream(builder, ("sequential",), chat_format, 8, 3, "packed")
+        assert stream.steps_per_epoch < 9
+        data = SLData(stream, [], 9, 3, workers)
+        batches = []
+        for interval in range(3):
+            data.trainer = SimpleNamespace(current_epoch=interval)  # type: ignore[assignment]
+            batches += list(data.train_dataloader())
+            torch.rand(workers + 1)
+        found.append(batches)
+    assert len(found[0]) == 9
+    for other in found[1:]:
+        for expected, batch in zip(found[0], other, strict=True):
+            for micro, same in zip(expected, batch, strict=True):
+                for name in ("ids", "mask", "labels", "positions"):
+                    assert torch.equal(getattr(micro, name), getattr(same, name))
+
+
+def test_what_a_worker_meets_is_raised_in_one_line(
+    builder: InstructionBuilder, chat_format: ChatFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = TrainingStream(builder, ("sequential",), chat_format, 8, 3, "packed")
+
+    def batch(step: int) -> list[MicroBatch]:
+        raise CtrlRecError(f"step {step}: bad; mend it")
+
+    monkeypatch.setattr(stream, "batch", batch)
+    data = SLData(stream, [], 4, 1, 1)
+    data.trainer = SimpleNamespace(current_epoch=0)  # type: ignore[assignment]
+    (met, *_) = data.train_dataloader()
+    with pytest.raises(CtrlRecError, match=r"^step 0: bad; mend it$"):
+        data.transfer_batch_to_device(met, torch.device("cpu"), 0)
