@@ -66,6 +66,11 @@ class TRLGRPO(Outside):
             raise CtrlRecError(
                 f"rl.greedy_row=true {name}: TRL's GRPOTrainer knows sampled answers alone; set rl.greedy_row=false"
             )
+        if config.micro_tokens is not None:
+            raise CtrlRecError(
+                f"rl.micro_tokens={config.micro_tokens} {name}: TRL's passes hold a fixed number of answers; set "
+                "rl.micro_tokens=null and rl.micro_batch_size to that number"
+            )
         if processes.count() > 1:
             raise CtrlRecError(f"{name}: it trains in one process; start one")
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from ctrlrec.config.checks import check_choices
 from ctrlrec.config.compose import compose
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.pipeline import run as pipeline
@@ -53,6 +54,11 @@ def test_a_constraint_that_the_algorithm_cannot_sample_under_is_refused() -> Non
     config.rl.constrained = True
     with pytest.raises(CtrlRecError, match=r"constraint\.name=fresh rl\.algorithm\.name=trl_grpo: it samples freely"):
         STAGES["rl"].check(config)
+    config.rl.micro_tokens = 4000
+    with pytest.raises(
+        CtrlRecError, match=r"rl\.micro_tokens=4000 rl\.algorithm\.name=trl_grpo: .* rl\.micro_batch_size"
+    ):
+        check_choices(config)
 
 
 @pytest.mark.parametrize(
