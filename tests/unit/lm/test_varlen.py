@@ -100,20 +100,27 @@ def test_queries_that_rotations_raised_to_float32_go_back(told: Kernel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "installed", "said"),
+    ("precision", "dtype", "installed", "said"),
     [
-        ("32-true", True, r"model\.attention=varlen trainer\.precision=32-true: it computes in bfloat16 alone"),
-        ("bf16-mixed", False, r"needs the package torch\.nn\.attention\.varlen, which is not installed"),
-        ("bf16-mixed", True, None),
+        (
+            "32-true",
+            "float32",
+            True,
+            r"model\.attention=varlen trainer\.precision=32-true .* computes in bfloat16 alone",
+        ),
+        ("bf16-mixed", "float32", False, r"needs the package torch\.nn\.attention\.varlen, which is not installed"),
+        ("bf16-mixed", "float32", True, None),
+        ("32-true", "bfloat16", True, None),
     ],
 )
 def test_what_cannot_be_computed_is_refused(
-    monkeypatch: pytest.MonkeyPatch, precision: str, installed: bool, said: str | None
+    monkeypatch: pytest.MonkeyPatch, precision: str, dtype: str, installed: bool, said: str | None
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(checks, "find_spec", lambda _: installed or None)
     config: Any = SimpleNamespace(
-        model=SimpleNamespace(attention="varlen"), trainer=SimpleNamespace(accelerator="auto", precision=precision)
+        model=SimpleNamespace(attention="varlen", dtype=dtype),
+        trainer=SimpleNamespace(accelerator="auto", precision=precision),
     )
     if said is None:
         checks._check_attention(config)
