@@ -48,6 +48,11 @@ def check_pairs(config: Config) -> None:
             f"variant={variant.name} model={config.model.name}: RL needs a causal language model; use variant=v1, v2, "
             "palr or instructrec"
         )
+    if config.trainer.compile and variant.tasks and config.model.kind == "encoder_decoder":
+        raise CtrlRecError(
+            f"trainer.compile=true model={config.model.name}: its dropout would draw other numbers; use "
+            "trainer.compile=false"
+        )
     if variant.beam_search and config.generation.engine in ("vllm", "api"):
         raise CtrlRecError(
             f"variant={variant.name} generation.engine={config.generation.engine}: beams are searched by transformers; "

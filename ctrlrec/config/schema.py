@@ -382,9 +382,12 @@ class TrainerConfig:
     devices: int = bounded(1)
     strategy: str = MISSING
     activation_checkpointing: bool = MISSING
+    chunked_head: bool | None = MISSING
+    compile: bool = MISSING
     precision: str = MISSING
     matmul_precision: str = MISSING
     threads: int | None = bounded(1)
+    workers: int = bounded(0, 64)
     progress: bool = MISSING
     profile: bool = MISSING
     checkpoint_every: int = bounded(1)

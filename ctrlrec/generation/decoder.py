@@ -26,6 +26,7 @@ _BLOCK = {"cpu": 64}
 _PATIENCE = {"cpu": 1}
 # Most prompt tokens in one forward pass, padding included: prompts come sorted, so that small passes pad little.
 _PREFILL = {"cpu": 1024}
+_CAPTURED = ("cuda",)  # devices on which a step without a constraint is one graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def decode(
     Returns:
         B x samples answers; those of one prompt side by side.
     """
-    from ctrlrec.generation.runs import RunBatch  # which extends the batch of this module
+    from ctrlrec.generation import graphs, runs  # whose batches extend the one of this module
 
     count = len(prompts) * samples
     answers = {} if finished is None else finished
@@ -91,7 +92,7 @@ def decode(
         places = [index * samples + sample for index in order for sample in range(samples)]
         queue = deque(place for place in places if place not in answers)
         size, longest = min(rows or count, len(queue)), len(prompts[queue[0] // samples]) if queue else 0
-        kind = _Batch if constraint is None else RunBatch
+        kind = runs.RunBatch if constraint is not None else graphs.GraphBatch if device in _CAPTURED else _Batch
         batch = kind(Network(model, mixed), size, ends, max_new_tokens, longest, temperature, constraint)
         while queue or batch.places:
             room = batch.rows - len(batch.places)
@@ -221,10 +222,13 @@ class _Batch:
 
     def step(self) -> None:
         """Write the last token of every answer and give it the next one."""
-        network, active = self.network, len(self.places)
         self._longest = min(self._longest + 1, self.capacity)
         self._reserve(self._longest)
-        rows = self._row[:active]
+        self._advance(len(self.places))
+
+    def _advance(self, active: int) -> None:
+        """Make the step of the first rows, all on the device and in place."""
+        network, rows = self.network, self._row[:active]
         position = self.length[:active]
         self.mask[rows, :, :, position] = 0
         group = network.heads // network.kv_heads
@@ -247,9 +251,7 @@ class _Batch:
         """Take complete answers out, once they are enough to be worth the moving; the last rows fill their places."""
         self._steps += 1
         active = len(self.places)
-        if self._steps % self._patience:
-            return {}
-        if 16 * int(self.done[:active].sum()) < active:
+        if self._steps % self._patience or 16 * int(self.done[:active].sum()) < active:
             return {}
         done = self.done[:active].tolist()
         left = [row for row in range(active) if done[row]]

@@ -36,9 +36,12 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.chat_template import fix_template
 from ctrlrec.lm.checks import check_folder, refuse_adapter
 from ctrlrec.lm.indexing import ItemTokens, add_rows
+from ctrlrec.lm.varlen import register_varlen
 from ctrlrec.runtime.wheels import fetch_wheel
 
 log = logging.getLogger(__name__)
+
+register_varlen()
 
 _PAD, _USER, _ASSISTANT, _SYSTEM, _END = "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"
 _MINI_TEMPLATE = (

@@ -7,12 +7,16 @@ from pathlib import Path
 from ctrlrec.config.checks import nearest
 from ctrlrec.config.schema import Config
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.runtime.hardware import check_accelerator, device
+from ctrlrec.runtime.hardware import check_accelerator, device, precision, settled
 
-# Of transformers; a name with a slash is a kernel of the hub.
-_ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+# Of transformers, and our varlen; a name with a slash is a kernel of the hub.
+_ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention", "varlen")
 _ADAPTER = "adapter_config.json"
-_PACKAGES = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
+_PACKAGES = {
+    "flash_attention_2": "flash_attn",
+    "flash_attention_3": "flash_attn_interface",
+    "varlen": "torch.nn.attention.varlen",  # of torch itself
+}
 
 
 def check_backbone(config: Config) -> None:
@@ -86,6 +90,11 @@ def _check_attention(config: Config) -> None:
         raise CtrlRecError(
             f"model.attention={asked} needs a GPU, and this run has none; use model.attention=sdpa, or null for the "
             "default of transformers"
+        )
+    if precision(config.trainer) == "32-true" and settled(config).dtype == "float32":
+        raise CtrlRecError(
+            f"model.attention={asked} trainer.precision={config.trainer.precision} model.dtype={config.model.dtype}: "
+            "it computes in bfloat16 alone; use trainer.precision=bf16-mixed, or model.attention=sdpa"
         )
     if find_spec(_PACKAGES[asked]) is None:
         raise CtrlRecError(

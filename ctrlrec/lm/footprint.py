@@ -8,6 +8,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from ctrlrec.config.schema import TrainerConfig
+from ctrlrec.lm.head import is_chunked
 from ctrlrec.runtime.hardware import device, precision
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ def bytes_per_token(shape: PretrainedConfig, config: TrainerConfig) -> float:
         kept = 2 * width * layers + _KEPT * width
     if precision(config) == "32-true":
         kept *= 2
+    if is_chunked(config) and not shape.is_encoder_decoder:  # their scores never exist together
+        return kept
     return kept + 4 * _HEAD_COPIES * _HEAD_SHARE * sizes.vocab_size
 
 

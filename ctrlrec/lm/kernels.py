@@ -3,7 +3,17 @@
 TRL does not document these names, so they are imported here alone, and a test holds the fallback equal to them.
 """
 
+from contextlib import suppress
+from typing import Any
+
 import torch
+
+ChunkedLogProbFunction: Any = None  # of TRL; without it chunks of tokens are computed again in the backward pass
+TOKENS_AT_ONCE = 4096  # of that kernel
+
+with suppress(ImportError):
+    from trl.kernels import ChunkedLogProbFunction  # type: ignore[no-redef]
+    from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE as TOKENS_AT_ONCE
 
 try:
     from trl.trainer.utils import entropy_from_logits, selective_log_softmax
@@ -19,4 +29,4 @@ except ImportError:
         return -(log_probabilities.exp() * log_probabilities).sum(-1)
 
 
-__all__ = ["entropy_from_logits", "selective_log_softmax"]
+__all__ = ["TOKENS_AT_ONCE", "ChunkedLogProbFunction", "entropy_from_logits", "selective_log_softmax"]

@@ -1,4 +1,4 @@
-"""The repeated layers of a backbone, and activation checkpointing of them."""
+"""The repeated layers of a backbone: compiled, and with checkpointed activations."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,6 +9,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from ctrlrec.errors import CtrlRecError
+
+_GRAPHS = (
+    32  # of one layer; torch gives up compiling after 8, with which three adapters and a mask that comes and goes end
+)
 
 
 def repeated_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
@@ -25,6 +29,27 @@ def repeated_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
             "trainer.strategy=ddp and trainer.activation_checkpointing=false"
         )
     return layers
+
+
+def compile_layers(model: PreTrainedModel, backend: str | Callable[..., Any] = "inductor") -> None:
+    """Compile the forward pass of a layer, which all layers share; lengths may change without compiling again.
+
+    There is one graph for each adapter in force, without gradients and with; the first layer, whose input has none,
+    has one of its own. A layer that reads a cache stays as it is.
+
+    Args:
+        model: before its activations are checkpointed.
+        backend: of ``torch.compile``.
+    """
+    limits: Any = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, _GRAPHS)
+    for layer in repeated_layers(model):
+        fast = torch.compile(layer.forward, dynamic=True, backend=backend)
+        layer.forward = partial(_unless_cached, layer.forward, fast)
+
+
+def _unless_cached(plain: Callable[..., Any], fast: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return (fast if kwargs.get("past_key_values") is None else plain)(*args, **kwargs)
 
 
 def checkpoint_activations(model: PreTrainedModel) -> None:

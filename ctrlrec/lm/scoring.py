@@ -8,6 +8,8 @@ from peft import PeftModel
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from ctrlrec.lm.head import logits
+
 _READ_POSITIONS = ("eager", "sdpa", "flex_attention")  # kernels whose mask transformers makes from positions
 
 
@@ -27,9 +29,12 @@ def pad(rows: Sequence[Sequence[int]], value: int, left: bool = False) -> tuple[
     return ids, mask
 
 
-def hidden_states(model: PreTrainedModel | PeftModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Last hidden states (B, L, H) of padded rows; positions count real tokens, so padding on the left is invisible."""
-    return _decode(model, ids, mask, (mask.cumsum(-1) - 1).clamp(min=0))
+def hidden_states(model: PreTrainedModel | PeftModel, ids: torch.Tensor) -> torch.Tensor:
+    """Return the last hidden states (B, L, H) of rows that are padded on the right.
+
+    Causal attention hides what stands behind a token. So there is no mask, which would rule out the fastest kernels.
+    """
+    return packed_hidden_states(model, ids, torch.arange(ids.shape[1], device=ids.device).expand_as(ids))
 
 
 def packed_hidden_states(
@@ -40,36 +45,24 @@ def packed_hidden_states(
     Args:
         model: one that :func:`keeps_apart`, unless every row holds one sample.
         ids: (B, L), padded on the right.
-        positions: (B, L), starting at 0 with every sample; 0 on padding. A token attends to its own sample alone.
+        positions: (B, L), starting at 0 with every sample. A token attends to its own sample alone. Padding belongs to
+            the last sample of its row, and nothing attends to it.
     """
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     borders = {} if base.config._attn_implementation in _READ_POSITIONS else _borders(positions)
-    return _decode(model, ids, None, positions, **borders)
+    decoder = base.get_decoder()
+    return decoder(input_ids=ids, position_ids=positions, use_cache=False, **borders).last_hidden_state
 
 
 def _borders(positions: torch.Tensor) -> dict[str, Any]:
     """Return where samples begin in all rows laid end to end, and the longest, as flash attention is told.
 
-    It reads positions for this in a single row alone; of several it would take each for one sample. A token of padding
-    is a sample of its own.
+    It reads positions for this in a single row alone; of several it would take each for one sample.
     """
     flat = positions.flatten()
     begins = functional.pad((flat == 0).nonzero()[:, 0], (0, 1), value=len(flat)).to(torch.int32)
     longest = int(positions.max()) + 1
     return {"cu_seq_lens_q": begins, "cu_seq_lens_k": begins, "max_length_q": longest, "max_length_k": longest}
-
-
-def _decode(
-    model: PreTrainedModel | PeftModel,
-    ids: torch.Tensor,
-    mask: torch.Tensor | None,
-    positions: torch.Tensor,
-    **borders: Any,
-) -> torch.Tensor:
-    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    return base.get_decoder()(
-        input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, **borders
-    ).last_hidden_state
 
 
 def keeps_apart(model: PreTrainedModel | PeftModel) -> bool:
@@ -87,12 +80,6 @@ def keeps_apart(model: PreTrainedModel | PeftModel) -> bool:
     return bool((packed - alone).norm() < 0.1 * (joined - alone).norm())
 
 
-def logits(model: PreTrainedModel | PeftModel, hidden: torch.Tensor) -> torch.Tensor:
-    """Apply the head to any (..., H) hidden states; float32 (..., V)."""
-    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    return base.get_output_embeddings()(hidden).float()
-
-
 def _product_type(device: str) -> torch.dtype | None:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
@@ -106,7 +93,7 @@ def check_head(model: PreTrainedModel) -> None:
     ids = torch.tensor([[1, 2, 3]], device=model.device)
     with torch.no_grad():
         whole = model(input_ids=ids).logits.float()
-        parts = logits(model, hidden_states(model, ids, torch.ones_like(ids)))
+        parts = logits(model, hidden_states(model, ids))
     # The two may take different attention kernels, whose products in bfloat16 are rounded differently.
     rounded = torch.bfloat16 in (model.dtype, _product_type(ids.device.type))
     if not (whole - parts).norm() < (2e-2 if rounded else 1e-3) * whole.norm():

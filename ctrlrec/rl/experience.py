@@ -16,7 +16,7 @@ class Experience:
 
     Attributes:
         ids: (B, L) prompts with their answers right behind, padded on the right.
-        attention: (B, L) 1 on real tokens; ``lengths`` (B,) counts them.
+        lengths: (B,) tokens of each row.
         before: (B, T) place in ``ids`` of the token before each generated one, which predicts it.
         actions: (B, T) generated ids.
         mask: (B, T) 1 on generated tokens.
@@ -38,7 +38,7 @@ class Experience:
         ids, attention = pad([answer.prompt + answer.tokens for answer in answers], padding)
         actions, mask = pad([answer.tokens for answer in answers], padding)
         starts = torch.tensor([len(answer.prompt) for answer in answers])
-        self.ids, self.attention, self.lengths = ids.to(device), attention.to(device), attention.sum(1).to(device)
+        self.ids, self.lengths = ids.to(device), attention.sum(1).to(device)
         self.before = (starts[:, None] - 1 + torch.arange(mask.shape[1])).to(device)
         self.actions, self.mask = actions.to(device), mask.float().to(device)
         greedy = torch.tensor([answer.greedy for answer in answers], device=device)

@@ -19,7 +19,7 @@ from ctrlrec.controls.instruction import Instruction
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.constraints.base import Constraint
 from ctrlrec.instructions.builder import InstructionBuilder
-from ctrlrec.lm.adapters import ACTOR, CRITIC, load_trainable_state, trainable_state, using
+from ctrlrec.lm.adapters import ACTOR, load_trainable_state, trainable_state, using
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.rewards.reward import Reward
 from ctrlrec.rl import losses, schedule
@@ -78,15 +78,7 @@ class RLModule(ForwardPasses):
 
     def configure_optimizers(self) -> Any:
         """Return one Adam with a group for the actor and, if there is one, for the critic with its value head."""
-        named = dict(self.named_parameters())
-        actor = [tensor for name, tensor in named.items() if f".{ACTOR}." in name]
-        critic = [tensor for name, tensor in named.items() if f".{CRITIC}." in name or name.startswith("value_head")]
-        groups = [{"name": ACTOR, "params": actor, "lr": self.config.learning_rate}]
-        if self.algorithm.critic:
-            groups.append({"name": CRITIC, "params": critic, "lr": self.config.critic_learning_rate})
-        optimizer = torch.optim.Adam(groups, eps=self.config.adam_epsilon)
-        rates = [partial(rate, self.config) for rate in (schedule.actor_rate, schedule.critic_rate)][: len(groups)]
-        return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, rates)]  # type: ignore[arg-type]
+        return schedule.optimizers(self.config, dict(self.named_parameters()), self.algorithm.critic)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep adapters and value head alone, and the number of finished iterations."""

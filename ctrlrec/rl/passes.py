@@ -1,12 +1,14 @@
 """Forward passes of actor, reference and critic over the answers of an iteration."""
 
+from functools import partial
+
 import pytorch_lightning as pl
 import torch
 from peft import PeftModel
 
 from ctrlrec.lm.adapters import ACTOR, CRITIC, using
-from ctrlrec.lm.kernels import entropy_from_logits, selective_log_softmax
-from ctrlrec.lm.scoring import hidden_states, logits
+from ctrlrec.lm.head import log_probs_and_entropy
+from ctrlrec.lm.scoring import hidden_states
 from ctrlrec.rl.experience import Experience
 
 
@@ -17,11 +19,13 @@ class ForwardPasses(pl.LightningModule):
         model: one frozen base with an adapter for the actor and, for some algorithms, for the critic.
         value_head: of the critic; None without one.
         temperature: of sampling in this iteration; all log-probabilities are taken at it.
+        chunked_head: whether the scores of few tokens exist at a time.
     """
 
     model: PeftModel
     value_head: torch.nn.Linear | None
     temperature: float
+    chunked_head: bool = False
 
     def log_probs(
         self, experience: Experience, rows: torch.Tensor, adapter: str | None = ACTOR
@@ -39,14 +43,12 @@ class ForwardPasses(pl.LightningModule):
         with using(self.model, adapter):
             hidden = self._states(experience, rows)
             mask = experience.mask[rows].bool()
-            chosen = logits(self.model, hidden[mask]) / self.temperature  # the head on real tokens alone
-            if experience.support is not None:
-                chosen = experience.support.restrict(rows, chosen)
+            restrict = None if experience.support is None else partial(experience.support.restrict, rows)
             log_probs = torch.zeros_like(experience.mask[rows])
             entropy = torch.zeros_like(log_probs)
-            # One row of N tokens: the kernel loops over the first dimension.
-            log_probs[mask] = selective_log_softmax(chosen[None], experience.actions[rows][mask][None])[0]
-            entropy[mask] = entropy_from_logits(chosen)
+            log_probs[mask], entropy[mask] = log_probs_and_entropy(  # the head on real tokens alone
+                self.model, hidden[mask], experience.actions[rows][mask], self.temperature, restrict, self.chunked_head
+            )
             return log_probs, entropy
 
     def values(self, experience: Experience, rows: torch.Tensor) -> torch.Tensor:
@@ -61,7 +63,7 @@ class ForwardPasses(pl.LightningModule):
     def _states(self, experience: Experience, rows: torch.Tensor) -> torch.Tensor:
         """Return the hidden states that predict the generated tokens, (b, T, H): those one place before them."""
         longest = int(experience.lengths[rows].max())
-        hidden = hidden_states(self.model, experience.ids[rows, :longest], experience.attention[rows, :longest])
+        hidden = hidden_states(self.model, experience.ids[rows, :longest])
         before = experience.before[rows].clamp(max=longest - 1)  # what lies behind an answer is masked
         return hidden.take_along_dim(before[..., None], dim=1)
 

@@ -1,6 +1,14 @@
-"""Learning rates and the sampling temperature over the iterations of RL."""
+"""The optimiser of RL, and learning rates and the sampling temperature over its iterations."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
 
 from ctrlrec.config.schema import RLConfig
+from ctrlrec.lm.adapters import ACTOR, CRITIC
+from ctrlrec.runtime.optimizers import fused
 from ctrlrec.sl.module import polynomial_decay
 
 
@@ -36,3 +44,23 @@ def temperature(config: RLConfig, iteration: int) -> float:
         return config.temperature
     progress = min(iteration / max(1, config.iterations - 1), 1.0)
     return config.temperature + progress * (config.temperature_end - config.temperature)
+
+
+def optimizers(
+    config: RLConfig, named: Mapping[str, torch.Tensor], critic: bool
+) -> tuple[list[torch.optim.Optimizer], list[torch.optim.lr_scheduler.LambdaLR]]:
+    """Return one Adam and its schedule, with a group for the actor and, if there is one, for the critic and its head.
+
+    Args:
+        config: of RL.
+        named: the parameters of the module.
+        critic: whether there is a critic.
+    """
+    actor = [tensor for name, tensor in named.items() if f".{ACTOR}." in name]
+    groups: list[dict[str, Any]] = [{"name": ACTOR, "params": actor, "lr": config.learning_rate}]
+    if critic:
+        values = [tensor for name, tensor in named.items() if f".{CRITIC}." in name or name.startswith("value_head")]
+        groups.append({"name": CRITIC, "params": values, "lr": config.critic_learning_rate})
+    adam = torch.optim.Adam(groups, eps=config.adam_epsilon, fused=fused(groups))
+    rates = [partial(rate, config) for rate in (actor_rate, critic_rate)][: len(groups)]
+    return [adam], [torch.optim.lr_scheduler.LambdaLR(adam, rates)]  # type: ignore[arg-type]

@@ -16,7 +16,8 @@ from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapters, with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.footprint import token_budget
-from ctrlrec.lm.layers import checkpoint_activations
+from ctrlrec.lm.head import is_chunked
+from ctrlrec.lm.layers import checkpoint_activations, compile_layers
 from ctrlrec.lm.scoring import check_head
 from ctrlrec.rewards.reward import Reward
 from ctrlrec.rl.algorithms import ALGORITHMS
@@ -57,6 +58,8 @@ def align(
     with autocast(config.trainer):
         check_head(model)
     base = sample_weights(model)
+    if config.trainer.compile:
+        compile_layers(model)
     if config.trainer.activation_checkpointing:
         checkpoint_activations(model)
     chosen = ALGORITHMS[config.rl.algorithm.name]
@@ -104,6 +107,7 @@ def _train_with_lightning(
             constraint,
         )
     module.micro_tokens = token_budget(config.rl.micro_tokens, model, config.trainer, "rl")
+    module.chunked_head = is_chunked(config.trainer)
     checkpoints, every = directory / "checkpoints", config.rl.validate_every
     last = ModelCheckpoint(checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
     best = ModelCheckpoint(

@@ -13,17 +13,23 @@ from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import SLConfig
 from ctrlrec.generation.constraints.base import restricted
 from ctrlrec.lm.adapters import load_trainable_state, trainable_state
+from ctrlrec.lm.head import by_chunks, has_kernel, likelihoods
 from ctrlrec.lm.layers import repeated_layers
-from ctrlrec.lm.scoring import logits, packed_hidden_states
+from ctrlrec.lm.scoring import packed_hidden_states
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.faults import refuse
+from ctrlrec.runtime.optimizers import fused
 from ctrlrec.sl.optimizers import Muon
 from ctrlrec.sl.soft import soft_loss
-from ctrlrec.sl.stream import IGNORED, MicroBatch
+from ctrlrec.sl.stream import IGNORED, Choices, MicroBatch
 
 
 def response_loss(
-    model: torch.nn.Module, batch: MicroBatch, first_item: int = 0, allowed_weight: float = 0.0
+    model: torch.nn.Module,
+    batch: MicroBatch,
+    first_item: int = 0,
+    allowed_weight: float = 0.0,
+    chunked_head: bool = False,
 ) -> tuple[torch.Tensor, int]:
     """Return the summed loss of the response tokens and their number.
 
@@ -35,30 +41,39 @@ def response_loss(
         batch: samples.
         first_item: the token of the first item, for soft labels.
         allowed_weight: ``sl.allowed_weight``.
+        chunked_head: whether the scores of few tokens exist at a time; not of an encoder-decoder.
     """
     if model.config.is_encoder_decoder:  # type: ignore[union-attr]
         predicted = batch.labels != IGNORED
         scores = model(input_ids=batch.ids, attention_mask=batch.mask, labels=batch.labels, use_cache=False).logits
-        return _cross_entropy(scores[predicted].float(), batch.labels[predicted], batch), int(predicted.sum())
+        return _cross_entropy(scores[predicted].float(), batch.labels[predicted], batch.choices), int(predicted.sum())
     hidden = packed_hidden_states(model, batch.ids, batch.positions)[:, :-1]  # type: ignore[arg-type]
     targets = batch.labels[:, 1:]
     predicted = targets != IGNORED
-    scores, wanted = logits(model, hidden[predicted]), targets[predicted]  # type: ignore[arg-type]
-    if batch.soft is None:
-        return _cross_entropy(scores, wanted, batch), len(wanted)
-    soft, number = batch.soft, batch.soft.at[:, 1:][predicted]
-    hard, label = number < 0, number[number >= 0]
-    log_probs = torch.log_softmax(scores, -1)
-    loss = -log_probs[hard].gather(1, wanted[hard, None]).sum()
-    of_items = log_probs[~hard, first_item : first_item + soft.scores.shape[1]]
-    loss = loss + soft_loss(of_items, soft.scores[soft.lists[label]], soft.allowed[label], allowed_weight)
-    return loss, len(wanted)
+    hidden, wanted = hidden[predicted], targets[predicted]
+    soft = batch.soft
+    if chunked_head and soft is None and batch.choices is None and has_kernel(model):  # type: ignore[arg-type]
+        return -likelihoods(model, hidden, wanted)[0].sum(), len(wanted)  # type: ignore[arg-type]
+    numbers = None if soft is None else soft.at[:, 1:][predicted]
+
+    def loss_of(scores: torch.Tensor, at: slice) -> torch.Tensor:
+        if soft is None or numbers is None:
+            return _cross_entropy(scores, wanted[at], None if batch.choices is None else batch.choices[at])
+        number = numbers[at]
+        hard, label = number < 0, number[number >= 0]
+        log_probs = torch.log_softmax(scores, -1)
+        of_items = log_probs[~hard, first_item : first_item + soft.scores.shape[1]]
+        loss = -log_probs[hard].gather(1, wanted[at][hard, None]).sum()
+        return loss + soft_loss(of_items, soft.scores[soft.lists[label]], soft.allowed[label], allowed_weight)
+
+    parts = by_chunks(model, hidden, loss_of, chunked_head)  # type: ignore[arg-type]
+    return sum(parts[1:], parts[0]), len(wanted)
 
 
-def _cross_entropy(scores: torch.Tensor, targets: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
-    """Return the summed cross-entropy of N tokens with scores (N, V), among those that the constraint allows."""
-    if batch.choices is not None:
-        scores = restricted(scores, batch.choices)
+def _cross_entropy(scores: torch.Tensor, targets: torch.Tensor, choices: Choices | None) -> torch.Tensor:
+    """Return the summed cross-entropy of N tokens with scores (N, V), among those that a constraint allows."""
+    if choices is not None:
+        scores = restricted(scores, choices)
     return functional.cross_entropy(scores, targets, reduction="sum")
 
 
@@ -75,13 +90,21 @@ class SupervisedModule(pl.LightningModule):
     One training step is one optimiser step over a whole batch, one Lightning epoch one validation interval.
     """
 
-    def __init__(self, model: torch.nn.Module, config: SLConfig, total_steps: int, seed: int, first_item: int = 0):
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        config: SLConfig,
+        total_steps: int,
+        seed: int,
+        first_item: int = 0,
+        chunked_head: bool = False,
+    ):
         super().__init__()
         self.save_hyperparameters({"sl": plain(config), "total_steps": total_steps, "seed": seed}, logger=False)
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold the trainable tensors alone; on_load_checkpoint compares names
         self.model, self.config, self.total_steps, self.seed = model, config, total_steps, seed
-        self.first_item = first_item
+        self.first_item, self.chunked_head = first_item, chunked_head
         self._losses: dict[str, list[tuple[float, int]]] = defaultdict(list)
 
     def on_train_epoch_start(self) -> None:
@@ -122,7 +145,7 @@ class SupervisedModule(pl.LightningModule):
         )
 
     def _loss(self, micro: MicroBatch) -> tuple[torch.Tensor, int]:
-        return response_loss(self.model, micro, self.first_item, self.config.allowed_weight)
+        return response_loss(self.model, micro, self.first_item, self.config.allowed_weight, self.chunked_head)
 
     def _refuse(self, what: str, batch: Sequence[MicroBatch]) -> NoReturn:
         """Stop before the step; see :func:`refuse`."""
@@ -159,7 +182,7 @@ class SupervisedModule(pl.LightningModule):
         """Return Adam, or Muon and Adam, with linear warm-up and polynomial decay (released)."""
         settings = self.config
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer: torch.optim.Optimizer = torch.optim.Adam(trained, lr=settings.learning_rate)
+        optimizer: torch.optim.Optimizer = torch.optim.Adam(trained, lr=settings.learning_rate, fused=fused(trained))
         if settings.muon_learning_rate is not None:
             inside = {id(weight) for layer in repeated_layers(self.model) for weight in layer.parameters()}  # type: ignore[arg-type]
             matrices = [weight for weight in trained if id(weight) in inside and weight.dim() == 2]

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from ctrlrec.runtime.optimizers import fused
+
 # Of the quintic iteration that moves all singular values towards 1 (Jordan et al., 2024).
 _QUINTIC, _ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 _MOMENTUM = 0.95
@@ -35,7 +37,7 @@ class Muon(torch.optim.Adam):
             {"params": list(others), "orthogonal": False},
             {"params": list(matrices), "orthogonal": True, "lr": matrix_learning_rate},
         ]
-        super().__init__([group for group in groups if group["params"]], lr=learning_rate)
+        super().__init__([group for group in groups if group["params"]], lr=learning_rate, fused=fused(groups))
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:

@@ -48,7 +48,7 @@ class MicroBatch:
             several samples, one behind the other.
         mask: (B, L) 1 on real tokens.
         labels: (B, L) the id on response tokens, ``IGNORED`` elsewhere; of an encoder-decoder (B, T), its response.
-        positions: (B, L) of a token in its sample; 0 on padding.
+        positions: (B, L) of a token in its sample; padding belongs to the last one.
         choices: what a constraint allows at each token with a label, row by row; None without a constraint. Forced
             tokens have no label.
         soft: soft labels; None if all are hard.
@@ -119,7 +119,7 @@ def _laid_out(groups: Sequence[Sequence[Row]], padding: int, layout: Layout) -> 
     apart = layout == "encoder_decoder"  # prompt and response are sequences of their own
     read = [[row.prompt if apart else row.prompt + row.response for row in group] for group in groups]
     ids, mask = pad([[token for tokens in group for token in tokens] for group in read], padding)
-    positions, _ = pad([[place for tokens in group for place in range(len(tokens))] for group in read], 0)
+    positions = torch.tensor([_places(list(map(len, group)), ids.shape[1]) for group in read])
     learnt = [
         [label for row in group for label in ([] if apart else [IGNORED] * len(row.prompt)) + _labels(row)]
         for group in groups
@@ -134,6 +134,12 @@ def _laid_out(groups: Sequence[Sequence[Row]], padding: int, layout: Layout) -> 
             if not _forced(allowed)
         ]
     return MicroBatch(ids, mask, pad(learnt, IGNORED)[0], positions, choices, _soft(groups, ids.shape))
+
+
+def _places(lengths: Sequence[int], width: int) -> list[int]:
+    """Return the positions of a row, in which padding goes on counting: it belongs to the last sample."""
+    places = [place for length in lengths for place in range(length)]
+    return places + list(range(lengths[-1], lengths[-1] + width - len(places)))
 
 
 def _labels(row: Row) -> list[int]:
@@ -254,6 +260,10 @@ class TrainingStream:
             order = np.random.default_rng([self.builder.seed, 3, epoch]).permutation(len(examples))
             self._examples, self._epoch = [examples[index] for index in order], epoch
 
+    def load(self, step: int) -> None:
+        """Build the epoch that a step belongs to."""
+        self._load(step // self.steps_per_epoch)
+
     def batch(self, step: int) -> list[MicroBatch]:
         """Return the micro-batches of one optimiser step that hold this process's share of the samples."""
         epoch, position = divmod(step, self.steps_per_epoch)
@@ -276,5 +286,10 @@ class Steps(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.steps)
 
-    def __getitem__(self, index: int) -> list[MicroBatch]:
-        return self.stream.batch(self.steps[index])
+    def __getitem__(self, index: int) -> list[MicroBatch] | CtrlRecError:
+        try:
+            return self.stream.batch(self.steps[index])
+        except CtrlRecError as error:
+            if torch.utils.data.get_worker_info() is None:
+                raise
+            return error  # which the loader would bury in a traceback

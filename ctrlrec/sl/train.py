@@ -17,8 +17,9 @@ from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapters, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.footprint import token_budget
+from ctrlrec.lm.head import is_chunked
 from ctrlrec.lm.indexing import start_from_teacher
-from ctrlrec.lm.layers import checkpoint_activations, repeated_layers
+from ctrlrec.lm.layers import checkpoint_activations, compile_layers, repeated_layers
 from ctrlrec.lm.scoring import check_head, keeps_apart
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.hardware import autocast, device
@@ -71,6 +72,8 @@ def fine_tune(
     log.info("%-12s samples lie %s in a row", "", "several" if layout == "packed" else "one")
     base = sample_weights(model)
     model.train()  # for a backbone with dropout: it was loaded ready to answer
+    if config.trainer.compile:
+        compile_layers(model)
     if config.trainer.activation_checkpointing:
         checkpoint_activations(model)
     if config.trainer.strategy == "fsdp":
@@ -106,8 +109,9 @@ def fine_tune(
         for task, examples in by_task.items()
     ]
     total_steps = settings.max_steps or settings.epochs * stream.steps_per_epoch
-    module = SupervisedModule(trained, settings, total_steps, builder.seed, items.first if items else 0)
-    data = SLData(stream, validation, total_steps, settings.validations)
+    first = items.first if items else 0
+    module = SupervisedModule(trained, settings, total_steps, builder.seed, first, is_chunked(config.trainer))
+    data = SLData(stream, validation, total_steps, settings.validations, config.trainer.workers)
     checkpoints = directory / "checkpoints"
     best = ModelCheckpoint(
         checkpoints,

@@ -15,6 +15,7 @@ from ctrlrec.config.schema import TeacherConfig
 from ctrlrec.data.sequences import Sequences
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.faults import refuse
+from ctrlrec.runtime.optimizers import fused
 from ctrlrec.teacher.models.base import TeacherModel
 from ctrlrec.teacher.ranker import Ranker
 
@@ -185,4 +186,7 @@ class TeacherModule(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return AdamW over all weights."""
-        return torch.optim.AdamW(self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
+        weights, settings = list(self.parameters()), self.config
+        return torch.optim.AdamW(
+            weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused(weights)
+        )

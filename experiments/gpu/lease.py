@@ -25,6 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from ctrlrec.config.compose import compose
 from ctrlrec.config.schema import Config
+from ctrlrec.generation import decoder
 from ctrlrec.generation.decoder import decode
 from ctrlrec.generation.generate import generate
 from ctrlrec.lm.adapters import ACTOR, using, with_actor_and_critic
@@ -189,7 +190,10 @@ def speed(shape: str) -> None:
         folder.mkdir(parents=True)
         if CUDA:
             torch.cuda.reset_peak_memory_stats()
-        stage(composed(*words, *more), model(), chat_format, builder, folder, [])
+        config, backbone = composed(*words, *more), model()
+        if config.model.attention is not None:
+            backbone.set_attn_implementation(config.model.attention)
+        stage(config, backbone, chat_format, builder, folder, [])
         return {"peak GB": peak(), "profile": (folder / "logs" / "profile.md").read_text().splitlines()}
 
     for more in ((), ("sl.micro_batch_size=4", f"sl.micro_tokens={4 * 256}")):
@@ -206,6 +210,14 @@ def speed(shape: str) -> None:
 
     for rows in (2, 4) if SMALL else (16, 64, 256):
         check(f"decoding {rows} rows", lambda rows=rows: decoding(rows))
+    if not CUDA:
+        return
+    # What is on by default, off; then what is off by default, on.
+    graphed, decoder._CAPTURED = decoder._CAPTURED, ()
+    check("decoding 16 rows without a graph", lambda: decoding(16))
+    decoder._CAPTURED = graphed
+    for word in ("trainer.chunked_head=false", "trainer.workers=2", "model.attention=varlen", "trainer.compile=true"):
+        check(f"SL {word}", lambda word=word: trained(fine_tune, word))
 
 
 def real() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from ctrlrec.generation import decoder, graphs
 from ctrlrec.generation.decoder import decode
 from ctrlrec.generation.generate import generate
 from ctrlrec.lm import kernels
@@ -58,6 +59,23 @@ def test_adapters(
     with using(model, adapter):
         expected = decode(model, prompts, chat_format.ends, 20)
         assert decode(model.to(DEVICE), prompts, chat_format.ends, 20) == expected
+
+
+@pytest.mark.parametrize("rows", [8, 3])
+def test_steps_as_one_graph(
+    make_model: Callable[..., PreTrainedModel], prompts: list[list[int]], chat_format: ChatFormat,
+    monkeypatch: pytest.MonkeyPatch, rows: int,
+) -> None:  # fmt: skip
+    """What is captured is replayed with what stands in its memory by then; on a CPU nothing is captured."""
+    model, captures = make_model().to(DEVICE), []
+    monkeypatch.setattr(graphs, "captured", lambda work, real=graphs.captured: captures.append(1) or real(work))
+    found = decode(model, prompts, chat_format.ends, 40, rows=rows)
+    sampled = decode(model, prompts, (), 40, 1.0, samples=2)
+    assert len(captures) == 2 * (DEVICE.type == "cuda")
+    monkeypatch.setattr(decoder, "_CAPTURED", ())
+    assert found == decode(model, prompts, chat_format.ends, 40, rows=rows)
+    assert len({tuple(answer.tokens) for answer in sampled}) == 16  # every replay draws other numbers
+    assert all(len(set(answer.log_probs)) > 20 for answer in sampled)
 
 
 @pytest.mark.parametrize("layout", ["packed", "padded"])

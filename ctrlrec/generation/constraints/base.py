@@ -148,9 +148,15 @@ class Support:
             for place, tokens in enumerate(places):
                 self.forced[row, place] = tokens is not None and len(tokens) == 1
 
-    def restrict(self, rows: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return scores (N, V) of all tokens of some answers, one answer after the other, restricted as sampled."""
-        return restricted(scores, [tokens for row in rows.tolist() for tokens in self._choices[row]])
+    def restrict(self, rows: torch.Tensor, scores: torch.Tensor, at: slice = slice(None)) -> torch.Tensor:
+        """Return scores (n, V) restricted as sampled.
+
+        Args:
+            rows: numbers of some answers.
+            scores: of their tokens, one answer after the other.
+            at: place of the scores among all tokens of these answers.
+        """
+        return restricted(scores, [tokens for row in rows.tolist() for tokens in self._choices[row]][at])
 
 
 def support(

@@ -27,6 +27,7 @@ from ctrlrec.rl.validation import means_by_kind, measured
 from ctrlrec.runtime import processes
 from ctrlrec.runtime.files import write_bytes, write_text
 from ctrlrec.runtime.hardware import autocast, device, precision
+from ctrlrec.runtime.optimizers import fused
 from ctrlrec.runtime.results import read_json
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,11 @@ class TRLGRPO(Outside):
         if config.greedy_row:
             raise CtrlRecError(
                 f"rl.greedy_row=true {name}: TRL's GRPOTrainer knows sampled answers alone; set rl.greedy_row=false"
+            )
+        if config.micro_tokens is not None:
+            raise CtrlRecError(
+                f"rl.micro_tokens={config.micro_tokens} {name}: TRL's passes hold a fixed number of answers; set "
+                "rl.micro_tokens=null and rl.micro_batch_size to that number"
             )
         if processes.count() > 1:
             raise CtrlRecError(f"{name}: it trains in one process; start one")
@@ -118,7 +124,9 @@ class _Training:
             trainer.remove_callback(shown)
         self.model = trainer.model
         learnt = [tensor for tensor in self.model.parameters() if tensor.requires_grad]
-        trainer.optimizer = torch.optim.Adam(learnt, lr=self.config.learning_rate, eps=self.config.adam_epsilon)
+        trainer.optimizer = torch.optim.Adam(
+            learnt, lr=self.config.learning_rate, eps=self.config.adam_epsilon, fused=fused(learnt)
+        )
         trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
             trainer.optimizer, lambda step: schedule.actor_rate(self.config, step // self.steps)
         )

@@ -210,6 +210,10 @@ def test_values_that_no_run_could_use_are_refused(override: str, said: str) -> N
         (["sl.allowed_weight=4", "indexing=item_token"], "sl.soft_labels=null"),
         (["sl.soft_labels=1", "indexing=item_token", "variant=palr"], "variant=palr"),
         (["indexing=item_token", "model=flan_t5_xl", "variant=v2"], "causal language model"),
+        (
+            ["trainer.compile=true", "model=flan_t5_xl", "variant=v2"],
+            "trainer.compile=true model=flan_t5_xl: its dropout",
+        ),
         (["variant=v2_soft", "indexing.name=title"], "add indexing=item_token"),
         (["variant=trl_grpo", "indexing=item_token"], "rl/algorithm=grpo"),
     ],

@@ -1,6 +1,7 @@
 """Activation checkpointing: the same gradients and answers, from a fraction of what is kept."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.lm.adapters import with_adapter
-from ctrlrec.lm.layers import checkpoint_activations, repeated_layers
+from ctrlrec.lm.adapters import ACTOR, using, with_actor_and_critic, with_adapter
+from ctrlrec.lm.layers import checkpoint_activations, compile_layers, repeated_layers
+from ctrlrec.lm.scoring import hidden_states
 
 IDS = torch.arange(7, 87).view(2, 40)
 
@@ -73,6 +75,42 @@ def test_answers_use_the_cache_as_ever(make_model: Callable[..., PreTrainedModel
     told = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
     assert torch.equal(anew.generate(IDS, **told), plain.generate(IDS, **told))
     assert asked == [40, 1, 1, 1, 1, 1]
+
+
+def test_compiled_layers_give_the_same_numbers_from_few_graphs(make_model: Callable[..., PreTrainedModel]) -> None:
+    """Layers share graphs, which hold for every length; the first one, whose input has no gradient, has its own."""
+    graphs = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(len(inputs))
+        return graph.forward
+
+    torch._dynamo.reset()
+    found = []
+    for compiled in (False, True):
+        base = make_model(scale=1)
+        if compiled:
+            compile_layers(base, backend)
+            checkpoint_activations(base)
+        torch.manual_seed(1)
+        model = with_actor_and_critic(base, 4, 8, critic=False)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        numbers = []
+        for shape in ((2, 40), (3, 21), (5, 16)):
+            model.zero_grad()
+            with using(model, ACTOR):
+                hidden = hidden_states(model, IDS.flatten()[: shape[0] * shape[1]].view(shape))
+                (hidden * torch.linspace(-1, 1, 32)).sum().backward()
+            numbers += [hidden.detach(), *(one.grad for one in model.parameters() if one.grad is not None)]
+        with torch.no_grad(), using(model, None):
+            numbers += [hidden_states(model, IDS[:, :length]) for length in (9, 33)]
+        found.append(numbers)
+    assert len(found[0]) == len(found[1]) == 3 * 29 + 2
+    assert all(torch.equal(plain, fast) for plain, fast in zip(*found, strict=True))
+    assert len(graphs) == 3
+    base.generate(IDS, max_new_tokens=4, min_new_tokens=4, do_sample=False)
+    assert len(graphs) == 3  # answers read a cache
 
 
 def test_an_architecture_that_names_no_layers_is_refused() -> None:

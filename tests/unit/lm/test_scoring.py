@@ -26,12 +26,17 @@ def test_pad_on_either_side() -> None:
     assert pad([], 0)[0].shape == (0, 0)
 
 
-@pytest.mark.parametrize("left", [True, False])
-def test_padding_is_invisible(make_model: Callable[..., PreTrainedModel], left: bool) -> None:
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_padding_is_invisible_without_a_mask(make_model: Callable[..., PreTrainedModel], attention: str) -> None:
     model = make_model()
-    ids, mask = pad(ROWS, 0, left=left)
+    model.set_attn_implementation(attention)
+    ids, mask = pad(ROWS, 0)
+    masks, layer = [], model.get_decoder().layers[0]
+    layer.register_forward_pre_hook(lambda _, __, told: masks.append(told["attention_mask"]), with_kwargs=True)
     with torch.no_grad():
-        scored = logits(model, hidden_states(model, ids, mask))
+        scored = logits(model, hidden_states(model, ids))
+        if attention == "sdpa":  # which then takes the causal kernel
+            assert masks == [None]
         for row, tokens in enumerate(ROWS):
             alone = model(input_ids=torch.tensor([tokens])).logits[0]
             assert torch.allclose(scored[row][mask[row].bool()], alone, atol=1e-4)

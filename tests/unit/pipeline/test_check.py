@@ -10,6 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from ctrlrec.config.checks import check_choices
 from ctrlrec.config.compose import compose
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.pipeline import run as pipeline
@@ -53,6 +54,11 @@ def test_a_constraint_that_the_algorithm_cannot_sample_under_is_refused() -> Non
     config.rl.constrained = True
     with pytest.raises(CtrlRecError, match=r"constraint\.name=fresh rl\.algorithm\.name=trl_grpo: it samples freely"):
         STAGES["rl"].check(config)
+    config.rl.micro_tokens = 4000
+    with pytest.raises(
+        CtrlRecError, match=r"rl\.micro_tokens=4000 rl\.algorithm\.name=trl_grpo: .* rl\.micro_batch_size"
+    ):
+        check_choices(config)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +69,7 @@ def test_a_constraint_that_the_algorithm_cannot_sample_under_is_refused() -> Non
         (["generation.engine=api", "api.key_variable=NO_SUCH_KEY"], "NO_SUCH_KEY"),
         (["model.attention=flash_attention_2"], "needs a GPU"),
         (["variant=v1", "model.attention=flash_attention_2", "stage=sl"], "needs a GPU"),
+        (["model.attention=varlen"], "needs a GPU"),
         (["model.attention=flash_atention_2"], "did you mean 'flash_attention_2'?"),
         (["model=hf", "model.path=/no/such/model"], "no such folder"),
         (["general.mmlu=/no/such/folder"], "general.mmlu=/no/such/folder"),

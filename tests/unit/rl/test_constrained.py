@@ -14,6 +14,7 @@ from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.generation.constraints.base import Constraint, support
+from ctrlrec.lm import head
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Answer
@@ -29,7 +30,11 @@ def steps(tmp_path: Path, catalogue: Catalogue, chat_format: ChatFormat) -> Iter
 
 @pytest.mark.parametrize("engine", ["auto", "hf"])
 def test_the_learner_scores_as_the_sampler_did(
-    steps: Constraint, make_module: Callable[..., RLModule], collect: Collect, engine: str
+    steps: Constraint,
+    make_module: Callable[..., RLModule],
+    collect: Collect,
+    engine: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     module = make_module()
     module.sampler.constraint, module.sampler.engine = steps, engine
@@ -45,6 +50,10 @@ def test_the_learner_scores_as_the_sampler_did(
     assert not experience.advantages[forced].any()
     assert float(experience.advantages.sum()) == pytest.approx(0, abs=1e-4)
     _, entropy = module.log_probs(experience, torch.arange(len(answers)))
+    module.chunked_head = True
+    monkeypatch.setattr(head, "_SCORES", 512 * 7)
+    log_probs, in_chunks = module.log_probs(experience, torch.arange(len(answers)))
+    assert torch.allclose(log_probs, experience.log_probs, atol=1e-6) and torch.allclose(in_chunks, entropy, atol=1e-6)
     assert torch.isfinite(entropy).all() and not entropy[forced].any()
     assert entropy.max() <= math.log(70) + 1e-5  # of one in seven ids
     parts = module._accumulate(experience, torch.arange(len(answers)))

@@ -13,6 +13,7 @@ import torch
 from ctrlrec.config.schema import ClipGroups
 from ctrlrec.controls.instruction import Instruction
 from ctrlrec.instructions.builder import InstructionBuilder
+from ctrlrec.lm import head
 from ctrlrec.lm.adapters import ACTOR, CRITIC, trainable_state, using
 from ctrlrec.lm.layers import checkpoint_activations
 from ctrlrec.rl.data import RLData
@@ -144,6 +145,19 @@ def test_layers_computed_anew_give_actor_and_critic_the_same_gradients(
     expected, found = gradients(kept), gradients(anew)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
+
+
+def test_a_head_in_chunks_changes_nothing(
+    make_module: Make, answers: list[Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "_SCORES", 512 * 7)
+    monkeypatch.setattr(head.kernels, "TOKENS_AT_ONCE", 32)
+    whole, chunked = make_module(scale=1.0), make_module(scale=1.0)
+    chunked.chunked_head = True
+    numbers = [module._accumulate(module.score(answers), torch.arange(6)) for module in (whole, chunked)]
+    for name, value in numbers[0].items():
+        assert numbers[1][name] == pytest.approx(value, abs=1e-5), name
+    same(gradients(whole), gradients(chunked), 1e-6)
 
 
 def test_the_first_step_from_fresh_adapters_moves_both(make_module: Make, answers: list[Answer]) -> None:

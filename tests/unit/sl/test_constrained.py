@@ -15,6 +15,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.generation.constraints.base import Constraint
 from ctrlrec.instructions.builder import InstructionBuilder
+from ctrlrec.lm import head
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.sl.module import response_loss
 from ctrlrec.sl.stream import IGNORED, Layout, collate, encode
@@ -42,6 +43,7 @@ def test_the_loss_is_taken_among_the_allowed_tokens(
     examples: list[Example],
     chat_format: ChatFormat,
     layout: Layout,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = make_model()
     rows = encode(examples, chat_format, constraint)
@@ -59,6 +61,8 @@ def test_the_loss_is_taken_among_the_allowed_tokens(
                 by_hand -= float(torch.log_softmax(scores[place, among], -1)[among.index(token)])
     assert tokens == decided == int((batch.labels != IGNORED).sum())
     assert float(loss.detach()) == pytest.approx(by_hand, rel=1e-4)
+    monkeypatch.setattr(head, "_SCORES", 512 * 7)
+    assert float(response_loss(model, batch, chunked_head=True)[0].detach()) == pytest.approx(float(loss.detach()))
     free, every = response_loss(model, collate(encode(examples, chat_format), chat_format.pad, layout))
     assert every > 2 * tokens and float(free.detach()) > 2 * float(loss.detach())
 

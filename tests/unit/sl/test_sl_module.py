@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from ctrlrec.config.schema import SLConfig
 from ctrlrec.instructions.builder import InstructionBuilder
+from ctrlrec.lm import head
 from ctrlrec.lm.adapters import trainable_state, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.sl.data import SLData
@@ -100,6 +101,24 @@ def test_micro_batches_and_packing_change_neither_loss_nor_gradient(
         assert torch.allclose(tensor, whole_gradient[name], rtol=1e-3, atol=1e-4 * (1 + float(tensor.abs().max()))), (
             name
         )
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_head_in_chunks_changes_neither_loss_nor_gradient(
+    make_model: Make, rows: Rows, chat_format: ChatFormat, monkeypatch: pytest.MonkeyPatch, kernel: bool
+) -> None:
+    monkeypatch.setattr(head, "_SCORES", 512 * 50)
+    if not kernel:
+        monkeypatch.setattr(head.kernels, "ChunkedLogProbFunction", None)
+    batch, found = collate(rows, chat_format.pad, "packed"), []
+    for chunked in (False, True):
+        model = make_model(scale=1.0)
+        loss, tokens = response_loss(model, batch, chunked_head=chunked)
+        (loss / tokens).backward()
+        gradients = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+        found.append((float(loss.detach()) / tokens, gradients))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-6)
+    assert float((found[1][1] - found[0][1]).abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,15 @@
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from ctrlrec.errors import CtrlRecError
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.sl.data import SLData
 from ctrlrec.sl.stream import IGNORED, Layout, MicroBatch, Row, Steps, TrainingStream, collate, encode, split
 
 FAMILIES = ("sequential", "category")
@@ -66,6 +69,8 @@ def test_padded_micro_batches_are_sorted_by_length_and_hold_every_row(
     assert lengths == sorted(lengths)
     assert rows_of(batches) == Counter(tuple(row.prompt + row.response) for row in rows)
     assert all(int(batch.mask.sum(1).max()) == batch.ids.shape[1] for batch in batches)
+    # Rows that count through need no mask.
+    assert all(torch.equal(row, torch.arange(len(row))) for batch in batches for row in batch.positions)
 
 
 def test_packed_micro_batches_hold_every_sample_in_fewer_rows() -> None:
@@ -75,7 +80,9 @@ def test_packed_micro_batches_hold_every_sample_in_fewer_rows() -> None:
     assert rows_of(batches) == Counter(tuple(row.prompt + row.response) for row in rows)
     for batch in batches:
         assert torch.equal(batch.labels != IGNORED, (batch.ids == 0) | (batch.labels == batch.ids))
-        assert (batch.ids[batch.mask == 0] == 99).all() and (batch.positions[batch.mask == 0] == 0).all()
+        assert (batch.ids[batch.mask == 0] == 99).all()
+        # Padding is no sample: it goes on counting.
+        assert not (batch.positions[batch.mask == 0] == 0).any()
     # Samples of 20, 10, 5 and 4 tokens take two rows: the last three share one. Of 10, 7 and 5 none fit together.
     assert [tuple(batch.ids.shape) for batch in batches] == [(2, 20), (3, 10)]
 
@@ -129,3 +136,40 @@ def test_a_batch_larger_than_an_epoch_is_the_epoch(make_stream: Callable[..., Tr
     stream = make_stream(batch=80)
     assert stream.steps_per_epoch == 1
     assert rows_of(stream.batch(0)).total() == 50
+
+
+def test_workers_change_no_batch(builder: InstructionBuilder, chat_format: ChatFormat) -> None:
+    """Nine steps in three intervals, over the border of an epoch, with other random numbers drawn in between."""
+    found = []
+    for workers in (0, 2, 3):
+        stream = TrainingStream(builder, ("sequential",), chat_format, 8, 3, "packed")
+        assert stream.steps_per_epoch < 9
+        data = SLData(stream, [], 9, 3, workers)
+        batches = []
+        for interval in range(3):
+            data.trainer = SimpleNamespace(current_epoch=interval)  # type: ignore[assignment]
+            batches += list(data.train_dataloader())
+            torch.rand(workers + 1)
+        found.append(batches)
+    assert len(found[0]) == 9
+    for other in found[1:]:
+        for expected, batch in zip(found[0], other, strict=True):
+            for micro, same in zip(expected, batch, strict=True):
+                for name in ("ids", "mask", "labels", "positions"):
+                    assert torch.equal(getattr(micro, name), getattr(same, name))
+
+
+def test_what_a_worker_meets_is_raised_in_one_line(
+    builder: InstructionBuilder, chat_format: ChatFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = TrainingStream(builder, ("sequential",), chat_format, 8, 3, "packed")
+
+    def batch(step: int) -> list[MicroBatch]:
+        raise CtrlRecError(f"step {step}: bad; mend it")
+
+    monkeypatch.setattr(stream, "batch", batch)
+    data = SLData(stream, [], 4, 1, 1)
+    data.trainer = SimpleNamespace(current_epoch=0)  # type: ignore[assignment]
+    (met, *_) = data.train_dataloader()
+    with pytest.raises(CtrlRecError, match=r"^step 0: bad; mend it$"):
+        data.transfer_batch_to_device(met, torch.device("cpu"), 0)

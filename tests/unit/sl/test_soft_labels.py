@@ -13,6 +13,7 @@ from ctrlrec.controls.instruction import Example, Instruction
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
+from ctrlrec.lm import head
 from ctrlrec.lm.backbone import load_model
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.sl.module import response_loss
@@ -166,6 +167,24 @@ def test_the_loss_of_a_batch_is_that_of_its_places_one_by_one(
         loss, tokens = loss + float(part.detach()), tokens + count
     assert tokens == sum(len(row.response) for row in rows)
     assert loss == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_a_head_in_chunks_changes_nothing(
+    model: PreTrainedModel, soft: SoftLabels, item_format: ChatFormat, builder: InstructionBuilder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    first, size = len(item_format.tokenizer), model.config.vocab_size
+    monkeypatch.setattr(head, "_SCORES", 7 * size)
+    batch = collate(encode(builder.epoch(0, FAMILIES)[:6], item_format, soft=soft), item_format.pad, "packed")
+    found = []
+    for chunked in (False, True):
+        model.zero_grad()
+        loss, tokens = response_loss(model, batch, first, 1.5, chunked)
+        assert tokens > 50
+        (loss / tokens).backward()
+        found.append((float(loss.detach()), torch.cat([one.grad.flatten() for one in model.parameters()])))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-6)
+    assert float((found[1][1] - found[0][1]).abs().max()) < 1e-6 * max(1.0, float(found[0][1].abs().max()))
 
 
 def test_every_weight_gets_a_gradient_through_soft_places_alone(

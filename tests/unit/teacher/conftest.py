@@ -25,5 +25,6 @@ def settings() -> Callable[..., TeacherConfig]:
 def hardware() -> TrainerConfig:
     return TrainerConfig(
         name="cpu", accelerator="cpu", devices=1, strategy="auto", precision="32-true", matmul_precision="highest",
-        threads=1, progress=False, profile=False, checkpoint_every=1, callbacks={}, extra={},
+        threads=1, progress=False, profile=False, checkpoint_every=1, chunked_head=None, compile=False, workers=0,
+        callbacks={}, extra={},
     )  # fmt: skip
