@@ -27,7 +27,7 @@ from ctrlrec.evaluation.scoring import score
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import tokenizer_digest
-from ctrlrec.pipeline.evaluate import model_answers
+from ctrlrec.pipeline.answering import model_answers
 from ctrlrec.pipeline.settings import constrained
 from ctrlrec.reporting.kept import without_places
 from ctrlrec.reporting.made import public_command

@@ -21,12 +21,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 import torch
+from ctrlrec.generation.generate import generate
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from ctrlrec.config.compose import compose
 from ctrlrec.config.schema import Config
 from ctrlrec.generation.decoder import decode
-from ctrlrec.generation.generate import generate
 from ctrlrec.lm.adapters import ACTOR, using, with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.scoring import check_head, keeps_apart

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from ctrlrec.generation.generate import generate
 from transformers import PreTrainedModel
 
 from ctrlrec.generation.decoder import decode
-from ctrlrec.generation.generate import generate
 from ctrlrec.lm import kernels
 from ctrlrec.lm.adapters import ACTOR, CRITIC, using, with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat

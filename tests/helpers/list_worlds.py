@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from ctrlrec.generation.generate import generate
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
@@ -13,7 +14,6 @@ from ctrlrec.controls.registry import BLEND, CONTROLS, SEQUENTIAL
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.generation.constraints.base import Constraint
-from ctrlrec.generation.generate import generate
 from ctrlrec.instructions import templates
 from ctrlrec.lm.backbone import load_model, train_tokenizer
 from ctrlrec.lm.chat_format import ChatFormat

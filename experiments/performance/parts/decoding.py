@@ -35,8 +35,8 @@ def measured(scratch: Path, sizes: world.Sizes, engine: str, at_once: bool) -> d
         at_once: whether all samples of a rollout are one call; otherwise each is one.
     """
     import torch
-
     from ctrlrec.generation.generate import generate
+
     from ctrlrec.lm.adapters import ACTOR, using, with_actor_and_critic
     from ctrlrec.runtime.hardware import autocast
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from ctrlrec.generation.generate import generate
 from steps_constraint import asking, plugged_in
 from transformers import PreTrainedModel
 
@@ -17,7 +18,6 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.beams import beam_search
 from ctrlrec.generation.constraints import CONSTRAINTS, make_constraint
 from ctrlrec.generation.constraints.base import Constraint, support
-from ctrlrec.generation.generate import generate
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.pipeline.run import planned
 

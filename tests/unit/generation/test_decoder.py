@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from ctrlrec.generation.generate import generate
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -22,7 +23,6 @@ from transformers import (
 
 from ctrlrec.generation import decoder as decoding
 from ctrlrec.generation.decoder import decode
-from ctrlrec.generation.generate import generate
 from ctrlrec.generation.network import _FEW_ROWS, unsupported
 from ctrlrec.lm.adapters import ACTOR, CRITIC, using, with_actor_and_critic
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from ctrlrec.generation.generate import generate
+from ctrlrec.generation.vllm import vllm_generator
 from transformers import PreTrainedModel
 from vllm_stand_in import install_stand_in
 
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.beams import beam_search
-from ctrlrec.generation.generate import generate
-from ctrlrec.generation.vllm import vllm_generator
 from ctrlrec.lm.adapters import with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
 

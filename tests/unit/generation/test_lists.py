@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tokenizers_of_lists as tokenizers
 import torch
+from ctrlrec.generation.generate import generate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from list_worlds import World, questions, worlds
@@ -22,7 +23,6 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.beams import beam_search
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.generation.constraints.base import Constraint, support
-from ctrlrec.generation.generate import generate
 from ctrlrec.generation.runs import RunBatch
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from chat_server import Behaviour, Server, completion, echo, send, serving
+from ctrlrec.generation.server import ChatClient
 
 from ctrlrec.config.schema import APIConfig
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.generation.server import ChatClient
 
 KEY = "sk-very-secret"
 ASKED = [(("user", f"question {number}"),) for number in range(12)]

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from ctrlrec.generation.generate import generate
+from ctrlrec.generation.vllm import vllm_generator
 from transformers import PreTrainedModel
 from vllm_stand_in import install_stand_in
 
@@ -14,8 +16,6 @@ from ctrlrec.controls.registry import BLEND, CHAT, CONTROLS, SEQUENTIAL
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.constraints import make_constraint
-from ctrlrec.generation.generate import generate
-from ctrlrec.generation.vllm import vllm_generator
 from ctrlrec.lm.chat_format import ChatFormat
 
 PROMPTS = [[1, 20, 30, 4, 2], [1, 77, 4, 2], [1, 90, 91, 92, 93, 94, 95, 4, 2]]
