@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from ctrlrec.generation.generate import generate
+from answering import generate
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
@@ -47,11 +47,10 @@ class World:
     def answers(
         self, constraint: Constraint, asked: list[Instruction], temperature: float | None = None, engine: str = "auto"
     ) -> list[list[int]]:
-        starts = [constraint.start(instruction) for instruction in asked]
         prompts = self.chat_format.prompts([(("user", f"list {place}"),) for place in range(len(asked))])
         limit = self.chat_format.config.max_response_length
         made = generate(
-            self.model, self.chat_format, prompts, limit, engine, temperature, constraint=constraint, starts=starts
+            self.model, self.chat_format, prompts, limit, engine, temperature, constraint=constraint, asked=asked
         )
         return [sample.tokens for sample in made]
 

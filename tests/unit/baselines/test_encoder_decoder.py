@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from ctrlrec.generation.generate import generate
+from answering import generate
 from transformers import PreTrainedModel
 
 from ctrlrec.config.schema import ModelConfig, SLConfig

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from ctrlrec.generation.generate import generate
+from answering import generate
 from peft import PeftModel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ctrlrec.generation.generate import generate
+from answering import generate
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 

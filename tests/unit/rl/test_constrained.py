@@ -14,6 +14,7 @@ from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.generation.constraints.base import Constraint, support
+from ctrlrec.generation.engines import make_engine
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Answer
@@ -32,7 +33,8 @@ def test_the_learner_scores_as_the_sampler_did(
     steps: Constraint, make_module: Callable[..., RLModule], collect: Collect, engine: str
 ) -> None:
     module = make_module()
-    module.sampler.constraint, module.sampler.engine = steps, engine
+    module.sampler.constraint = steps
+    module.sampler.engine = make_engine(engine, module.sampler.engine.setup)
     answers = collect(module)
     experience = module.score(answers)
     assert (experience.log_probs - experience.sampled).abs().max() < 1e-5
