@@ -18,6 +18,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ctrlrec.lm.scoring import pad
+
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 RUNNING: list["LLM"] = []  # engines that hold memory
 
@@ -180,7 +182,7 @@ class _Engine:
             self.batch = list(rows)
             moved.append((0, 1, MoveDirectionality.SWAP))
         update = SimpleNamespace(batch_size=len(rows), removed=removed, added=added, moved=moved)
-        logits = torch.stack([self._logits(request) for request in rows]) if rows else torch.zeros(0, 1)
+        logits = self._logits(rows)
         for processor in self.llm.processors:
             assert not processor.is_argmax_invariant()
             processor.update_state(update if removed or added or moved else None)
@@ -188,9 +190,15 @@ class _Engine:
         return [self._finished(request, row) for row, request in zip(logits, rows, strict=True)]
 
     @torch.no_grad()
-    def _logits(self, request: _Request) -> torch.Tensor:
-        ids = torch.tensor([[*request.prompt, *request.written]])
-        return self._adapted(request.lora)(input_ids=ids).logits[0, -1].float()  # type: ignore[no-any-return]
+    def _logits(self, requests: list[_Request]) -> torch.Tensor:
+        """Scores of the next tokens, (rows, V); the requests of a call have one adapter."""
+        if not requests:
+            return torch.zeros(0, 1)
+        model = self._adapted(requests[0].lora)
+        assert all(request.lora == requests[0].lora for request in requests)
+        ids, mask = pad([[*request.prompt, *request.written] for request in requests], 0)
+        scores = model(input_ids=ids, attention_mask=mask).logits.float()
+        return scores[torch.arange(len(requests)), mask.sum(1) - 1]  # type: ignore[no-any-return]
 
     def _finished(self, request: _Request, logits: torch.Tensor) -> Any:
         """Write a token and give the output of the request as it is now."""

@@ -60,6 +60,7 @@ class VLLM(Engine):
             self.close()  # because the processor of its logits is chosen at its start
         if self._engine is None:
             self._start(constraint)
+        engine = self._engine
         with tempfile.TemporaryDirectory() as folder:
             self._calls += 1
             adapter = self._adapter(Path(folder))
@@ -68,17 +69,17 @@ class VLLM(Engine):
                 for place, settings in enumerate(self._settings(prompts, samples, temperature, constraint)):
                     name, prompt = f"{self._calls}-{place}", prompts[place // samples]
                     tokens = {"prompt_token_ids": prompt.tokens}
-                    self._engine.add_request(name, tokens, settings, lora_request=adapter)
+                    engine.add_request(name, tokens, settings, lora_request=adapter)
                     waiting[name] = place
                 while waiting:
-                    for output in self._engine.step():
+                    for output in engine.step():
                         if output.finished:
                             yield waiting.pop(output.request_id), _sample(output.outputs[0])
             finally:
-                if waiting:
-                    self._engine.abort_request(list(waiting))
-                if adapter is not None:
-                    self._engine.remove_lora(adapter.lora_int_id)
+                if engine is self._engine:  # otherwise it was shut down meanwhile, with all that it held
+                    engine.abort_request(list(waiting))
+                    if adapter is not None:
+                        engine.remove_lora(adapter.lora_int_id)
 
     def _start(self, constraint: Constraint | None) -> None:
         """Start vLLM on a copy of the weights.

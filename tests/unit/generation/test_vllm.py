@@ -14,6 +14,7 @@ import pytest
 import torch
 import vllm_stand_in
 from answering import engine_of, generate
+from steps_constraint import asking, plugged_in
 from transformers import PreTrainedModel
 from vllm_stand_in import install_stand_in
 
@@ -166,11 +167,13 @@ def test_a_constraint_holds_for_requests_that_join_leave_and_move(
     assert answers == generate(model, chat_format, prompts, 160, "hf", constraint=constraint, asked=asked)
 
 
-def test_another_constraint_starts_it_again(make_model: Make, chat_format: ChatFormat, catalogue: Catalogue) -> None:
-    asked = [Prompt([1, 20, 4, 2], Instruction(SEQUENTIAL, "u", (1,), None, 3, None, None, None, (("user", "?"),)))]
-    fresh, other = (make_constraint(ConstraintConfig(name), catalogue, chat_format) for name in ("fresh", "catalogue"))
-    calls: tuple[Constraint | None, ...] = (None, fresh, other, other, None)
-    with engine_of("vllm", make_model(), chat_format, 160) as engine:
+def test_another_constraint_starts_it_again(
+    make_model: Make, chat_format: ChatFormat, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    asked = [Prompt([1, 20, 4, 2], asking(1))]
+    with plugged_in(tmp_path, catalogue, chat_format) as one, engine_of("vllm", make_model(), chat_format, 9) as engine:
+        other = make_constraint(ConstraintConfig("steps"), catalogue, chat_format)
+        calls: tuple[Constraint | None, ...] = (None, one, other, other, None)
         started = []
         for constraint in calls:
             list(engine.answers(asked, constraint=constraint))
