@@ -76,6 +76,7 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
             report = engine.report()
             write_text(directory / "api.json", json.dumps(report, indent=2))
             log.info("%-12s %s", "api", ", ".join(f"{name} {value}" for name, value in report.items()))
+        stack.close()  # the memory of an engine is for the exams now
         metrics = score(rows, builder.catalogue, settings.bootstrap_resamples, settings.confidence, config.seed)
         if exams:
             limit, size = config.general.limit, config.general.batch_size

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from steps_constraint import asking, plugged_in
+from vllm_stand_in import install_stand_in
 
 from ctrlrec.config.schema import ConstraintConfig
 from ctrlrec.data.catalogue import Catalogue
@@ -28,10 +29,12 @@ def steps(tmp_path: Path, catalogue: Catalogue, chat_format: ChatFormat) -> Iter
         yield constraint
 
 
-@pytest.mark.parametrize("engine", ["auto", "hf"])
+@pytest.mark.parametrize("engine", ["auto", "hf", "vllm"])
 def test_the_learner_scores_as_the_sampler_did(
-    steps: Constraint, make_module: Callable[..., RLModule], collect: Collect, engine: str
-) -> None:
+    steps: Constraint, make_module: Callable[..., RLModule], collect: Collect, engine: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    install_stand_in(monkeypatch)
     module = make_module()
     module.sampler.constraint = steps
     module.sampler.engine = make_engine(engine, module.sampler.engine.setup)
