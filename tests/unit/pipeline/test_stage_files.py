@@ -144,7 +144,8 @@ def evaluate(
     def run(row: str, folder: str, engine: str = "api", **made_by: str) -> Path:
         config = compose(
             f"variant={row}", f"generation.engine={engine}", "api=local", f"api.url={server.url}",
-            f"cache={tmp_path}/cache", "logger=csv", "trainer.accelerator=cpu", "trainer.progress=false", "evaluation.users=4",
+            f"cache={tmp_path}/cache", "logger=csv", "trainer.accelerator=cpu", "trainer.progress=false",
+            "evaluation.users=4",
             "evaluation.bootstrap_resamples=10", "evaluation.settings=[sequential,category_positive]",
         )  # fmt: skip
         inputs = {stage: tmp_path / stage / name for stage, name in ({"data": "data-1"} | made_by).items()}
