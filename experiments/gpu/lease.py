@@ -25,7 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from ctrlrec.config.compose import compose
 from ctrlrec.config.schema import Config
-from ctrlrec.generation.decoder import decode
+from ctrlrec.generation.decoder.decode import decode
 from ctrlrec.generation.engines import Setup, make_engine
 from ctrlrec.generation.engines.base import in_order
 from ctrlrec.lm.adapters import ACTOR, using, with_actor_and_critic

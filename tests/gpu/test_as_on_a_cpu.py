@@ -8,7 +8,7 @@ import torch
 from answering import generate
 from transformers import PreTrainedModel
 
-from ctrlrec.generation.decoder import decode
+from ctrlrec.generation.decoder.decode import decode
 from ctrlrec.generation.engines.base import in_order
 from ctrlrec.lm import kernels
 from ctrlrec.lm.adapters import ACTOR, CRITIC, using, with_actor_and_critic

@@ -17,9 +17,9 @@ from typing import Any
 from ctrlrec.config.schema import Config
 from ctrlrec.controls.instruction import Instruction
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.generation.chat_client import ChatClient, key
 from ctrlrec.generation.constraints.base import Constraint
 from ctrlrec.generation.engines.base import Engine, Prompt, Sample, Setup
+from ctrlrec.generation.server.client import ChatClient, key
 
 
 class API(Engine):

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from ctrlrec.generation.constraints.base import Constraint
+from ctrlrec.generation.decoder.network import unsupported
 from ctrlrec.generation.engines.base import Engine, Prompt, Sample, Setup
 from ctrlrec.generation.engines.hf import HF
 from ctrlrec.generation.engines.native import Native
-from ctrlrec.generation.network import unsupported
 
 
 class Auto(Engine):

@@ -6,9 +6,9 @@ from pathlib import Path
 from ctrlrec.config.schema import Config
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.constraints.base import Constraint
-from ctrlrec.generation.decoder import decode
+from ctrlrec.generation.decoder.decode import decode
+from ctrlrec.generation.decoder.network import unsupported
 from ctrlrec.generation.engines.base import Engine, Prompt, Sample, Setup, starts
-from ctrlrec.generation.network import unsupported
 from ctrlrec.runtime.faults import halving
 
 

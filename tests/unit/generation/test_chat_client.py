@@ -16,7 +16,7 @@ from chat_server import Behaviour, Server, completion, echo, send, serving
 
 from ctrlrec.config.schema import APIConfig
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.generation.chat_client import ChatClient
+from ctrlrec.generation.server.client import ChatClient
 
 KEY = "sk-very-secret"
 ASKED = [(("user", f"question {number}"),) for number in range(12)]

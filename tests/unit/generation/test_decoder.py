@@ -21,9 +21,9 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from ctrlrec.generation import decoder as decoding
+from ctrlrec.generation.decoder import decode as decoding
+from ctrlrec.generation.decoder.network import _FEW_ROWS, unsupported
 from ctrlrec.generation.engines.base import Prompt, in_order
-from ctrlrec.generation.network import _FEW_ROWS, unsupported
 from ctrlrec.generation.sample import Sample
 from ctrlrec.lm.adapters import ACTOR, CRITIC, using, with_actor_and_critic
 

@@ -23,7 +23,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.beams import beam_search
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.generation.constraints.base import Constraint, support
-from ctrlrec.generation.runs import RunBatch
+from ctrlrec.generation.decoder.forced import RunBatch
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.chat_format import ChatFormat

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.generation.decoder import decode
+from ctrlrec.generation.decoder.decode import decode
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import check_base, merge, sample_weights, save_adapters, trainable_state, with_adapter

@@ -22,8 +22,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from ctrlrec.config.schema import APIConfig
 from ctrlrec.controls.instruction import Messages
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.generation.answer_cache import AnswerCache
-from ctrlrec.generation.chat_replies import message, parsed, retry_after
+from ctrlrec.generation.server.kept import AnswerCache
+from ctrlrec.generation.server.replies import message, parsed, retry_after
 from ctrlrec.runtime.escaping import inert
 
 log = logging.getLogger(__name__)

@@ -1,9 +1,9 @@
 """A decoder for Llama-like models: the answers of transformers' ``generate`` at a fraction of its cost.
 
-What makes a step cheap: fused projections (:mod:`ctrlrec.generation.network`); keys lie transposed in a cache that is
-written in place, so that attention of one query is two batched products; every row counts its own positions, so prompts
-are padded on the right, need no mask, and a finished row makes room for a waiting one. Samples of one prompt share its
-prefill.
+What makes a step cheap: fused projections (:mod:`ctrlrec.generation.decoder.network`); keys lie transposed in a cache
+that is written in place, so that attention of one query is two batched products; every row counts its own positions, so
+prompts are padded on the right, need no mask, and a finished row makes room for a waiting one. Samples of one prompt
+share its prefill.
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ctrlrec.generation.constraints.base import Constraint
-from ctrlrec.generation.network import Network, attention
+from ctrlrec.generation.decoder.network import Network, attention
 from ctrlrec.generation.sample import Sample, answer_length
 from ctrlrec.lm.scoring import pad
 
@@ -60,7 +60,7 @@ def decode(
     Returns:
         Places among B x samples answers, those of one prompt side by side, and the answers.
     """
-    from ctrlrec.generation.runs import RunBatch  # which extends the batch of this module
+    from ctrlrec.generation.decoder.forced import RunBatch  # which extends the batch of this module
 
     device = model.device.type
     mixed = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
