@@ -103,7 +103,8 @@ def _train_with_lightning(
         module = RLModule(
             adapted, chat_format, builder, Reward(config.reward), config.rl, engine, directory, constraint
         )
-    module.micro_tokens = token_budget(config.rl.micro_tokens, model, config.trainer, "rl")
+    taken = 0.0 if engine.local else config.rl.memory_share
+    module.micro_tokens = token_budget(config.rl.micro_tokens, model, config.trainer, "rl", taken)
     checkpoints, every = directory / "checkpoints", config.rl.validate_every
     last = ModelCheckpoint(checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
     best = ModelCheckpoint(
