@@ -221,6 +221,7 @@ class _Engine:
 
 def install_stand_in(patch: pytest.MonkeyPatch) -> None:
     """Have ``import vllm`` give the stand-in."""
+    importlib.import_module("ctrlrec.lm.kernels")  # TRL looks for vLLM when it is imported, and is not to find this
     module, lora, parameters, processors = map(
         ModuleType, ("vllm", "vllm.lora.request", "vllm.sampling_params", "vllm.v1.sample.logits_processor")
     )

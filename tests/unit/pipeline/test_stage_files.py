@@ -147,6 +147,7 @@ def evaluate(
             f"cache={tmp_path}/cache", "logger=csv", "trainer.accelerator=cpu", "trainer.progress=false",
             "evaluation.users=4",
             "evaluation.bootstrap_resamples=10", "evaluation.settings=[sequential,category_positive]",
+            "trainer.precision=32-true", "generation.max_new_tokens=12",
         )  # fmt: skip
         inputs = {stage: tmp_path / stage / name for stage, name in ({"data": "data-1"} | made_by).items()}
         (tmp_path / folder).mkdir(exist_ok=True)
