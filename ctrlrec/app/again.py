@@ -13,7 +13,7 @@ from ctrlrec.evaluation.scoring import score
 from ctrlrec.evaluation.settings import test_users
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.instructions.builder import InstructionBuilder
-from ctrlrec.pipeline.evaluate import model_answers
+from ctrlrec.pipeline.answering import model_answers
 from ctrlrec.pipeline.settings import constrained
 
 SAMPLE = 20  # users whose answers are compared

@@ -30,7 +30,7 @@ from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.generation.constraints.base import Constraint
 from ctrlrec.generation.listening import Listening
 from ctrlrec.instructions.asking import ask
-from ctrlrec.pipeline.evaluate import model_answers
+from ctrlrec.pipeline.answering import model_answers
 from ctrlrec.pipeline.settings import constrained
 from ctrlrec.rewards.judging import Judgement, legality, side_of
 from ctrlrec.rewards.reward import Reward

@@ -10,6 +10,7 @@ from omegaconf import ListConfig, OmegaConf
 
 from ctrlrec.config.arguments import check_trainer
 from ctrlrec.config.choices import Choices, nearest
+from ctrlrec.config.engines import ENGINES, check_engine
 from ctrlrec.config.files import choices_of
 from ctrlrec.config.options import check_bounds, check_options, option_keys
 from ctrlrec.config.pairs import check_pairs, check_rl
@@ -29,7 +30,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "variant.table.unranked": TABLES,
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.strategy": ("auto", "ddp", "fsdp"),
-    "generation.engine": ("auto", "native", "hf", "vllm", "api"),
     # Not 16-mixed, whose overflows are no errors, nor bf16-true: steps of RL are too small for adapters in bfloat16.
     "trainer.precision": ("auto", "32-true", "bf16-mixed"),
     "trainer.matmul_precision": ("highest", "high", "medium"),
@@ -43,6 +43,7 @@ MODULES: dict[str, Choices[Any]] = {
     "reward.item": Choices("rewards.schemes", "SCHEME"),
     "reward.list": Choices("rewards.schemes", "SCHEME"),
     "constraint.name": Choices("generation.constraints", "CONSTRAINT"),
+    "generation.engine": ENGINES,
     "rl.algorithm.name": Choices("rl.algorithms", "ALGORITHM"),
 }
 # Choices that the rooms themselves know, imported when a configuration is checked.
@@ -121,7 +122,7 @@ def check(config: Config) -> None:
 
 
 def check_choices(config: Config) -> None:
-    """Refuse options that a chosen module does not have or cannot use.
+    """Refuse what a chosen module does not have or cannot do.
 
     It imports the modules, and torch with them: a run that only reuses results does without it.
 
@@ -129,6 +130,7 @@ def check_choices(config: Config) -> None:
         CtrlRecError: naming the key and the nearest valid one.
     """
     check_options(config)
+    check_engine(config)
     MODULES["rl.algorithm.name"][config.rl.algorithm.name].check(config.rl)
 
 

@@ -165,11 +165,6 @@ def _variant(name: str, path: Path) -> VariantConfig:
         raise CtrlRecError(f"{path}: variant.{error.full_key}: {str(error).splitlines()[0]}") from None
 
 
-def sampling_engine(config: Config) -> str:
-    """``generation.engine`` for RL, which samples in its own process: vllm and api answer in evaluation alone."""
-    return "auto" if config.generation.engine in ("vllm", "api") else config.generation.engine
-
-
 def plain(config: Any) -> Any:
     """Return a configuration node or a dataclass of one as plain JSON-able containers."""
     config = config if OmegaConf.is_config(config) else OmegaConf.structured(config)

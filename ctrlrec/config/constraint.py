@@ -21,12 +21,6 @@ def check_constraint(config: Config) -> None:
                     f"constraint, or set {section}.constrained=false"
                 )
         return
-    served = variant.answers_with == "model" and config.generation.engine == "api"
-    if (served or variant.answers_with == "api") and config.evaluation.constrained:
-        raise CtrlRecError(
-            f"constraint.name={name}: the answers of a server cannot be constrained; set constraint.name=none, or "
-            "generation.engine=auto with a row whose model answers"
-        )
     if variant.beam_search and name == "control" and config.evaluation.constrained:
         raise CtrlRecError(
             f"variant={variant.name} constraint.name=control: its items are beams, each found "

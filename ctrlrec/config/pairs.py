@@ -53,14 +53,7 @@ def check_pairs(config: Config) -> None:
             f"trainer.compile=true model={config.model.name}: its dropout would draw other numbers; use "
             "trainer.compile=false"
         )
-    if variant.beam_search and config.generation.engine in ("vllm", "api"):
-        raise CtrlRecError(
-            f"variant={variant.name} generation.engine={config.generation.engine}: beams are searched by transformers; "
-            "use generation.engine=auto"
-        )
     check_constraint(config)
-    if config.model.kind == "encoder_decoder" and config.generation.engine == "vllm":
-        raise CtrlRecError(f"model={config.model.name} generation.engine=vllm: encoder-decoders need auto or api")
     _check_items(config)
     asked = config.instructions
     if asked.item_count_min > asked.item_count_max:

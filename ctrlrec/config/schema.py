@@ -209,6 +209,7 @@ class RLConfig:
     samples_per_prompt: int = bounded(1)
     micro_batch_size: int = bounded(1)
     micro_tokens: int | None = bounded(1)
+    memory_share: float = bounded(0.01, 1)
     item_count_min: int = bounded(1)
     item_count_max: int = bounded(1, 100)
     lora_rank: int = bounded(1)
@@ -304,6 +305,7 @@ class GenerationConfig:
     name: str = MISSING
     engine: str = MISSING
     batch_size: int = bounded(1)
+    memory_share: float = bounded(0.01, 1)
     max_new_tokens: int = bounded(1)
 
 

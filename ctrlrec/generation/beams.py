@@ -6,8 +6,8 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from ctrlrec.generation.by_transformers import by_transformers
 from ctrlrec.generation.constraints.base import Constraint
-from ctrlrec.generation.generate import by_transformers
 from ctrlrec.lm.chat_format import ChatFormat
 
 

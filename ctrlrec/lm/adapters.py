@@ -201,6 +201,42 @@ def attach(model: PreTrainedModel, adapter: Path) -> PeftModel:
     return PeftModel.from_pretrained(model, str(adapter))  # type: ignore[arg-type,return-value]
 
 
+def without_adapters(model: PreTrainedModel | PeftModel) -> dict[str, torch.Tensor]:
+    """Return the weights under the adapters of a model, by the names that they have in a model without."""
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    return {
+        name.replace(".base_layer.", "."): tensor for name, tensor in base.state_dict().items() if ".lora_" not in name
+    }
+
+
+def adapted_layers(model: PreTrainedModel | PeftModel) -> dict[str, LoraLayer]:
+    """Return the layers of a model that hold adapters, in force or not, by the names that they have without."""
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    return {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
+
+
+def save_active(model: PreTrainedModel | PeftModel, directory: Path) -> bool:
+    """Write the adapter that is in force in PEFT's format, in float32; return whether there is one.
+
+    Unlike PEFT's own ``save_pretrained`` it also reads a plain model whose layers hold adapters.
+    """
+    state, settings = {}, None
+    for name, layer in adapted_layers(model).items():
+        if layer.disable_adapters or layer.merged:
+            continue
+        (adapter,) = layer.active_adapters
+        settings = lora(layer.r[adapter], int(layer.lora_alpha[adapter]))
+        for side in ("lora_A", "lora_B"):
+            weight = getattr(layer, side)[adapter].weight.detach().float().cpu()
+            state[f"base_model.model.{name}.{side}.weight"] = weight.contiguous()
+    if settings is None:
+        return False
+    settings.target_modules = sorted({name.rpartition(".")[2] for name in adapted_layers(model)})  # type: ignore[assignment]
+    settings.save_pretrained(str(directory))
+    write_bytes(directory / "adapter_model.safetensors", save(state))
+    return True
+
+
 def lost_share(model: PeftModel) -> float:
     """Share of what the active adapter adds to the weights that their precision would round away in :func:`merge`."""
     layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]

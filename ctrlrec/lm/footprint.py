@@ -40,7 +40,9 @@ def bytes_per_token(shape: PretrainedConfig, config: TrainerConfig) -> float:
     return kept + 4 * _HEAD_COPIES * _HEAD_SHARE * sizes.vocab_size
 
 
-def token_budget(asked: int | None, model: PreTrainedModel, config: TrainerConfig, stage: str) -> int | None:
+def token_budget(
+    asked: int | None, model: PreTrainedModel, config: TrainerConfig, stage: str, taken: float = 0.0
+) -> int | None:
     """Return how many tokens, padding included, one training pass may hold.
 
     Args:
@@ -48,6 +50,7 @@ def token_budget(asked: int | None, model: PreTrainedModel, config: TrainerConfi
         model: on the device that trains it.
         config: of the trainer.
         stage: sl or rl, for the log.
+        taken: share of the GPU's memory that an engine is going to take.
 
     Returns:
         ``asked``; if it is None, what fits into the free memory of a GPU; None on a CPU, where passes hold
@@ -56,7 +59,8 @@ def token_budget(asked: int | None, model: PreTrainedModel, config: TrainerConfi
     where = device(config)
     if asked is not None or where.type != "cuda":
         return asked
-    free, _ = torch.cuda.mem_get_info(where)
+    free, whole = torch.cuda.mem_get_info(where)
+    free = max(0, free - int(taken * whole))
     budget = max(1, int(USED * free / bytes_per_token(model.config, config)))
     log.info("%-12s passes of at most %d tokens (%s.micro_tokens), for %.0f GB are free", "", budget, stage, free / 1e9)
     return budget

@@ -2,17 +2,16 @@
 
 import json
 import logging
-import os
 import shutil
-from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctrlrec.config.engines import answering_engine
 from ctrlrec.config.schema import Config
 from ctrlrec.config.split import data_label
-from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.checks import check_backbone
+from ctrlrec.pipeline.answering import beam_answers, engine_answers, longest
 from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.pipeline.settings import constrained, constraint_label, model_settings, without
@@ -22,8 +21,8 @@ from ctrlrec.runtime.files import read_jsonl, write_jsonl, write_text
 from ctrlrec.runtime.hardware import precision, settled
 
 if TYPE_CHECKING:
-    from ctrlrec.controls.instruction import Instruction
     from ctrlrec.generation.constraints.base import Constraint
+    from ctrlrec.generation.engines import Engine
     from ctrlrec.lm.chat_format import ChatFormat
 
 log = logging.getLogger(__name__)
@@ -37,6 +36,7 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     from ctrlrec.evaluation.matching import TitleMatcher
     from ctrlrec.evaluation.scoring import score
     from ctrlrec.generation.constraints import make_constraint
+    from ctrlrec.generation.engines import ENGINES
     from ctrlrec.runtime.loggers import log_answers, log_summary, loggers
 
     builder, chat_format = load_builder(config, inputs)
@@ -45,41 +45,39 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
         constraint = make_constraint(config.constraint, builder.catalogue, chat_format)
     if constraint is not None:
         check_demands(constraint, config, builder)  # before anything is answered
-    answers_with, served = config.variant.answers_with, config.generation.engine
-    by_server = answers_with == "api" or (answers_with == "model" and served == "api")
+    served = answering_engine(config)
     exams = general.exams(config.general) if general.asked(config) else []
     model: Any = None
-    if (answers_with == "model" and not by_server) or exams:
+    if (served is not None and ENGINES[served].reads_model) or exams:
         model = _whole_model(config, inputs, chat_format)
-    client = _client(config, inputs, chat_format) if by_server else None
-    if answers_with == "teacher":
-        answerer = teacher_answers(builder)
-    elif client is not None:
-        from ctrlrec.baselines.api import api_answers
-
-        answerer = api_answers(client, config.trainer)
-    elif served == "vllm":
-        answerer = _vllm_answers(config, model, chat_format, constraint)
-    else:
-        answerer = model_answers(config, model, chat_format, constraint)
     settings = config.evaluation
     matcher = TitleMatcher(builder.catalogue.titles, settings.match_max_edits)
-    with loggers(config, "evaluate", directory) as made:
+    with loggers(config, "evaluate", directory) as made, ExitStack() as stack:
+        engine = None
+        if served is None:
+            answerer = teacher_answers(builder)
+        elif config.variant.beam_search:
+            answerer = beam_answers(config, model, chat_format, constraint)
+        else:
+            engine = stack.enter_context(_engine(config, inputs, chat_format, model, constraint))
+            answerer = engine_answers(config, engine, constraint)
+        reported = engine is not None and engine.reports
         rows: list[dict[str, Any]] = []
         kept = directory / "answered"  # setting by setting, should the run be killed in a later one
         kept.mkdir(exist_ok=True)
         for setting in settings.settings:
             answered = kept / f"{setting}.jsonl"
-            if client is not None or not answered.exists():  # a client keeps its answers, and its report counts them
+            if reported or not answered.exists():  # a server's answers are kept elsewhere, and its report counts them
                 write_jsonl(answered, predictions(setting, config, builder, answerer, matcher))
             answers = read_jsonl(answered)
             warn_of_useless(answers, setting)
             rows += answers
         write_jsonl(directory / "predictions.jsonl", rows)
-        if client is not None:
-            report = client.cache.report()
+        if engine is not None and reported:
+            report = engine.report()
             write_text(directory / "api.json", json.dumps(report, indent=2))
             log.info("%-12s %s", "api", ", ".join(f"{name} {value}" for name, value in report.items()))
+        stack.close()  # the memory of an engine is for the exams now
         metrics = score(rows, builder.catalogue, settings.bootstrap_resamples, settings.confidence, config.seed)
         if exams:
             limit, size = config.general.limit, config.general.batch_size
@@ -103,37 +101,14 @@ def _check(config: Config) -> None:
             questions of general ability that cannot be read.
     """
     from ctrlrec.evaluation import general
+    from ctrlrec.generation.engines import ENGINES
 
-    answers_with, engine = config.variant.answers_with, config.generation.engine
-    if answers_with == "model":
+    if config.variant.answers_with == "model":
         check_backbone(config)
-        check_engine(config)
-    if answers_with == "model" and engine == "vllm" and find_spec("vllm") is None:
-        raise CtrlRecError("generation.engine=vllm: vLLM is not installed: pip install 'ctrlrec[vllm]', or engine=hf")
-    key = config.api.key_variable
-    if _server(config) and key is not None and not os.environ.get(key, "").strip():
-        raise CtrlRecError(
-            f"the environment variable {key} is empty: put the key of {config.api.url} into it, or set "
-            "api.key_variable=null for a server without one"
-        )
+    if (engine := answering_engine(config)) is not None:
+        ENGINES[engine].check(config, cache_folder(config))
     if general.asked(config):
         general.exams(config.general)
-
-
-def check_engine(config: Config) -> None:
-    """Refuse the native decoder for a pretrained backbone that it does not support.
-
-    Raises:
-        CtrlRecError: with the reason.
-    """
-    if config.generation.engine != "native" or config.model.kind not in ("pretrained", "encoder_decoder"):
-        return
-    from ctrlrec.generation.network import unsupported
-    from ctrlrec.lm.abilities import empty_model
-
-    reason = unsupported(empty_model(config.model, cache_folder(config)))
-    if reason is not None:
-        raise CtrlRecError(f"generation.engine=native: {reason}; set generation.engine=auto")
 
 
 def _answering_stages(config: Config) -> tuple[str, ...]:
@@ -148,9 +123,8 @@ def _candidates(config: Config) -> dict[str, Any]:
 
 
 def _server(config: Config) -> dict[str, Any]:
-    """Whose answers they are where a server gives them."""
-    asked = "api" in (config.variant.answers_with, config.generation.engine)
-    return {"api": [config.api.url, config.api.model]} if asked and config.variant.answers_with != "teacher" else {}
+    """Return the server's URL and model if answers come from a server."""
+    return {"api": [config.api.url, config.api.model]} if answering_engine(config) == "api" else {}
 
 
 def _added_metrics() -> dict[str, Any]:
@@ -172,8 +146,11 @@ def _general(config: Config) -> dict[str, Any]:
     return {"general": settings | local, "general_source": source_digest(config.general)}
 
 
-def _client(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:
-    from ctrlrec.generation.server import ChatClient
+def _engine(
+    config: Config, inputs: Inputs, chat_format: "ChatFormat", model: Any, constraint: "Constraint | None"
+) -> "Engine":
+    """Return the engine that answers."""
+    from ctrlrec.generation.engines import Setup, make_engine
 
     folder = cache_folder(config) / "answers"
     stop: list[str] = []
@@ -183,85 +160,28 @@ def _client(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:
         # apart; of an untrained one that is the data's, whose tokenizer is the backbone's.
         result = inputs.get("rl") or inputs.get("sl") or inputs["data"]
         folder /= "-".join([result.name, *filter(None, [results.read(result).get("made")])])
-    return ChatClient(config.api, _longest(config), folder, stop)
-
-
-def _longest(config: Config, constraint: "Constraint | None" = None) -> int:
-    """Return the tokens of the longest answer; one that a constraint ends has room for long titles."""
-    if constraint is not None and constraint.ends_itself:
-        return config.model.max_response_length
-    return min(config.generation.max_new_tokens, config.model.max_response_length)
+    settings = config.generation
+    setup = Setup(
+        chat_format, longest(config, constraint), model, settings.batch_size, config.seed, settings.memory_share,
+        config.api, folder, stop,
+    )  # fmt: skip
+    return make_engine(str(answering_engine(config)), setup)
 
 
 def _whole_model(config: Config, inputs: Inputs, chat_format: "ChatFormat") -> Any:
     from ctrlrec.evaluation.general import asked
+    from ctrlrec.generation.engines import ENGINES
     from ctrlrec.lm.policy import load_policy
     from ctrlrec.runtime.hardware import device
 
     stages = inputs.get("sl"), inputs.get("rl")
-    fold = config.generation.engine == "vllm"  # which is given plain weights
     model = load_policy(
-        settled(config),
-        cache_folder(config),
-        chat_format.tokenizer,
-        config.seed,
-        *stages,
-        fold=fold,
-        items=chat_format.items,
+        settled(config), cache_folder(config), chat_format.tokenizer, config.seed, *stages, items=chat_format.items
     )
-    if not fold or asked(config):  # vLLM reads it from files, and would have the device for itself
+    # Another engine reads it from files, and would have the device for itself.
+    if asked(config) or ENGINES[str(answering_engine(config))].local:
         model = model.to(device(config.trainer))  # type: ignore[arg-type,assignment]
     return model.eval()
-
-
-def _vllm_answers(config: Config, model: Any, chat_format: "ChatFormat", constraint: "Constraint | None") -> Any:
-    from ctrlrec.generation.vllm import vllm_generator
-
-    generate = vllm_generator(model, chat_format, config.model.max_length, config.seed, constraint)
-    limit = _longest(config, constraint)
-
-    def answer(asked: Sequence[Any]) -> list[str]:
-        prompts = chat_format.prompts([instruction.messages for instruction in asked])
-        return [chat_format.decode(row) for row in generate(prompts, limit, asked)]
-
-    return answer
-
-
-def model_answers(
-    config: Config, model: Any, chat_format: "ChatFormat", constraint: "Constraint | None"
-) -> Callable[[Sequence["Instruction"]], list[str]]:
-    """Return what answers instructions with a model, greedily or with its best beams.
-
-    Args:
-        config: of the run.
-        model: in evaluation mode.
-        chat_format: of the model.
-        constraint: what it may write; None for anything.
-    """
-    from ctrlrec.baselines.instructrec import beam_lists
-    from ctrlrec.generation.constraints.base import start
-    from ctrlrec.generation.generate import generate
-    from ctrlrec.runtime.hardware import autocast
-    from ctrlrec.runtime.progress import progress
-
-    limit, batch_size = _longest(config, constraint), config.generation.batch_size
-    beams = config.variant.beam_search
-
-    def answer(asked: Sequence[Any]) -> list[str]:
-        prompts = chat_format.prompts([instruction.messages for instruction in asked])
-        starts = [] if constraint is None else [start(constraint, instruction, beams) for instruction in asked]
-        with progress(config.trainer, asked[0].task, len(asked)) as advance, autocast(config.trainer):
-            if beams:
-                counts = [instruction.item_count for instruction in asked]
-                longest = min(limit, config.dataset.title_max_tokens + 1)  # one title and the end
-                return beam_lists(model, chat_format, prompts, counts, longest, batch_size, advance, constraint, starts)
-            engine = config.generation.engine
-            answers = generate(
-                model, chat_format, prompts, limit, engine, None, 1, batch_size, advance, constraint, starts
-            )
-        return [chat_format.decode(answer.tokens) for answer in answers]
-
-    return answer
 
 
 STAGE = Stage(
@@ -272,7 +192,7 @@ STAGE = Stage(
             "evaluation": without(c.evaluation, "constrained"),
             "model": model_settings(c),
             "variant": without(c.variant, "description", "differs", "table"),
-            "generation": without(c.generation, "batch_size"),
+            "generation": without(c.generation, "batch_size", "memory_share"),
             "seed": c.seed,
             "precision": precision(c.trainer),
         }

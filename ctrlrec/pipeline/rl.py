@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ctrlrec.config.compose import plain, sampling_engine
+from ctrlrec.config.compose import plain
+from ctrlrec.config.engines import sampling_engine
 from ctrlrec.config.schema import Config
 from ctrlrec.config.split import data_label
 from ctrlrec.errors import CtrlRecError
@@ -34,10 +35,12 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
 
 
 def _check(config: Config) -> None:
-    """Refuse a backbone that cannot be loaded, and a constraint under which the algorithm cannot sample."""
+    """Refuse a backbone that cannot be loaded, an engine that cannot sample, and a constraint that rules out both."""
+    from ctrlrec.generation.engines import ENGINES
     from ctrlrec.rl.algorithms import ALGORITHMS
 
     check_backbone(config)
+    ENGINES[sampling_engine(config)].check(config, cache_folder(config))
     algorithm, constraint = config.rl.algorithm.name, config.constraint.name
     if constrained(config, "rl") and not ALGORITHMS[algorithm].constrained:
         raise CtrlRecError(
@@ -59,7 +62,7 @@ STAGE = Stage(
     "rl",
     lambda _: ("data", "teacher", "instructions", "sl"),
     lambda c: {
-        "rl": without(c.rl, "micro_batch_size", "micro_tokens", "constrained"),
+        "rl": without(c.rl, "micro_batch_size", "micro_tokens", "memory_share", "constrained"),
         "reward": plain(c.reward),
         "engine": sampling_engine(c),
         "model": model_settings(c),

@@ -18,7 +18,10 @@ from ctrlrec.runtime.results import made_from
 log = logging.getLogger(__name__)
 
 # Without a part in what rows have to share: speed (the last of earlier results), and what their names tell.
-_NOT_SHARED = ("micro_batch_size", "micro_tokens", "batch_size", "engine", "checkpoint_every", "constrained")
+_NOT_SHARED = (
+    *("micro_batch_size", "micro_tokens", "batch_size", "memory_share"),
+    *("engine", "checkpoint_every", "constrained"),
+)
 _FOLDER = ("dataset", "model", "budget")  # whose names make a folder of tables
 
 

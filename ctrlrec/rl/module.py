@@ -18,6 +18,7 @@ from ctrlrec.config.schema import ClipGroups, RLConfig
 from ctrlrec.controls.instruction import Instruction
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.constraints.base import Constraint
+from ctrlrec.generation.engines import Engine
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import ACTOR, load_trainable_state, trainable_state, using
 from ctrlrec.lm.chat_format import ChatFormat
@@ -47,8 +48,7 @@ class RLModule(ForwardPasses):
         builder: InstructionBuilder,
         reward: Reward,
         config: RLConfig,
-        max_new_tokens: int,
-        engine: str,
+        engine: Engine,
         directory: Path,
         constraint: Constraint | None = None,
     ):
@@ -58,8 +58,7 @@ class RLModule(ForwardPasses):
         self.strict_loading = False  # checkpoints hold the trainable tensors alone; on_load_checkpoint compares names
         self.model, self.chat_format, self.seed = model, chat_format, builder.seed
         self.config, self.reward = config, reward
-        world = (chat_format, builder.catalogue, builder.ranker)
-        self.sampler = Sampler(*world, reward, max_new_tokens, engine, constraint)
+        self.sampler = Sampler(engine, builder.catalogue, builder.ranker, reward, constraint)
         self.rollouts = Rollouts(directory / "rollouts.jsonl", builder.catalogue)
         self.algorithm = make_algorithm(config)
         self.value_head = value_head(model) if self.algorithm.critic else None
@@ -125,9 +124,8 @@ class RLModule(ForwardPasses):
     def validation_step(self, batch: list[Instruction], batch_idx: int) -> None:
         """Answer validation questions greedily and measure the answers; processes take turns."""
         if batch_idx % processes.count() == processes.rank():
-            prompts = self.chat_format.prompts([instruction.messages for instruction in batch])
             with using(self.model, ACTOR):
-                answers = self.sampler(self.model, batch, prompts, None)
+                answers = self.sampler(self.sampler.engine.prompts(batch), None)
             self._measured += [measured(answer, self.reward) for answer in answers]
 
     def on_validation_epoch_end(self) -> None:
@@ -154,15 +152,13 @@ class RLModule(ForwardPasses):
         Answers to one prompt lie side by side: the sampled ones and, with ``rl.greedy_row``, a greedy one behind them.
         """
         with self._phase("prompts"):
-            mine = processes.share(instructions)
-            prompts = self.chat_format.prompts([instruction.messages for instruction in mine])
+            prompts = self.sampler.engine.prompts(processes.share(instructions))
         self.eval()
         samples = self.config.samples_per_prompt
         with self._phase("rollout"), using(self.model, None if self.algorithm.offline else ACTOR):
             answers: list[Answer] = []
-            if mine:
-                greedy = self.config.greedy_row
-                answers = self.sampler(self.model, mine, prompts, self.temperature, samples, greedy)
+            if prompts:
+                answers = self.sampler(prompts, self.temperature, samples, self.config.greedy_row)
             shares = processes.gather(answers)
             rows = self.answers_per_prompt
             return [

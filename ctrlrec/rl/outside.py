@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ctrlrec.controls.instruction import Instruction
-from ctrlrec.generation.decoder import Sample
+from ctrlrec.generation.sample import Sample
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.rewards.trl import ControlReward
 from ctrlrec.rl.rollout import Rollouts, summary
@@ -69,9 +69,8 @@ class KeptReward(ControlReward):
         """Return the reward of each completion; see :class:`ControlReward`."""
         rows: list[int] = columns["row"]
         asked = [self.prompts.instruction(row) for row in rows]
-        ids = self.sampler.chat_format.prompts([instruction.messages for instruction in asked])
         samples = [(Sample(list(tokens), [0.0] * len(tokens)), False) for tokens in completion_ids]
-        answers = self.sampler.judged(asked, ids, samples)
+        answers = self.sampler.judged(self.sampler.engine.prompts(asked), samples)
         iteration = rows[0] // self.prompts.each
         unended = self.watch(iteration, answers)
         self.rollouts.add(iteration, answers, self.samples)

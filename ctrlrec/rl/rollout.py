@@ -4,19 +4,16 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 
-from ctrlrec.controls.instruction import Instruction
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.generation.constraints.base import Constraint
-from ctrlrec.generation.decoder import Sample
-from ctrlrec.generation.generate import generate
-from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.generation.engines import Engine
+from ctrlrec.generation.engines.base import Prompt, in_order
+from ctrlrec.generation.sample import Sample
 from ctrlrec.lm.parsing import last_tokens, written_items
 from ctrlrec.rewards.credit import place
 from ctrlrec.rewards.judging import Judgement, judge
@@ -79,75 +76,47 @@ class Sampler:
     """Answers to prompts, judged and rewarded.
 
     Args:
-        chat_format: of the model.
+        engine: answers.
         catalogue: titles and categories.
         ranker: the teacher.
         reward: what answers earn.
-        max_new_tokens: longest answer.
-        engine: ``generation.engine``.
         constraint: what may be written; None for anything.
     """
 
     def __init__(
         self,
-        chat_format: ChatFormat,
+        engine: Engine,
         catalogue: Catalogue,
         ranker: Ranker,
         reward: Reward,
-        max_new_tokens: int,
-        engine: str,
         constraint: Constraint | None = None,
     ):
-        self.chat_format, self.catalogue, self.ranker, self.reward = chat_format, catalogue, ranker, reward
-        self.max_new_tokens, self.engine, self.constraint = max_new_tokens, engine, constraint
+        self.engine, self.catalogue, self.ranker, self.reward = engine, catalogue, ranker, reward
+        self.chat_format, self.constraint = engine.setup.chat_format, constraint
 
     def __call__(
-        self,
-        model: PeftModel,
-        instructions: Sequence[Instruction],
-        prompts: Sequence[list[int]],
-        temperature: float | None,
-        samples: int = 1,
-        greedy_row: bool = False,
+        self, prompts: Sequence[Prompt], temperature: float | None, samples: int = 1, greedy_row: bool = False
     ) -> list[Answer]:
-        """Return answers in one list; those to one prompt lie side by side.
+        """Return answers of the model as it is now, in evaluation mode; those to one prompt lie side by side.
 
         Args:
-            model: in evaluation mode, the actor active.
-            instructions: B instructions.
-            prompts: their B rows of prompt ids.
+            prompts: B prompts of the engine, with their instructions.
             temperature: of sampling; None for greedy answers.
             samples: answers to each.
             greedy_row: add a greedy answer behind the samples of each prompt.
         """
-        constraint = self.constraint
-        starts = [constraint.start(instruction) for instruction in instructions] if constraint is not None else []
-        answered = partial(
-            generate,
-            model,
-            self.chat_format,
-            prompts,
-            self.max_new_tokens,
-            self.engine,
-            constraint=constraint,
-            starts=starts,
-        )
-        rows = [(sample, temperature is None) for sample in answered(temperature=temperature, samples=samples)]
+        drawn = in_order(self.engine.answers(prompts, samples, temperature, self.constraint))
+        rows = [(sample, temperature is None) for sample in drawn]
         if greedy_row:
-            likeliest = answered()
+            likeliest = in_order(self.engine.answers(prompts, constraint=self.constraint))
             groups = [rows[begin : begin + samples] for begin in range(0, len(rows), samples)]
             rows = [row for group, one in zip(groups, likeliest, strict=True) for row in (*group, (one, True))]
         each = samples + greedy_row
-        return self.judged(
-            [instruction for instruction in instructions for _ in range(each)],
-            [prompt for prompt in prompts for _ in range(each)],
-            rows,
-        )
+        return self.judged([prompt for prompt in prompts for _ in range(each)], rows)
 
-    def judged(
-        self, instructions: Sequence[Instruction], prompts: Sequence[list[int]], rows: Sequence[tuple[Sample, bool]]
-    ) -> list[Answer]:
-        """Return one answer a row; a row is what was generated, and whether greedily."""
+    def judged(self, prompts: Sequence[Prompt], rows: Sequence[tuple[Sample, bool]]) -> list[Answer]:
+        """Return one answer to each prompt; a row is what was generated, and whether greedily."""
+        instructions = [prompt.instruction for prompt in prompts if prompt.instruction is not None]
         texts = [self.chat_format.decode(sample.tokens) for sample, _ in rows]
         written = [written_items(text) for text in texts]
         titles = [[item.title for item in items] for items in written]
@@ -160,7 +129,7 @@ class Sampler:
             ends = last_tokens(self.chat_format.written, tokens, text, [item.end for item in items])
             answers.append(
                 Answer(
-                    prompt,
+                    prompt.tokens,
                     tokens,
                     sample.log_probs,
                     text,

@@ -9,9 +9,10 @@ from pytorch_lightning.loggers import Logger
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from ctrlrec.config.compose import sampling_engine
+from ctrlrec.config.engines import sampling_engine
 from ctrlrec.config.schema import Config
 from ctrlrec.generation.constraints import make_constraint
+from ctrlrec.generation.engines import Engine, Setup, make_engine
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import load_trainable_state, sample_weights, save_adapters, with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
@@ -64,9 +65,9 @@ def align(
         checkpoint_activations(model)
     chosen = ALGORITHMS[config.rl.algorithm.name]
     if issubclass(chosen, Outside):
-        world = (chat_format, builder.catalogue, builder.ranker)
-        sampler = Sampler(*world, Reward(config.reward), config.model.max_response_length, sampling_engine(config))
-        adapted = chosen.train(Outset(config, model, builder, sampler, directory, loggers))
+        with _engine(config, model, chat_format) as engine:
+            sampler = Sampler(engine, builder.catalogue, builder.ranker, Reward(config.reward))
+            adapted = chosen.train(Outset(config, model, builder, sampler, directory, loggers))
     else:
         adapted = _train_with_lightning(config, model, chat_format, builder, directory, loggers)
     if processes.rank():
@@ -74,6 +75,12 @@ def align(
     columns = ("iteration", "task", "user", "category", "response", "illegal", "item_reward", "list_reward")
     log_answers(loggers, read_jsonl(directory / "rollouts.jsonl"), columns)
     save_adapters(adapted, directory / "adapter", base, chat_format.tokenizer)
+
+
+def _engine(config: Config, model: PreTrainedModel | PeftModel, chat_format: ChatFormat) -> Engine:
+    """Return what samples: a model that gets adapters later answers with the one that is active then."""
+    share, limit = config.rl.memory_share, config.model.max_response_length
+    return make_engine(sampling_engine(config), Setup(chat_format, limit, model, seed=config.seed, memory_share=share))
 
 
 def _train_with_lightning(
@@ -95,18 +102,12 @@ def _train_with_lightning(
         torch.manual_seed(config.seed)
         critic = ALGORITHMS[config.rl.algorithm.name].critic
         adapted = with_actor_and_critic(model, config.rl.lora_rank, config.rl.lora_alpha, critic)
+        engine = _engine(config, adapted, chat_format)
         module = RLModule(
-            adapted,
-            chat_format,
-            builder,
-            Reward(config.reward),
-            config.rl,
-            config.model.max_response_length,
-            sampling_engine(config),
-            directory,
-            constraint,
+            adapted, chat_format, builder, Reward(config.reward), config.rl, engine, directory, constraint
         )
-    module.micro_tokens = token_budget(config.rl.micro_tokens, model, config.trainer, "rl")
+    taken = 0.0 if engine.local else config.rl.memory_share
+    module.micro_tokens = token_budget(config.rl.micro_tokens, model, config.trainer, "rl", taken)
     module.chunked_head = is_chunked(config.trainer)
     checkpoints, every = directory / "checkpoints", config.rl.validate_every
     last = ModelCheckpoint(checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
@@ -134,7 +135,8 @@ def _train_with_lightning(
     )
     if not (checkpoints / "last.ckpt").exists():
         module.rollouts.path.unlink(missing_ok=True)  # rows of an attempt that never reached a checkpoint
-    train(fit, module, checkpoints, RLData(builder, config.rl, config.generation.batch_size))
+    with engine:
+        train(fit, module, checkpoints, RLData(builder, config.rl, config.generation.batch_size))
     module.cpu()
     if every is not None:
         state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Answers = TypeVar("Answers")
+Answer = TypeVar("Answer")
 
 # What errors without a class of their own say: PyTorch's allocator for CPUs, the CUDA runtime, its libraries.
 _OUT_OF_MEMORY = (
@@ -73,11 +73,11 @@ def explained(place: Path, memory_advice: str = "") -> Iterator[None]:
         raise
 
 
-def halving(answer: Callable[[int], Answers], size: int) -> Answers:
-    """Call ``answer(size)``; if memory runs out, halve ``size``, log it and retry.
+def halving(answers: Callable[[int], Iterator[Answer]], size: int) -> Iterator[Answer]:
+    """Yield from ``answers(size)``; if memory runs out, halve ``size``, log it and ask for the rest.
 
     Args:
-        answer: returns all answers, made ``size`` at a time; it may keep those that it has.
+        answers: yields the answers that it has not yielded yet, made ``size`` at a time.
         size: to begin with.
 
     Raises:
@@ -85,7 +85,8 @@ def halving(answer: Callable[[int], Answers], size: int) -> Answers:
     """
     while True:
         try:
-            return answer(size)
+            yield from answers(size)
+            return
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

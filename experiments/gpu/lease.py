@@ -25,9 +25,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from ctrlrec.config.compose import compose
 from ctrlrec.config.schema import Config
-from ctrlrec.generation import decoder
-from ctrlrec.generation.decoder import decode
-from ctrlrec.generation.generate import generate
+from ctrlrec.generation.decoder import decode as decoder
+from ctrlrec.generation.decoder.decode import decode
+from ctrlrec.generation.engines import Setup, make_engine
+from ctrlrec.generation.engines.base import in_order
 from ctrlrec.lm.adapters import ACTOR, using, with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.scoring import check_head, keeps_apart
@@ -117,15 +118,19 @@ def correct() -> None:
     """The same as on a CPU; then whole stages with their trainers, RL stopped and resumed."""
     builder, chat_format = load_builder(composed("trainer.matmul_precision=highest"), inputs())
     model = tiny_model(chat_format)
-    prompts = chat_format.prompts([row.messages for row in builder.rollout_prompts(0, 8, (5, 10))])
+    asked = builder.rollout_prompts(0, 8, (5, 10))
     rows = encode(builder.epoch(0, ("sequential", "category"))[:8], chat_format)
-    expected = generate(model, chat_format, prompts, 40, "native")
+
+    def greedy(engine: str) -> list[Any]:
+        with make_engine(engine, Setup(chat_format, 40, model)) as made:
+            return in_order(made.answers(made.prompts(asked)))
+
+    expected = greedy("native")
     loss = response_loss(model, collate(rows, chat_format.pad, "packed"))[0].item()
     model.to(DEVICE)
 
     def same(engine: str) -> str:
-        answers = generate(model, chat_format, prompts, 40, engine)
-        equal = sum(one.tokens == other.tokens for one, other in zip(answers, expected, strict=True))
+        equal = sum(one.tokens == other.tokens for one, other in zip(greedy(engine), expected, strict=True))
         assert equal == 8, f"{equal} of 8 greedy answers are equal"
         return "8 of 8 greedy answers are equal"
 
@@ -143,7 +148,8 @@ def correct() -> None:
     check("samples of a row apart", lambda: keeps_apart(model) or 1 / 0)
     if CUDA:
         size = 2**35
-        check("shortage of memory", lambda: halving(lambda n: torch.empty(n * size, device=DEVICE).numel() // size, 64))
+        filled = lambda n: iter([torch.empty(n * size, device=DEVICE).numel() // size])  # noqa: E731
+        check("shortage of memory", lambda: next(halving(filled, 64)))
     whole_stages(
         "correct", "model=hf", f"model.path={SCRATCH}/tiny", "model.name=tiny", "model.max_response_length=64",
         "generation.max_new_tokens=64", "sl.max_steps=6", "sl.validations=2", "sl.batch_size=16", "rl.iterations=4",

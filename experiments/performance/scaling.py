@@ -36,7 +36,7 @@ from ctrlrec.controls.instruction import Instruction  # noqa: E402
 from ctrlrec.data.catalogue import Catalogue  # noqa: E402
 from ctrlrec.data.sequences import Sequences  # noqa: E402
 from ctrlrec.evaluation.matching import TitleMatcher  # noqa: E402
-from ctrlrec.generation.decoder import decode  # noqa: E402
+from ctrlrec.generation.decoder.decode import decode  # noqa: E402
 from ctrlrec.instructions.builder import InstructionBuilder  # noqa: E402
 from ctrlrec.instructions.labels import Demand, answers  # noqa: E402
 from ctrlrec.lm.adapters import with_actor_and_critic, with_adapter  # noqa: E402

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from answering import generate
 from transformers import PreTrainedModel
 
-from ctrlrec.generation import decoder, graphs
-from ctrlrec.generation.decoder import decode
-from ctrlrec.generation.generate import generate
+from ctrlrec.generation.decoder import decode as decoder
+from ctrlrec.generation.decoder import graphs
+from ctrlrec.generation.decoder.decode import decode
+from ctrlrec.generation.engines.base import in_order
 from ctrlrec.lm import kernels
 from ctrlrec.lm.adapters import ACTOR, CRITIC, using, with_actor_and_critic
 from ctrlrec.lm.chat_format import ChatFormat
@@ -57,8 +59,8 @@ def test_adapters(
             if "lora_B" in name:
                 parameter.normal_(std=0.1)
     with using(model, adapter):
-        expected = decode(model, prompts, chat_format.ends, 20)
-        assert decode(model.to(DEVICE), prompts, chat_format.ends, 20) == expected
+        expected = in_order(decode(model, prompts, chat_format.ends, 20))
+        assert in_order(decode(model.to(DEVICE), prompts, chat_format.ends, 20)) == expected
 
 
 @pytest.mark.parametrize("rows", [8, 3])
@@ -69,11 +71,11 @@ def test_steps_as_one_graph(
     """What is captured is replayed with what stands in its memory by then; on a CPU nothing is captured."""
     model, captures = make_model().to(DEVICE), []
     monkeypatch.setattr(graphs, "captured", lambda work, real=graphs.captured: captures.append(1) or real(work))
-    found = decode(model, prompts, chat_format.ends, 40, rows=rows)
-    sampled = decode(model, prompts, (), 40, 1.0, samples=2)
+    found = in_order(decode(model, prompts, chat_format.ends, 40, rows=rows))
+    sampled = in_order(decode(model, prompts, (), 40, 1.0, samples=2))
     assert len(captures) == 2 * (DEVICE.type == "cuda")
     monkeypatch.setattr(decoder, "_CAPTURED", ())
-    assert found == decode(model, prompts, chat_format.ends, 40, rows=rows)
+    assert found == in_order(decode(model, prompts, chat_format.ends, 40, rows=rows))
     assert len({tuple(answer.tokens) for answer in sampled}) == 16  # every replay draws other numbers
     assert all(len(set(answer.log_probs)) > 20 for answer in sampled)
 
@@ -117,9 +119,9 @@ def test_kernels() -> None:
 def test_a_real_shortage_of_memory_halves_the_batch() -> None:
     tried: list[int] = []
 
-    def answer(size: int) -> int:
+    def answers(size: int) -> Iterator[int]:
         tried.append(size)
-        return torch.empty(size, 2**34, dtype=torch.uint8, device=DEVICE).shape[0]
+        yield torch.empty(size, 2**34, dtype=torch.uint8, device=DEVICE).shape[0]
 
-    assert halving(answer, 64) >= 1
+    assert next(halving(answers, 64)) >= 1
     assert len(tried) > 1

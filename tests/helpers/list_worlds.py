@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from answering import generate
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
@@ -13,7 +14,6 @@ from ctrlrec.controls.registry import BLEND, CONTROLS, SEQUENTIAL
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.generation.constraints.base import Constraint
-from ctrlrec.generation.generate import generate
 from ctrlrec.instructions import templates
 from ctrlrec.lm.backbone import load_model, train_tokenizer
 from ctrlrec.lm.chat_format import ChatFormat
@@ -47,11 +47,10 @@ class World:
     def answers(
         self, constraint: Constraint, asked: list[Instruction], temperature: float | None = None, engine: str = "auto"
     ) -> list[list[int]]:
-        starts = [constraint.start(instruction) for instruction in asked]
         prompts = self.chat_format.prompts([(("user", f"list {place}"),) for place in range(len(asked))])
         limit = self.chat_format.config.max_response_length
         made = generate(
-            self.model, self.chat_format, prompts, limit, engine, temperature, constraint=constraint, starts=starts
+            self.model, self.chat_format, prompts, limit, engine, temperature, constraint=constraint, asked=asked
         )
         return [sample.tokens for sample in made]
 

@@ -40,10 +40,11 @@ def output(plugin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "runs"
 
 
-def test_all_six_kinds_of_choice_are_on_the_page(plugin: Path) -> None:
+def test_all_seven_kinds_of_choice_are_on_the_page(plugin: Path) -> None:
     assert {path.relative_to(plugin).as_posix() for path in plugin.rglob("*.py")} == {
         "teacher/models/markov.py", "rewards/schemes/hits.py", "evaluation/metrics/words.py",
         "controls/kinds/exactly.py", "rl/algorithms/reinforce.py", "generation/constraints/plain.py",
+        "generation/engines/likeliest.py",
     }  # fmt: skip
 
 
@@ -76,6 +77,12 @@ def test_the_reward_the_algorithm_and_the_constraint_make_the_rollouts(output: P
         assert row["response"].isascii()
         if row["task"] == "sequential":  # both halves of an item reward are the same: 1 if legal, else -1
             assert row["item_reward"] == [1.0 if reason is None else -1.0 for reason in row["illegal"]]
+
+
+def test_the_engine_answers(output: Path) -> None:
+    for stage in ("rl", "evaluate"):
+        made = json.loads((tiny_run.only(output / stage) / "provenance.json").read_text())
+        assert made["config"]["generation"]["engine"] == "likeliest"
 
 
 def test_the_metric_is_kept_and_shown(output: Path) -> None:

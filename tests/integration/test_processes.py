@@ -29,16 +29,15 @@ def _logged(result: Path, column: str) -> list[float]:
 _FIXED_ANSWERS = """
 import random, sys
 from ctrlrec.__main__ import main
-from ctrlrec.generation.generate import Sample
-from ctrlrec.rl import rollout
+from ctrlrec.generation.engines.native import Native, Sample
 
-def generate(model, chat_format, prompts, max_new_tokens, engine, temperature, samples, **_):
-    rngs = [random.Random(f"{prompt} {sample}") for prompt in prompts for sample in range(samples)]
+def answers(self, prompts, samples, temperature, constraint):
+    rngs = [random.Random(f"{prompt.tokens} {sample}") for prompt in prompts for sample in range(samples)]
     titles = [[f"{place}. {rng.choice(('Red', 'Old'))} Fox" for place in range(1, 6)] for rng in rngs]
-    rows = chat_format.responses(["\\n".join(lines) for lines in titles])
-    return [Sample(row, [0.0] * len(row)) for row in rows]
+    rows = self.setup.chat_format.responses(["\\n".join(lines) for lines in titles])
+    return ((place, Sample(row, [0.0] * len(row))) for place, row in enumerate(rows))
 
-rollout.generate = generate
+Native._answers = answers
 sys.exit(main())
 """
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import by_the_spec
 import pytest
 import tiny_run
+from answering import Given
 from omegaconf import OmegaConf
 from scipy.stats import binomtest
 
@@ -18,7 +19,6 @@ from ctrlrec.data.sequences import Sequences
 from ctrlrec.evaluation.answering import predictions
 from ctrlrec.evaluation.matching import TitleMatcher
 from ctrlrec.evaluation.scoring import score
-from ctrlrec.generation.decoder import Sample
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.backbone import load_tokenizer
 from ctrlrec.lm.chat_format import ChatFormat
@@ -201,10 +201,8 @@ def test_rewards_of_answers_good_and_bad(
             asked.append(instruction)
             end = [chat_format.tokenizer.eos_token_id] if rng.random() < 0.8 else []
             tokens.append(chat_format.tokenizer(text, add_special_tokens=False)["input_ids"] + end)
-    monkeypatch.setattr(rollout, "generate", lambda *_, **__: [Sample(row, [0.0] * len(row)) for row in tokens])
-    prompts, reward = [[0]] * len(asked), Reward(compose(f"reward={reading}").reward)
-    sampler = rollout.Sampler(chat_format, builder.catalogue, builder.ranker, reward, 160, "auto")
-    answers = sampler(None, asked, prompts, 0.7)
+    engine, reward = Given(chat_format, tokens), Reward(compose(f"reward={reading}").reward)
+    answers = rollout.Sampler(engine, builder.catalogue, builder.ranker, reward)(engine.prompts(asked), 0.7)
     rows = [answer.record(0, 0, builder.catalogue) for answer in answers]
     check_rewards(rows, catalogue, reading)
     kinds = Counter(illegal for row in rows for illegal in row["illegal"])
@@ -217,7 +215,7 @@ def test_rewards_of_answers_good_and_bad(
     for part, values in kept.items():  # the plug-in for TRL, on the rows as a file holds them
         function = ControlReward.from_run(sweep.result("instructions"), part=part, item=reading, list=reading)
         texts = [row["response"] for row in rows]
-        assert function(prompts, texts, tokens, instruction=list(map(json.dumps, rows))) == pytest.approx(
+        assert function([[0]] * len(asked), texts, tokens, instruction=list(map(json.dumps, rows))) == pytest.approx(
             values, abs=1e-9
         )
     decode = chat_format.tokenizer.decode

@@ -8,6 +8,7 @@ from pathlib import Path
 import by_the_spec
 import pytest
 import tiny_run
+from answering import Given
 from omegaconf import OmegaConf
 from tiny_run import answer_of
 
@@ -17,7 +18,6 @@ from ctrlrec.evaluation import scoring as product_metrics
 from ctrlrec.evaluation.answering import predictions
 from ctrlrec.evaluation.matching import TitleMatcher
 from ctrlrec.evaluation.settings import questions
-from ctrlrec.generation.decoder import Sample
 from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.rewards.reward import Reward
 from ctrlrec.rewards.schemes import SCHEMES
@@ -160,11 +160,9 @@ def test_rewards_of_answers_good_and_bad(parts, catalogue, reading: str, monkeyp
         shown = [titles[item] for item in example.instruction.history]
         text = answer_of(rng, [titles[item] for item in example.labels], shown, titles)
         tokens.append(chat_format.tokenizer(text, add_special_tokens=False)["input_ids"])
-    monkeypatch.setattr(rollout, "generate", lambda *_, **__: [Sample(row, [0.0] * len(row)) for row in tokens])
-    asked, prompts = [example.instruction for example in examples], [[0]] * len(examples)
-    reward = Reward(compose(f"reward={reading}").reward)
-    sampler = rollout.Sampler(chat_format, builder.catalogue, builder.ranker, reward, max_new_tokens=160, engine="auto")
-    answers = sampler(None, asked, prompts, temperature=0.7)
+    engine, reward = Given(chat_format, tokens), Reward(compose(f"reward={reading}").reward)
+    prompts = engine.prompts([example.instruction for example in examples])
+    answers = rollout.Sampler(engine, builder.catalogue, builder.ranker, reward)(prompts, temperature=0.7)
     assert len(answers) > 100
     for answer in answers:
         row = answer.record(0, 0, builder.catalogue)

@@ -1,7 +1,7 @@
 """Titles of the catalogue, of the candidates if there are any."""
 
 from ctrlrec.controls.instruction import Condition, Instruction
-from ctrlrec.generation.listing import ListConstraint
+from ctrlrec.generation.lists.constraint import ListConstraint
 
 
 class InCatalogue(ListConstraint):

@@ -1,7 +1,7 @@
 """Fresh titles with which the list meets what is asked."""
 
 from ctrlrec.controls.instruction import Condition, Instruction
-from ctrlrec.generation.listing import ListConstraint
+from ctrlrec.generation.lists.constraint import ListConstraint
 
 
 class Controlled(ListConstraint):

@@ -1,7 +1,7 @@
 """Titles of the catalogue, each at most once and none of the history."""
 
 from ctrlrec.controls.instruction import Condition, Instruction
-from ctrlrec.generation.listing import ListConstraint
+from ctrlrec.generation.lists.constraint import ListConstraint
 
 
 class Fresh(ListConstraint):

@@ -206,9 +206,8 @@ class _Training:
         self.model.eval()
         for begin in range(0, len(questions), size):
             batch = questions[begin : begin + size]
-            ids = sampler.chat_format.prompts([question.messages for question in batch])
             with autocast(self.outset.config.trainer):
-                answers = sampler(self.model, batch, ids, None)
+                answers = sampler(sampler.engine.prompts(batch), None)
             rows += [measured(answer, sampler.reward) for answer in answers]
         self.model.train(training)
         means = means_by_kind(rows)

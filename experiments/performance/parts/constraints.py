@@ -89,7 +89,7 @@ def share_of_a_step(films: Any, config: Any, scratch: Path, sizes: world.Sizes) 
 
     from ctrlrec.config.schema import ConstraintConfig
     from ctrlrec.generation.constraints import make_constraint
-    from ctrlrec.generation.decoder import decode
+    from ctrlrec.generation.decoder.decode import decode
     from ctrlrec.lm.backbone import load_model
     from ctrlrec.runtime.hardware import autocast
 

@@ -36,7 +36,8 @@ def measured(scratch: Path, sizes: world.Sizes, engine: str, at_once: bool) -> d
     """
     import torch
 
-    from ctrlrec.generation.generate import generate
+    from ctrlrec.generation.engines import Setup, make_engine
+    from ctrlrec.generation.engines.base import in_order
     from ctrlrec.lm.adapters import ACTOR, using, with_actor_and_critic
     from ctrlrec.runtime.hardware import autocast
 
@@ -45,22 +46,19 @@ def measured(scratch: Path, sizes: world.Sizes, engine: str, at_once: bool) -> d
     torch.manual_seed(config.seed)
     model = with_actor_and_critic(model, config.rl.lora_rank, config.rl.lora_alpha).eval()
     asked = builder.rollout_prompts(0, max(sizes["batch"], sizes["prompts"]), (10, 10))
-    prompts = chat_format.prompts([instruction.messages for instruction in asked])
+    prompts = make_engine(engine, Setup(chat_format, 1, model)).prompts(asked)
     few, temperature = prompts[: sizes["prompts"]], config.rl.temperature
 
     def greedy(limit: int) -> list[list[int]]:
-        rows = generate(model, chat_format, prompts[: sizes["batch"]], limit, engine, batch_size=sizes["batch"])
-        return [row.tokens for row in rows]
+        made = make_engine(engine, Setup(chat_format, limit, model, sizes["batch"]))
+        return [row.tokens for row in in_order(made.answers(prompts[: sizes["batch"]]))]
 
     def rollout(limit: int) -> list[list[int]]:
+        made = make_engine(engine, Setup(chat_format, limit, model))
         calls = (
             [(few, sizes["samples"])] if at_once else [([prompt], 1) for prompt in few for _ in range(sizes["samples"])]
         )
-        return [
-            row.tokens
-            for asked, samples in calls
-            for row in generate(model, chat_format, asked, limit, engine, temperature, samples)
-        ]
+        return [row.tokens for asked, samples in calls for row in in_order(made.answers(asked, samples, temperature))]
 
     result: dict[str, Any] = {}
     with using(model, ACTOR), autocast(config.trainer):

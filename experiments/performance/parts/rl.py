@@ -100,7 +100,7 @@ def plain(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
 
 def sampled(config: Any, builder: Any, chat_format: Any, model: Any, iteration: int) -> list[tuple[Any, ...]]:
     """Two answers to each prompt by two calls, judged one at a time: (prompt, tokens, earned, places)."""
-    from ctrlrec.generation.generate import by_transformers
+    from ctrlrec.generation.by_transformers import by_transformers
     from ctrlrec.lm.adapters import ACTOR, using
     from ctrlrec.lm.parsing import last_tokens, written_items
     from ctrlrec.rewards.judging import judge

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from answering import generate
 from transformers import PreTrainedModel
 
 from ctrlrec.config.schema import ModelConfig, SLConfig
-from ctrlrec.generation.generate import generate
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import with_adapter
 from ctrlrec.lm.chat_format import ChatFormat

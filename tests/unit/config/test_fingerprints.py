@@ -133,7 +133,7 @@ def test_what_cannot_change_a_result_changes_no_fingerprint(row, override: str) 
         ("generation.max_new_tokens=9", {"evaluate"}),
         ("general=hub", {"evaluate"}),
         ("generation.engine=hf", {"rl", "evaluate"}),
-        ("generation.engine=vllm", {"evaluate"}),
+        ("generation.engine=vllm", {"rl", "evaluate"}),
         ("generation.engine=api", {"evaluate"}),
         ("dataset.history_length=5", {"data", "teacher", "instructions", "sl", "rl", "evaluate"}),
         ("model.vocabulary=999", {"data", "teacher", "instructions", "sl", "rl", "evaluate"}),

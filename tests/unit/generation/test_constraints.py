@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from answering import generate
 from steps_constraint import asking, plugged_in
 from transformers import PreTrainedModel
 
@@ -17,7 +18,6 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.beams import beam_search
 from ctrlrec.generation.constraints import CONSTRAINTS, make_constraint
 from ctrlrec.generation.constraints.base import Constraint, support
-from ctrlrec.generation.generate import generate
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.pipeline.run import planned
 
@@ -52,11 +52,9 @@ def test_answers_obey(
     steps: Constraint, make_model: Make, chat_format: ChatFormat, engine: str, temperature: float | None
 ) -> None:
     model, counts = make_model(), [1, 2, 0, 4]
-    starts = [steps.start(asking(count)) for count in counts]
+    asked = [asking(count) for count in counts]
     torch.manual_seed(0)
-    answers = generate(
-        model, chat_format, PROMPTS, 9, engine, temperature, 3, batch_size=5, constraint=steps, starts=starts
-    )
+    answers = generate(model, chat_format, PROMPTS, 9, engine, temperature, 3, 5, steps, asked)
     free = generate(model, chat_format, PROMPTS, 9, engine)
     for index, answer in enumerate(answers):
         count = counts[index // 3]
@@ -67,8 +65,8 @@ def test_answers_obey(
 
 
 def test_engines_take_the_same_greedy_tokens(steps: Constraint, make_model: Make, chat_format: ChatFormat) -> None:
-    model, starts = make_model(), [steps.start(asking(count)) for count in (1, 2, 0, 4)]
-    native, hf = (generate(model, chat_format, PROMPTS, 12, name, constraint=steps, starts=starts) for name in ENGINES)
+    model, asked = make_model(), [asking(count) for count in (1, 2, 0, 4)]
+    native, hf = (generate(model, chat_format, PROMPTS, 12, name, constraint=steps, asked=asked) for name in ENGINES)
     assert native == hf
 
 
@@ -90,8 +88,8 @@ def test_log_probs_are_those_among_allowed_tokens(
 ) -> None:
     model = make_model()
     torch.manual_seed(1)
-    starts = [steps.start(asking(count)) for count in (1, 2, 3, 4)]
-    answers = generate(model, chat_format, PROMPTS, 12, engine, 0.7, 4, constraint=steps, starts=starts)
+    asked = [asking(count) for count in (1, 2, 3, 4)]
+    answers = generate(model, chat_format, PROMPTS, 12, engine, 0.7, 4, constraint=steps, asked=asked)
     assert len({tuple(answer.tokens) for answer in answers}) == 16
     for index, answer in enumerate(answers):
         prompt = PROMPTS[index // 4]
@@ -145,11 +143,10 @@ def test_fewer_answers_than_beams_are_no_invented_ones(
 def test_nothing_allowed_is_an_error_that_names_the_state(
     steps: Constraint, make_model: Make, chat_format: ChatFormat, engine: str
 ) -> None:
-    starts = [steps.start(asking(5))]
     with pytest.raises(
         CtrlRecError, match=r"constraint\.name=steps: no token is allowed .*Written\(rest=5, tokens=4\)"
     ):
-        generate(make_model(), chat_format, PROMPTS[:1], 9, engine, 1.0, constraint=steps, starts=starts)
+        generate(make_model(), chat_format, PROMPTS[:1], 9, engine, 1.0, constraint=steps, asked=[asking(5)])
 
 
 def test_none_is_no_constraint(catalogue: Catalogue, chat_format: ChatFormat) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from answering import engine_of, generate
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -20,10 +21,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from ctrlrec.generation import decoder as decoding
-from ctrlrec.generation.decoder import decode
-from ctrlrec.generation.generate import generate
-from ctrlrec.generation.network import _FEW_ROWS, unsupported
+from ctrlrec.generation.decoder import decode as decoding
+from ctrlrec.generation.decoder.network import _FEW_ROWS, unsupported
+from ctrlrec.generation.engines.base import Prompt, in_order
+from ctrlrec.generation.sample import Sample
 from ctrlrec.lm.adapters import ACTOR, CRITIC, using, with_actor_and_critic
 
 END = 3
@@ -57,6 +58,10 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     ),
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SHAPE | {"num_key_value_heads": 2}, use_sliding_window=False)),
 }
+
+
+def decode(*arguments: Any, **options: Any) -> list[Sample]:
+    return in_order(decoding.decode(*arguments, **options))
 
 
 def made(name: str) -> PreTrainedModel:
@@ -136,7 +141,7 @@ def test_what_is_finished_when_memory_runs_out_stays(monkeypatch: pytest.MonkeyP
     model, prompts = made("tied"), asked(12)
     expected = decode(model, prompts, {END}, 30, samples=2)
     assert len({len(answer.tokens) for answer in expected}) > 1
-    step, steps, counted = decoding._Batch.step, [], []
+    step, steps = decoding._Batch.step, []
 
     def scarce(self: Any) -> None:
         steps.append(self.rows)
@@ -145,9 +150,10 @@ def test_what_is_finished_when_memory_runs_out_stays(monkeypatch: pytest.MonkeyP
         step(self)
 
     monkeypatch.setattr(decoding._Batch, "step", scarce)
-    again = generate(model, FORMAT, prompts, 30, "native", samples=2, batch_size=7, progress=counted.append)
-    assert again == expected
-    assert sum(counted) == 24  # none was made twice
+    engine = engine_of("native", model, FORMAT, 30, batch_size=7)
+    again = list(engine.answers([Prompt(prompt) for prompt in prompts], 2))
+    assert in_order(again) == expected
+    assert len(again) == 24  # none was made twice
     assert set(steps) == {7, 3}
 
 

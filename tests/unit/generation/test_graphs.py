@@ -9,9 +9,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from ctrlrec.generation import decoder as decoding
-from ctrlrec.generation import graphs
-from ctrlrec.generation.decoder import Sample, decode
+from ctrlrec.generation.decoder import decode as decoding
+from ctrlrec.generation.decoder import graphs
+from ctrlrec.generation.decoder.decode import decode
+from ctrlrec.generation.engines.base import in_order
+from ctrlrec.generation.sample import Sample
 
 END = 3
 SHAPE = {
@@ -36,7 +38,7 @@ def asked(count: int) -> list[list[int]]:
 
 
 def answers(model: PreTrainedModel, count: int, ends: Collection[int], limit: int, **options: Any) -> list[Sample]:
-    return decode(model, asked(count), ends, limit, **options)
+    return in_order(decode(model, asked(count), ends, limit, **options))
 
 
 class Tape(TorchDispatchMode):

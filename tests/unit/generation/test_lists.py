@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tokenizers_of_lists as tokenizers
 import torch
+from answering import generate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from list_worlds import World, questions, worlds
@@ -22,8 +23,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.beams import beam_search
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.generation.constraints.base import Constraint, support
-from ctrlrec.generation.generate import generate
-from ctrlrec.generation.runs import RunBatch
+from ctrlrec.generation.decoder.forced import RunBatch
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.chat_format import ChatFormat
@@ -115,12 +115,16 @@ def test_forced_tokens_take_no_step_of_their_own(
     model, steps = make_model(), []
     step = RunBatch.step
     monkeypatch.setattr(RunBatch, "step", lambda batch: (steps.append(1), step(batch)))
-    starts = [constraint.start(asked)]
-    (answer,) = generate(model, chat_format, [[1, 20, 4, 2]], 160, "native", 0.7, constraint=constraint, starts=starts)
-    free = [place for place in constraint.replay(starts[0], answer.tokens) if place is not None and len(place) > 1]
+    bound = {"constraint": constraint, "asked": [asked]}
+    (answer,) = generate(model, chat_format, [[1, 20, 4, 2]], 160, "native", 0.7, **bound)
+    free = [
+        place
+        for place in constraint.replay(constraint.start(asked), answer.tokens)
+        if place is not None and len(place) > 1
+    ]
     assert len(steps) == len(free) < len(answer.tokens) / 2
-    cut = generate(model, chat_format, [[1, 20, 4, 2]], 25, "native", constraint=constraint, starts=starts)[0]
-    assert cut == generate(model, chat_format, [[1, 20, 4, 2]], 25, "hf", constraint=constraint, starts=starts)[0]
+    cut = generate(model, chat_format, [[1, 20, 4, 2]], 25, "native", **bound)[0]
+    assert cut == generate(model, chat_format, [[1, 20, 4, 2]], 25, "hf", **bound)[0]
     assert len(cut.tokens) == 25
 
 
@@ -285,8 +289,7 @@ def test_log_probs_are_those_among_allowed_tokens(
     asked = [Instruction(BLEND, "u", (1, 2), None, 6, None, None, None, (), (wish,))]
     model, prompt = make_model(), [1, 20, 30, 4, 2]
     torch.manual_seed(0)
-    made = generate(model, chat_format, [prompt], 160, engine, 0.7, 3, constraint=constraint,
-                    starts=[constraint.start(one) for one in asked])  # fmt: skip
+    made = generate(model, chat_format, [prompt], 160, engine, 0.7, 3, constraint=constraint, asked=asked)
     for sample in made:
         with torch.no_grad():
             scores = model(input_ids=torch.tensor([prompt + sample.tokens])).logits[0, len(prompt) - 1 : -1]

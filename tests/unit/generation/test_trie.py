@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrlrec.generation.trie import STOP, Trie
+from ctrlrec.generation.lists.trie import STOP, Trie
 
 ROWS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=5).map(tuple), min_size=1, max_size=30, unique=True)
 

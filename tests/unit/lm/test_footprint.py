@@ -49,8 +49,11 @@ def test_the_budget_is_found_on_a_gpu_alone(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (78 * 2**30, 80 * 2**30))
     model = SimpleNamespace(config=SMOLLM2)
-    found = token_budget(asked, model, compose(*words).trainer, "sl")  # type: ignore[arg-type]
+    trainer = compose(*words).trainer
+    found = token_budget(asked, model, trainer, "sl")  # type: ignore[arg-type]
     if asked is not None or words == ("trainer=cpu",):
         assert found == asked
     else:  # a batch of 64 samples of 172 tokens is one pass, and a pass leaves room
         assert 64 * 172 < found < 78 * 2**30 / 0.86e6
+        beside = token_budget(asked, model, trainer, "rl", 0.35)  # type: ignore[arg-type]
+        assert beside == pytest.approx(found * (78 - 0.35 * 80) / 78, abs=1)

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from answering import generate
 from peft import PeftModel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.generation.decoder import decode
-from ctrlrec.generation.generate import generate
+from ctrlrec.generation.decoder.decode import decode
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import check_base, merge, sample_weights, save_adapters, trainable_state, with_adapter

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from answering import generate
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ctrlrec.config.schema import ModelConfig
-from ctrlrec.generation.generate import generate
 from ctrlrec.lm.adapters import ACTOR, sample_weights, save_adapters, using, with_actor_and_critic, with_adapter
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.policy import load_policy

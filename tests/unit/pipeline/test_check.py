@@ -33,7 +33,7 @@ def missing(monkeypatch: pytest.MonkeyPatch) -> None:
     def find(name: str, *rest: Any) -> Any:
         return None if name in ("vllm", "flash_attn") else found(name, *rest)
 
-    for place in ("ctrlrec.pipeline.evaluate.find_spec", "ctrlrec.lm.checks.find_spec"):
+    for place in ("ctrlrec.generation.engines.vllm.find_spec", "ctrlrec.lm.checks.find_spec"):
         monkeypatch.setattr(place, find)
 
 

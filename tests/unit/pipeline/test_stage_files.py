@@ -9,18 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import vllm_stand_in
 from chat_families import family
 from chat_server import Server, echo, send, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from vllm_stand_in import install_stand_in
 
 from ctrlrec.config.compose import compose
 from ctrlrec.data.titles import cut_titles
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation import general
 from ctrlrec.instructions.builder import InstructionBuilder
+from ctrlrec.lm.adapters import with_actor_and_critic
 from ctrlrec.lm.backbone import train_tokenizer
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.pipeline import data
@@ -137,11 +141,13 @@ def evaluate(
     monkeypatch.setattr(evaluation, "load_builder", lambda *_: (builder, chat_format))
     monkeypatch.setattr(evaluation, "_whole_model", lambda *_: SimpleNamespace(device="cpu"))
 
-    def run(row: str, folder: str, **made_by: str) -> Path:
+    def run(row: str, folder: str, engine: str = "api", **made_by: str) -> Path:
         config = compose(
-            f"variant={row}", "generation.engine=api", "api=local", f"api.url={server.url}", f"cache={tmp_path}/cache",
-            "logger=csv", "trainer.accelerator=cpu", "trainer.progress=false", "evaluation.users=4",
+            f"variant={row}", f"generation.engine={engine}", "api=local", f"api.url={server.url}",
+            f"cache={tmp_path}/cache", "logger=csv", "trainer.accelerator=cpu", "trainer.progress=false",
+            "evaluation.users=4",
             "evaluation.bootstrap_resamples=10", "evaluation.settings=[sequential,category_positive]",
+            "trainer.precision=32-true", "generation.max_new_tokens=12",
         )  # fmt: skip
         inputs = {stage: tmp_path / stage / name for stage, name in ({"data": "data-1"} | made_by).items()}
         (tmp_path / folder).mkdir(exist_ok=True)
@@ -149,6 +155,27 @@ def evaluate(
         return tmp_path / folder
 
     return run
+
+
+def test_engines_of_this_machine_make_one_result(
+    evaluate: Callable[..., Path], make_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model with an actor beside its weights, as RL leaves it; vLLM is a stand-in."""
+    install_stand_in(monkeypatch)
+    model = with_actor_and_critic(make_model(), 4, 8, critic=False).get_base_model()
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.3)
+    monkeypatch.setattr(evaluation, "_whole_model", lambda *_: model)
+    made = [evaluate("full", engine, engine, sl="sl-1", rl="rl-1") for engine in ("auto", "vllm")]
+    for name in ("predictions.jsonl", "metrics.json"):
+        assert (made[0] / name).read_bytes() == (made[1] / name).read_bytes()
+    assert not vllm_stand_in.RUNNING and not (made[1] / "api.json").exists()
+    monkeypatch.setattr("ctrlrec.evaluation.answering.read_answers", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate("full", "broken", "vllm", sl="sl-1", rl="rl-1")
+    assert not vllm_stand_in.RUNNING
 
 
 def test_answers_of_one_trained_model_are_not_taken_for_those_of_another(

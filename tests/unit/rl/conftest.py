@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from answering import engine_of
 from transformers import PreTrainedModel
 
 from ctrlrec.config.compose import compose
@@ -47,9 +48,8 @@ def make_module(
             for name, parameter in model.named_parameters():
                 if "lora_B" in name:
                     parameter.normal_(std=moved)
-        module = RLModule(
-            model, chat_format, builder, reward_of(*reward), config, max_new_tokens, "auto", tmp_path,
-        )  # fmt: skip
+        engine = engine_of("auto", model, chat_format, max_new_tokens)
+        module = RLModule(model, chat_format, builder, reward_of(*reward), config, engine, tmp_path)
         (optimizer,), _ = module.configure_optimizers()
         module.optimizers = lambda: optimizer  # type: ignore[method-assign]
         module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]

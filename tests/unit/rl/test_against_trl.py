@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from answering import engine_of
 from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
@@ -41,7 +42,8 @@ def module_of(config: Config, model: PreTrainedModel, parts: tuple, folder: Path
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         adapted = with_actor_and_critic(model, 4, 8, critic=False)
-    module = RLModule(adapted, chat_format, builder, Reward(config.reward), config.rl, 24, "auto", folder)
+    engine = engine_of("auto", adapted, chat_format, 24)
+    module = RLModule(adapted, chat_format, builder, Reward(config.reward), config.rl, engine, folder)
     (optimizer,), _ = module.configure_optimizers()
     module.optimizers = lambda: optimizer  # type: ignore[method-assign]
     return module.eval()

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from steps_constraint import asking, plugged_in
+from vllm_stand_in import install_stand_in
 
 from ctrlrec.config.schema import ConstraintConfig
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.generation.constraints.base import Constraint, support
+from ctrlrec.generation.engines import make_engine
 from ctrlrec.lm import head
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.rl.module import RLModule
@@ -28,16 +30,15 @@ def steps(tmp_path: Path, catalogue: Catalogue, chat_format: ChatFormat) -> Iter
         yield constraint
 
 
-@pytest.mark.parametrize("engine", ["auto", "hf"])
+@pytest.mark.parametrize("engine", ["auto", "hf", "vllm"])
 def test_the_learner_scores_as_the_sampler_did(
-    steps: Constraint,
-    make_module: Callable[..., RLModule],
-    collect: Collect,
-    engine: str,
+    steps: Constraint, make_module: Callable[..., RLModule], collect: Collect, engine: str,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> None:  # fmt: skip
+    install_stand_in(monkeypatch)
     module = make_module()
-    module.sampler.constraint, module.sampler.engine = steps, engine
+    module.sampler.constraint = steps
+    module.sampler.engine = make_engine(engine, module.sampler.engine.setup)
     answers = collect(module)
     experience = module.score(answers)
     assert (experience.log_probs - experience.sampled).abs().max() < 1e-5

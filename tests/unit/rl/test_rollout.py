@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from answering import Given
 
 from ctrlrec.config.compose import compose
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.generation.decoder import Sample
 from ctrlrec.rewards.reward import Reward
-from ctrlrec.rl import rollout
 from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Answer, placed_rewards, summary
 
@@ -68,8 +67,7 @@ def test_a_reading_of_a_plug_in_rewards_a_rollout(
         compose("reward.item=counted")
     monkeypatch.setenv("CTRLREC_PLUGINS", str(tmp_path / "plugin"))
     module = make_module(reward=("name=counted", "item=counted", "list=counted", "additive_at_items=true"))
-    written = [Sample(answer.tokens, answer.log_probs) for answer in answers]
-    monkeypatch.setattr(rollout, "generate", lambda *_, **__: written)
+    module.sampler.engine = Given(module.chat_format, [answer.tokens for answer in answers])
     collected = module.collect([answer.judgement.instruction for answer in answers[:3]])
     assert [len(answer.titles) for answer in collected] == [1, 2, 4, 4, 1, 1]
     for answer in collected:

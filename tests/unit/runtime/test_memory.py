@@ -1,15 +1,17 @@
 """Out of memory: evaluation and rollouts go on with smaller batches and say so; training names the setting to lower."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+from answering import generate
 from transformers import PreTrainedModel
 
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.generation import generate as generation
+from ctrlrec.generation.engines import hf, native
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.runtime.faults import explained, halving
 
@@ -27,35 +29,38 @@ ERRORS = (
 def test_a_batch_too_large_is_halved_until_it_fits(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     asked: list[int] = []
 
-    def answer(size: int) -> str:
+    def answers(size: int) -> Iterator[str]:
         asked.append(size)
+        yield f"by {size}"
         if size > 3:
             raise error
-        return "all of them"
+        yield "the rest"
 
     with caplog.at_level(logging.WARNING):
-        assert halving(answer, 11) == "all of them"
+        assert list(halving(answers, 11)) == ["by 11", "by 5", "by 2", "the rest"]
     assert asked == [11, 5, 2]
     assert "out of memory with 11 answers at a time: going on with 5; lower generation.batch_size" in caplog.text
 
 
 def test_a_single_answer_too_large_is_one_line() -> None:
-    def answer(size: int) -> str:
+    def answers(size: int) -> Iterator[str]:
         raise MemoryError
+        yield
 
     with pytest.raises(CtrlRecError, match="out of memory for a single answer"):
-        halving(answer, 2)
+        list(halving(answers, 2))
 
 
 def test_other_errors_are_not_taken_for_it() -> None:
     calls: list[int] = []
 
-    def answer(size: int) -> str:
+    def answers(size: int) -> Iterator[str]:
         calls.append(size)
         raise RuntimeError("shapes do not fit")
+        yield
 
     with pytest.raises(RuntimeError, match="shapes"):
-        halving(answer, 3)
+        list(halving(answers, 3))
     assert calls == [3]
 
 
@@ -65,25 +70,26 @@ def test_training_names_the_setting(tmp_path: Path) -> None:
         raise ERRORS[0]
 
 
-@pytest.mark.parametrize(("engine", "function"), [("native", "decode"), ("hf", "_transformers")])
+@pytest.mark.parametrize(("engine", "function"), [(native, "decode"), (hf, "greedy_or_sampled")])
 def test_evaluation_gives_the_same_answers_in_halves(
     make_model: Callable[..., PreTrainedModel],
     chat_format: ChatFormat,
     monkeypatch: pytest.MonkeyPatch,
-    engine: str,
+    engine: ModuleType,
     function: str,
 ) -> None:
     model, prompts = make_model(), [[1, 20 + row, 30, 4, 2] for row in range(5)]
-    whole = generation.generate(model, chat_format, prompts, 8, engine)
-    original, sizes = getattr(generation, function), []
+    name = engine.__name__.rpartition(".")[2]
+    whole = generate(model, chat_format, prompts, 8, name)
+    original, sizes = getattr(engine, function), []
 
     def scarce(*arguments):
-        sizes.append(arguments[6] if engine == "native" else len(arguments[2]))
+        sizes.append(arguments[6] if engine is native else len(arguments[2]))
         if sizes[-1] > 2:
             raise ERRORS[0]
         return original(*arguments)
 
-    monkeypatch.setattr(generation, function, scarce)
-    again = generation.generate(model, chat_format, prompts, 8, engine)
+    monkeypatch.setattr(engine, function, scarce)
+    again = generate(model, chat_format, prompts, 8, name)
     assert [sample.tokens for sample in again] == [sample.tokens for sample in whole]
     assert sizes[:2] == [5, 2]

@@ -6,15 +6,12 @@ client is made; it is sent in one header and stands in no message, file or confi
 
 import asyncio
 import contextlib
-import email.utils
-import json
 import logging
 import os
 import random
 import re
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +22,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from ctrlrec.config.schema import APIConfig
 from ctrlrec.controls.instruction import Messages
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.generation.answer_cache import AnswerCache
+from ctrlrec.generation.server.kept import AnswerCache
+from ctrlrec.generation.server.replies import message, parsed, retry_after
 from ctrlrec.runtime.escaping import inert
 
 log = logging.getLogger(__name__)
@@ -57,7 +55,7 @@ class ChatClient:
 
     def __init__(self, config: APIConfig, max_tokens: int, folder: Path, stop: Sequence[str] = ()):
         self.config, self.max_tokens, self.stop = config, max_tokens, list(stop[:4])
-        self._key = _key(config)
+        self._key = key(config)
         self.cache = AnswerCache(config, folder)
         self._url = config.url.rstrip("/") + "/chat/completions"
         # How the model wants to be asked, as far as its refusals have told.
@@ -65,40 +63,43 @@ class ChatClient:
         self._failure: Exception | None = None
         self._resume_at, self._served = 0.0, 0
 
-    def answers(self, conversations: Sequence[Messages], progress: Callable[[int], None] = lambda _: None) -> list[str]:
-        """Return the answer to each conversation, in order; equal conversations are asked once.
+    def answers(self, conversations: Sequence[Messages]) -> Iterator[tuple[int, str]]:
+        """Yield the place of each conversation and its answer, as answers arrive; equal conversations are asked once.
 
         Raises:
-            CtrlRecError: if a request fails for good; answers that arrived before are kept.
+            CtrlRecError: if a request fails for good, after the answers that were on their way.
         """
         # One name for the limit in the cache, however the model wants it to be called.
-        requests = [self._body(messages, "max_tokens", {"temperature": 0}) for messages in conversations]
-        files = [self.cache.file(self._url, request) for request in requests]
-        times = Counter(files)
-        found: dict[Path, str] = {}
-
-        async def ask_all() -> None:
-            self._stop, places = asyncio.Event(), asyncio.Semaphore(self.config.concurrency)
-            async with self._connection() as connection:
-
-                async def ask(file: Path, messages: Messages) -> None:
-                    async with places:
-                        try:
-                            found[file] = await self._answer(connection, file, messages)
-                            progress(times[file])
-                        except Exception as error:
-                            self._failure = self._failure or error
-                            self._stop.set()
-
-                asked = dict(zip(files, conversations, strict=True))
-                # Requests on their way when another fails are waited for: they are paid.
-                await asyncio.gather(*(ask(*one) for one in asked.items()))
-
+        places: dict[Path, list[int]] = {}
+        for place, messages in enumerate(conversations):
+            request = self._body(messages, "max_tokens", {"temperature": 0})
+            places.setdefault(self.cache.file(self._url, request), []).append(place)
         self._failure = None
-        asyncio.run(ask_all())
+
+        async def ask(file: Path, messages: Messages) -> tuple[Path, str] | None:
+            async with room:
+                try:
+                    return file, await self._answer(connection, file, messages)
+                except Exception as error:
+                    self._failure = self._failure or error
+                    self._stop.set()
+                    return None
+
+        with asyncio.Runner() as runner:
+            loop, room, self._stop = runner.get_loop(), asyncio.Semaphore(self.config.concurrency), asyncio.Event()
+            connection = self._connection()
+            waiting = {loop.create_task(ask(file, conversations[rows[0]])) for file, rows in places.items()}
+            try:
+                # Requests on their way when another fails are waited for: they are paid.
+                while waiting:
+                    done, waiting = runner.run(_first(waiting))
+                    for arrived in filter(None, (task.result() for task in done)):
+                        for place in places[arrived[0]]:
+                            yield place, arrived[1]
+            finally:
+                runner.run(connection.close())
         if self._failure is not None:
             raise self._failure
-        return [found[file] for file in files]
 
     def _connection(self) -> openai.AsyncOpenAI:
         return openai.AsyncOpenAI(
@@ -179,7 +180,7 @@ class ChatClient:
             self._handle(error, body)
             return await self._attempt(connection, messages)  # as the model wants to be asked
         try:
-            return _parsed(reply.text)
+            return parsed(reply.text)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             raise _AttemptError(f"no chat completion but {self._printable(reply.text)!r}") from None
 
@@ -191,9 +192,9 @@ class ChatClient:
             CtrlRecError: if it cannot.
         """
         status, text = error.status_code, error.response.text
-        said = f"{status} {self._printable(_message(text))}"
+        said = f"{status} {self._printable(message(text))}"
         if (status in _RETRIED or status >= 500) and "insufficient_quota" not in said:
-            raise _AttemptError(said, _retry_after(error.response.headers.get("Retry-After")))
+            raise _AttemptError(said, retry_after(error.response.headers.get("Retry-After")))
         if status in (400, 422):
             if "max_tokens" in body and "max_completion_tokens" in text:
                 self._limit = "max_completion_tokens"
@@ -222,30 +223,26 @@ class ChatClient:
         return (line.replace(self._key, "***") if self._key else line)[:200]
 
 
-def _parsed(text: str) -> dict[str, Any]:
-    """Return answer, finish reason and usage of a reply; raise one of the usual errors if it is no completion."""
-    body = json.loads(text)
-    choice = body["choices"][0]
-    content = choice["message"].get("content")
-    if isinstance(content, list):  # of parts
-        content = "".join(part["text"] for part in content)
-    # Null if a filter stopped it or the model refused: asked again, it would be paid again and no other.
-    answer = "" if content is None else content
-    if not isinstance(answer, str):
-        raise TypeError("no text")
-    return {"answer": answer, "finish_reason": choice.get("finish_reason"), "usage": _usage(body.get("usage"))}
+async def _first(tasks: set[asyncio.Task[Any]]) -> tuple[set[asyncio.Task[Any]], set[asyncio.Task[Any]]]:
+    """Wait for the first of some tasks and return those that are done, and the others."""
+    return await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
 
-def _key(config: APIConfig) -> str | None:
+def key(config: APIConfig) -> str | None:
+    """Return the key of a server from the environment; None for a server without one.
+
+    Raises:
+        CtrlRecError: if the environment has no key, or one that no header can hold, or it would travel unencrypted.
+    """
     if config.key_variable is None:
         return None
-    key = os.environ.get(config.key_variable, "").strip()
-    if not key:
+    secret = os.environ.get(config.key_variable, "").strip()
+    if not secret:
         raise CtrlRecError(
             f"the environment variable {config.key_variable} is empty: put the key of {config.url} into it, or set "
             "api.key_variable=null for a server without one"
         )
-    if not re.fullmatch("[!-~]+", key):  # the HTTP library would repeat it in its error
+    if not re.fullmatch("[!-~]+", secret):  # the HTTP library would repeat it in its error
         raise CtrlRecError(
             f"the environment variable {config.key_variable} holds a line break, a space or another character that no "
             f"key has: put the key of {config.url} into it again"
@@ -253,7 +250,7 @@ def _key(config: APIConfig) -> str | None:
     address = urlsplit(config.url)
     if address.scheme != "https" and address.hostname not in _LOOPBACK:
         raise CtrlRecError(f"api.url={config.url}: the key would travel unencrypted; use https, or no key")
-    return key
+    return secret
 
 
 def _cause(error: BaseException) -> str:
@@ -262,34 +259,3 @@ def _cause(error: BaseException) -> str:
         error = inner
     known = isinstance(error, OSError) and error.errno
     return os.strerror(known) if known else str(error) or type(error).__name__
-
-
-def _usage(said: Any) -> dict[str, int] | None:
-    """Return the tokens that a reply counts; None if it counts none, which is no reason to pay for another."""
-    try:
-        return {name: int(said[name]) for name in ("prompt_tokens", "completion_tokens")}
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
-
-
-def _message(text: str) -> str:
-    """Return the error message of the usual JSON bodies, with its code; else the body."""
-    try:
-        error = json.loads(text)["error"]
-        return f"{error.get('code') or ''} {error['message']}".strip() if isinstance(error, dict) else str(error)
-    except (ValueError, KeyError, TypeError):
-        return text
-
-
-def _retry_after(header: str | None) -> float:
-    """Return the seconds of a Retry-After header, a number or a date; 0 without one or if it cannot be read."""
-    if not header:
-        return 0.0
-    try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return 0.0

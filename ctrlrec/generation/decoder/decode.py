@@ -1,14 +1,13 @@
 """A decoder for Llama-like models: the answers of transformers' ``generate`` at a fraction of its cost.
 
-What makes a step cheap: fused projections (:mod:`ctrlrec.generation.network`); keys lie transposed in a cache that is
-written in place, so that attention of one query is two batched products; every row counts its own positions, so prompts
-are padded on the right, need no mask, and a finished row makes room for a waiting one. Samples of one prompt share its
-prefill.
+What makes a step cheap: fused projections (:mod:`ctrlrec.generation.decoder.network`); keys lie transposed in a cache
+that is written in place, so that attention of one query is two batched products; every row counts its own positions, so
+prompts are padded on the right, need no mask, and a finished row makes room for a waiting one. Samples of one prompt
+share its prefill.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Container, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +16,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ctrlrec.generation.constraints.base import Constraint
-from ctrlrec.generation.network import Network, attention
+from ctrlrec.generation.decoder.network import Network, attention
+from ctrlrec.generation.sample import Sample, answer_length
 from ctrlrec.lm.scoring import pad
 
 # Positions by which the cache grows; on a GPU it has its capacity at once, as growing leaves holes in the memory.
@@ -29,24 +29,6 @@ _PREFILL = {"cpu": 1024}
 _CAPTURED = ("cuda",)  # devices on which a step without a constraint is one graph
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One answer of a model.
-
-    Attributes:
-        tokens: generated ids, with the token that ended the answer if there was one.
-        log_probs: log-probability of each at the sampling temperature over the full vocabulary; a greedy choice has 0.
-    """
-
-    tokens: list[int]
-    log_probs: list[float]
-
-
-def answer_length(tokens: Sequence[int], ends: Collection[int]) -> int:
-    """Return the number of tokens up to the first that ends the answer; of all if none does."""
-    return next((index for index, token in enumerate(tokens, start=1) if token in ends), len(tokens))
-
-
 def decode(
     model: PreTrainedModel | PeftModel,
     prompts: Sequence[Sequence[int]],
@@ -55,14 +37,14 @@ def decode(
     temperature: float | None = None,
     samples: int = 1,
     rows: int | None = None,
-    progress: Callable[[int], None] = lambda _: None,
     constraint: Constraint | None = None,
     starts: Sequence[Any] = (),
-    finished: dict[int, Sample] | None = None,
-) -> list[Sample]:
-    """Answer any number of prompts.
+    finished: Container[int] = (),
+) -> Iterator[tuple[int, Sample]]:
+    """Answer any number of prompts and yield each answer with its place once it is finished.
 
-    Products run in autocast's precision where it is on, in the model's otherwise.
+    Products run in autocast's precision where it is on, in the model's otherwise. Neither autocast nor the mode without
+    gradients is changed for whoever takes the answers.
 
     Args:
         model: a supported one, with the adapter to use active.
@@ -72,41 +54,42 @@ def decode(
         temperature: None decodes greedily; a number samples from the full distribution at it.
         samples: answers to each prompt.
         rows: most answers in the making at a time; None for all.
-        progress: called with the number of answers that were just finished.
         constraint: what may be written; None for anything.
         starts: B states of the constraint before an answer.
-        finished: answers by place in the result that are not made again; what finishes is added, for when memory ends.
+        finished: places that are not answered again.
 
     Returns:
-        B x samples answers; those of one prompt side by side.
+        Places among B x samples answers, those of one prompt side by side, and the answers.
     """
-    from ctrlrec.generation import graphs, runs  # whose batches extend the one of this module
+    from ctrlrec.generation.decoder import forced, graphs  # whose batches extend the one of this module
 
-    count = len(prompts) * samples
-    answers = {} if finished is None else finished
     device = model.device.type
     mixed = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    with torch.inference_mode(), torch.autocast(device, enabled=False):
-        # The longest first: what they take in memory is known at once.
-        order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-        places = [index * samples + sample for index in order for sample in range(samples)]
-        queue = deque(place for place in places if place not in answers)
-        size, longest = min(rows or count, len(queue)), len(prompts[queue[0] // samples]) if queue else 0
-        kind = runs.RunBatch if constraint is not None else graphs.GraphBatch if device in _CAPTURED else _Batch
-        batch = kind(Network(model, mixed), size, ends, max_new_tokens, longest, temperature, constraint)
-        while queue or batch.places:
-            room = batch.rows - len(batch.places)
-            if queue and (8 * room >= batch.rows or not batch.places):
-                admitted = [queue.popleft() for _ in range(min(room, len(queue)))]
-                batch.states += [starts[place // samples] if starts else None for place in admitted]
-                batch.admit(admitted, [prompts[place // samples] for place in admitted])
-            else:
-                batch.step()
-            complete = batch.collect()
-            answers.update(complete)
-            if complete:
-                progress(len(complete))
-    return [answers[place] for place in range(count)]
+    # The longest first: what they take in memory is known at once.
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    places = [index * samples + sample for index in order for sample in range(samples)]
+    queue = deque(place for place in places if place not in finished)
+    if not queue:
+        return
+    size, longest = min(rows or len(places), len(queue)), len(prompts[queue[0] // samples])
+    kind = forced.RunBatch if constraint is not None else graphs.GraphBatch if device in _CAPTURED else _Batch
+    batch = None
+    while queue or (batch and batch.places):
+        with torch.inference_mode(), torch.autocast(device, enabled=False):
+            if batch is None:
+                network = Network(model, mixed)
+                batch = kind(network, size, ends, max_new_tokens, longest, temperature, constraint)
+            complete: dict[int, Sample] = {}
+            while not complete:
+                room = batch.rows - len(batch.places)
+                if queue and (8 * room >= batch.rows or not batch.places):
+                    admitted = [queue.popleft() for _ in range(min(room, len(queue)))]
+                    batch.states += [starts[place // samples] if starts else None for place in admitted]
+                    batch.admit(admitted, [prompts[place // samples] for place in admitted])
+                else:
+                    batch.step()
+                complete = batch.collect()
+        yield from complete.items()
 
 
 def _choose(logits: torch.Tensor, temperature: float | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,91 +1,17 @@
-"""Answers from a model: greedy for evaluation, sampled for RL; token ids in, token ids out."""
+"""Answers by transformers' ``generate``: greedy, sampled or the best of a beam search; token ids in, token ids out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from peft import PeftModel
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
-from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.constraints.base import Constraint
-from ctrlrec.generation.decoder import Sample, answer_length, decode
-from ctrlrec.generation.network import unsupported
+from ctrlrec.generation.sample import Sample, answer_length
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.kernels import selective_log_softmax
 from ctrlrec.lm.scoring import pad
-from ctrlrec.runtime.faults import halving
-
-
-def generate(
-    model: PreTrainedModel | PeftModel,
-    chat_format: ChatFormat,
-    prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
-    engine: str,
-    temperature: float | None = None,
-    samples: int = 1,
-    batch_size: int | None = None,
-    progress: Callable[[int], None] = lambda _: None,
-    constraint: Constraint | None = None,
-    starts: Sequence[Any] = (),
-) -> list[Sample]:
-    """Answer prompts, batched by length so that little is spent on padding.
-
-    Args:
-        model: in evaluation mode, with the adapter to use active.
-        chat_format: padding and the ends of answers.
-        prompts: B rows of ids.
-        max_new_tokens: longest answer.
-        engine: ``generation.engine``: native (:mod:`ctrlrec.generation.decoder`), hf (transformers), or auto: native if
-            it supports the model.
-        temperature: None decodes greedily; a number samples from the full distribution at it.
-        samples: answers to each prompt.
-        batch_size: most answers in the making at a time; None for all. If memory runs out, what is finished
-            stays, and the rest is made half as many at a time.
-        progress: called with the number of answers that were just finished.
-        constraint: what may be written; None for anything. Log-probabilities are then those among allowed tokens.
-        starts: B states of the constraint before an answer.
-
-    Returns:
-        B x samples answers; those of one prompt side by side.
-
-    Raises:
-        CtrlRecError: if the native engine is asked for and does not support the model, or nothing is allowed.
-    """
-    reason = unsupported(model)
-    if engine == "native" and reason is not None:
-        raise CtrlRecError(f"generation.engine=native: {reason}; set generation.engine=auto")
-    repeated = [prompt for prompt in prompts for _ in range(samples)]
-    order = sorted(range(len(repeated)), key=lambda index: len(repeated[index]))
-    answers: dict[int, Sample] = {}  # they stay where memory runs out
-
-    def answer(size: int) -> list[Sample]:
-        if engine != "hf" and reason is None:
-            return decode(
-                model,
-                prompts,
-                chat_format.ends,
-                max_new_tokens,
-                temperature,
-                samples,
-                size,
-                progress,
-                constraint,
-                starts,
-                answers,
-            )
-        missing = [row for row in order if row not in answers]
-        for begin in range(0, len(missing), size):
-            rows = missing[begin : begin + size]
-            batch = [repeated[row] for row in rows]
-            states = [starts[row // samples] for row in rows] if constraint is not None else []
-            made = _transformers(model, chat_format, batch, max_new_tokens, temperature, constraint, states)
-            answers.update(zip(rows, made, strict=True))
-            progress(len(rows))
-        return [answers[index] for index in range(len(repeated))]
-
-    return halving(answer, batch_size or max(1, len(repeated)))
 
 
 class ConstraintProcessor(LogitsProcessor):
@@ -173,7 +99,7 @@ def by_transformers(
     return rows, list(generated.scores or ())
 
 
-def _transformers(
+def greedy_or_sampled(
     model: PreTrainedModel | PeftModel,
     chat_format: ChatFormat,
     prompts: Sequence[Sequence[int]],
@@ -182,7 +108,17 @@ def _transformers(
     constraint: Constraint | None,
     starts: Sequence[Any],
 ) -> list[Sample]:
-    """One answer to each prompt of a batch, by transformers."""
+    """Return one answer to each prompt of a batch.
+
+    Args:
+        model: in evaluation mode.
+        chat_format: padding and the ends of answers.
+        prompts: B rows of ids.
+        max_new_tokens: longest answer.
+        temperature: None decodes greedily; a number samples from the full distribution at it.
+        constraint: what may be written; None for anything.
+        starts: B states of the constraint before an answer.
+    """
     rows, scores = by_transformers(
         model,
         chat_format,

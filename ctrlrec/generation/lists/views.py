@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctrlrec.data.catalogue import Catalogue
-from ctrlrec.generation.trie import STOP, Trie
+from ctrlrec.generation.lists.trie import STOP, Trie
 from ctrlrec.lm.spelling import Spelling
 
 _KEPT = 128  # views of one form; each holds five bytes an item

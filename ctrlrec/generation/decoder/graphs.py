@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ctrlrec.generation.decoder import _Batch
+from ctrlrec.generation.decoder.decode import _Batch
 from ctrlrec.runtime.faults import is_out_of_memory
 
 log = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ from ctrlrec.controls.registry import CHAT
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.constraints.base import Constraint
-from ctrlrec.generation.trie import STOP
-from ctrlrec.generation.views import Form
-from ctrlrec.generation.written import Question, Written
+from ctrlrec.generation.lists.trie import STOP
+from ctrlrec.generation.lists.views import Form
+from ctrlrec.generation.lists.written import Question, Written
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.lm.spelling import Spelling, spell_lists, spell_titles
 

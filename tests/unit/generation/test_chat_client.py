@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from chat_server import Behaviour, Server, completion, echo, send, serving
 
 from ctrlrec.config.schema import APIConfig
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.generation.server import ChatClient
+from ctrlrec.generation.server.client import ChatClient
 
 KEY = "sk-very-secret"
 ASKED = [(("user", f"question {number}"),) for number in range(12)]
@@ -43,18 +43,24 @@ def make(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
     return client
 
 
+def heard(client: ChatClient, conversations: Sequence[Any]) -> list[str]:
+    """All answers in the order of their questions."""
+    answers = dict(client.answers(conversations))
+    assert sorted(answers) == list(range(len(conversations)))
+    return [answers[place] for place in range(len(conversations))]
+
+
 def failing(status: int, body: str = "", **headers: str) -> Behaviour:
     return lambda handler, _: send(handler, status, body, **headers)
 
 
 def test_answers_come_back_in_order_with_tokens_and_cost(make: Callable[..., ChatClient], server: Server) -> None:
     client = make()
-    advanced: list[int] = []
-    assert client.answers([*ASKED, ASKED[0]], advanced.append) == [
+    assert heard(client, [*ASKED, ASKED[0]]) == [
         *(f"QUESTION {number}" for number in range(12)),
         "QUESTION 0",
     ]
-    assert sum(advanced) == 13 and len(server.requests) == 12  # equal questions are asked once
+    assert len(server.requests) == 12  # equal questions are asked once
     assert server.requests[0]["model"] == "parrot" and server.requests[0]["max_tokens"] == 64
     assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
     report = client.cache.report()
@@ -69,7 +75,7 @@ def test_no_more_requests_are_open_than_allowed(make: Callable[..., ChatClient],
         echo(handler, request)
 
     server.otherwise = slow
-    make(concurrency=3).answers(ASKED)
+    heard(make(concurrency=3), ASKED)
     assert server.most_open == 3
 
 
@@ -97,7 +103,7 @@ def hang_up(handler: Any, _: Any) -> None:
 def test_what_may_pass_is_tried_again(make: Callable[..., ChatClient], server: Server, broken: Behaviour) -> None:
     server.script = [broken, broken]
     client = make(concurrency=1)
-    assert client.answers(ASKED[:2]) == ["QUESTION 0", "QUESTION 1"]
+    assert heard(client, ASKED[:2]) == ["QUESTION 0", "QUESTION 1"]
     assert client.cache.report()["retries"] == 2 and len(server.requests) == 4
 
 
@@ -109,7 +115,7 @@ def test_what_does_not_pass_is_an_error_of_one_line(
 ) -> None:
     server.otherwise = broken
     with pytest.raises(CtrlRecError, match="no answer in 2 attempts") as raised:
-        make(attempts=2, concurrency=1).answers(ASKED[:1])
+        heard(make(attempts=2, concurrency=1), ASKED[:1])
     assert "\n" not in str(raised.value) and "\x1b" not in str(raised.value)
     assert len(server.requests) == 2
 
@@ -118,7 +124,7 @@ def test_a_silent_server_times_out(make: Callable[..., ChatClient], server: Serv
     server.script = [lambda handler, _: time.sleep(1.5)]
     client = make(timeout=0.2, concurrency=1)
     started = time.monotonic()
-    assert client.answers(ASKED[:1]) == ["QUESTION 0"]
+    assert heard(client, ASKED[:1]) == ["QUESTION 0"]
     assert time.monotonic() - started < 1.4 and client.cache.report()["retries"] == 1
 
 
@@ -137,7 +143,7 @@ def test_the_time_holds_for_the_whole_answer(make: Callable[..., ChatClient], se
     server.otherwise = drip
     started = time.monotonic()
     with pytest.raises(CtrlRecError, match=r"no whole answer within 0\.3 s"):
-        make(timeout=0.3, attempts=1).answers(ASKED[:1])
+        heard(make(timeout=0.3, attempts=1), ASKED[:1])
     assert time.monotonic() - started < 1
 
 
@@ -160,14 +166,14 @@ def test_an_answer_may_come_in_parts(make: Callable[..., ChatClient], server: Se
         handler.wfile.write(b"" if how == "compressed" else b"0\r\n\r\n")
 
     server.otherwise = parts
-    assert make(concurrency=1).answers(ASKED[:2]) == ["1. Été" * 500] * 2
+    assert heard(make(concurrency=1), ASKED[:2]) == ["1. Été" * 500] * 2
 
 
 def test_a_refused_connection_is_called_one(make: Callable[..., ChatClient]) -> None:
     with socket.socket() as taken:  # bound and not listening
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(CtrlRecError, match=r"the last: .*Connection refused; run the same") as raised:
-            make(url=f"http://127.0.0.1:{taken.getsockname()[1]}/v1", attempts=1).answers(ASKED[:1])
+            heard(make(url=f"http://127.0.0.1:{taken.getsockname()[1]}/v1", attempts=1), ASKED[:1])
     assert "HTTPConnection" not in str(raised.value)
 
 
@@ -186,7 +192,7 @@ def test_retry_after_holds_for_every_request(
     server.script = [lambda handler, _: send(handler, 429, "{}", Retry_After=header())]
     server.otherwise = arrive
     started = time.monotonic()
-    make(concurrency=1).answers(ASKED[:3])
+    heard(make(concurrency=1), ASKED[:3])
     assert min(arrivals) - started > 0.9 and len(arrivals) == 3
 
 
@@ -197,7 +203,7 @@ def test_a_retry_after_that_says_nothing_is_no_wait(
     make: Callable[..., ChatClient], server: Server, header: str
 ) -> None:
     server.script = [failing(429, "{}", Retry_After=header)]
-    assert make(concurrency=1).answers(ASKED[:1]) == ["QUESTION 0"]
+    assert heard(make(concurrency=1), ASKED[:1]) == ["QUESTION 0"]
 
 
 @pytest.mark.parametrize("error", [ValueError, TypeError, OverflowError])
@@ -209,7 +215,7 @@ def test_a_date_that_no_reader_of_dates_can_take_is_no_wait(
 
     monkeypatch.setattr(email.utils, "parsedate_to_datetime", parse)
     server.script = [failing(503, "{}", Retry_After="Mon")]
-    assert make(concurrency=1).answers(ASKED[:1]) == ["QUESTION 0"]
+    assert heard(make(concurrency=1), ASKED[:1]) == ["QUESTION 0"]
 
 
 def test_waits_that_the_server_asks_for_end_no_run_that_gets_on(
@@ -231,7 +237,7 @@ def test_waits_that_the_server_asks_for_end_no_run_that_gets_on(
     server.otherwise = limited
     client = make(concurrency=8, attempts=3, backoff=0.02)
     asked = [(("user", f"question {number}"),) for number in range(40)]
-    assert client.answers(asked) == [f"QUESTION {number}" for number in range(40)]
+    assert heard(client, asked) == [f"QUESTION {number}" for number in range(40)]
     assert client.cache.report()["retries"] > 0
 
 
@@ -239,7 +245,7 @@ def test_a_server_that_only_asks_to_wait_is_given_up(make: Callable[..., ChatCli
     server.script = [echo] * 3
     server.otherwise = failing(429, '{"error": {"message": "slow down"}}', Retry_After="0.01")
     with pytest.raises(CtrlRecError, match="no answer in 4 attempts, the last: 429 slow down"):
-        make().answers(ASKED)
+        heard(make(), ASKED)
     assert len(server.requests) <= 3 + 3 * 2 * 4
 
 
@@ -255,14 +261,14 @@ def test_requests_told_to_wait_do_not_come_back_together(make: Callable[..., Cha
         echo(handler, request)
 
     server.script, server.otherwise = [told] * 6, arrive
-    make(concurrency=6, backoff=0.5).answers(ASKED[:6])
+    heard(make(concurrency=6, backoff=0.5), ASKED[:6])
     assert max(arrivals) - min(arrivals) > 0.02  # of half a second; all six so close by chance: once in a million
 
 
 def test_a_wait_too_long_ends_the_run_and_says_so(make: Callable[..., ChatClient], server: Server) -> None:
     server.otherwise = failing(429, "{}", Retry_After="86400")
     with pytest.raises(CtrlRecError, match="asks to wait 86400 seconds"):
-        make().answers(ASKED)
+        heard(make(), ASKED)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +286,7 @@ def test_what_cannot_pass_is_said_at_once_and_without_the_key(
 ) -> None:
     server.otherwise = failing(status, body if isinstance(body, str) else json.dumps(body), Location="/elsewhere")
     with pytest.raises(CtrlRecError, match=said) as raised:
-        make(concurrency=1).answers(ASKED)
+        heard(make(concurrency=1), ASKED)
     assert len(server.requests) == 1
     assert KEY not in str(raised.value) and len(str(raised.value).splitlines()) == 1
 
@@ -291,18 +297,18 @@ def test_a_run_that_broke_off_asks_only_what_is_missing(
     server.script = [echo] * 5
     server.otherwise = failing(400, "stop")
     with pytest.raises(CtrlRecError, match="stop"):
-        make(concurrency=1).answers(ASKED)
+        heard(make(concurrency=1), ASKED)
     server.requests.clear()
     server.otherwise = echo
     client = make(concurrency=1)
-    assert client.answers(ASKED) == [f"QUESTION {number}" for number in range(12)]
+    assert heard(client, ASKED) == [f"QUESTION {number}" for number in range(12)]
     assert len(server.requests) == 7
     report = client.cache.report()
     assert (report["answers"], report["from_cache"], report["prompt_tokens"]) == (12, 5, 240)
     assert report["cost_of_this_run"] == pytest.approx(report["cost"] * 7 / 12)
     assert not any(KEY in path.read_text() for path in (tmp_path / "answers").iterdir())
     # Another model or length is another request.
-    make(model="owl").answers(ASKED[:1])
+    heard(make(model="owl"), ASKED[:1])
     assert len(server.requests) == 8
 
 
@@ -326,20 +332,20 @@ def test_a_model_is_asked_as_it_wants_to_be_and_that_is_remembered(
 
     server.otherwise = picky
     client = make(concurrency=1, attempts=1)
-    assert client.answers(ASKED) == [f"QUESTION {number}" for number in range(12)]
+    assert heard(client, ASKED) == [f"QUESTION {number}" for number in range(12)]
     assert len(server.requests) == 12 + len(refused) and client.cache.report()["retries"] == 0
     assert server.requests[-1].get("max_completion_tokens") == (64 if "max_tokens" in refused else None)
     assert ("takes no temperature" in caplog.text) == ("temperature" in refused)
     # The cache does not care how a question was put.
     server.otherwise = echo
-    make().answers(ASKED)
+    heard(make(), ASKED)
     assert len(server.requests) == 12 + len(refused)
 
 
 def test_a_refusal_that_comes_again_is_an_error(make: Callable[..., ChatClient], server: Server) -> None:
     server.otherwise = failing(400, json.dumps({"error": {"message": REFUSALS["max_tokens"]}}))
     with pytest.raises(CtrlRecError, match="400 Unsupported parameter"):
-        make(concurrency=1).answers(ASKED)
+        heard(make(concurrency=1), ASKED)
     assert len(server.requests) == 2
 
 
@@ -350,32 +356,32 @@ def test_requests_on_their_way_are_kept_when_another_fails(make: Callable[..., C
 
     server.script = [late, failing(400, "stop")]
     with pytest.raises(CtrlRecError, match="stop"):
-        make(concurrency=2).answers(ASKED)
+        heard(make(concurrency=2), ASKED)
     assert len(server.requests) == 2
-    make().answers(ASKED[:2])
+    heard(make(), ASKED[:2])
     assert len(server.requests) == 3
 
 
 def test_texts_that_end_an_answer_are_sent(make: Callable[..., ChatClient], server: Server, tmp_path: Path) -> None:
     client = ChatClient(make().config, 64, tmp_path / "answers", ["<|end|>", "</s>"])
-    client.answers(ASKED[:1])
+    heard(client, ASKED[:1])
     assert server.requests[0]["stop"] == ["<|end|>", "</s>"]
-    make().answers(ASKED[:1])
+    heard(make(), ASKED[:1])
     assert len(server.requests) == 2 and "stop" not in server.requests[1]  # another request
 
 
 def test_an_answer_in_parts_is_joined(make: Callable[..., ChatClient], server: Server) -> None:
     parts = [{"type": "text", "text": "1. A\n"}, {"type": "text", "text": "2. B"}]
     server.otherwise = failing(200, completion("", choices=[{"message": {"content": parts}}]))
-    assert make().answers(ASKED[:1]) == ["1. A\n2. B"]
+    assert heard(make(), ASKED[:1]) == ["1. A\n2. B"]
 
 
 def test_a_damaged_cache_is_named_and_not_repaired(make: Callable[..., ChatClient], tmp_path: Path) -> None:
-    make().answers(ASKED[:1])
+    heard(make(), ASKED[:1])
     (file,) = (tmp_path / "answers").iterdir()
     file.write_text("{")
     with pytest.raises(CtrlRecError, match=file.name):
-        make().answers(ASKED[:1])
+        heard(make(), ASKED[:1])
 
 
 @pytest.mark.parametrize("message", [{"content": None, "refusal": "I cannot"}, {"content": ""}, {"role": "assistant"}])
@@ -383,9 +389,9 @@ def test_an_answer_without_text_is_an_empty_one_and_asked_once(
     make: Callable[..., ChatClient], server: Server, message: dict[str, Any]
 ) -> None:
     server.otherwise = failing(200, completion("", choices=[{"message": message, "finish_reason": "content_filter"}]))
-    assert make().answers(ASKED[:2]) == ["", ""]
+    assert heard(make(), ASKED[:2]) == ["", ""]
     client = make()
-    assert client.answers(ASKED[:2]) == ["", ""] and len(server.requests) == 2
+    assert heard(client, ASKED[:2]) == ["", ""] and len(server.requests) == 2
     report = client.cache.report()
     assert (report["empty"], report["from_cache"], report["prompt_tokens"]) == (2, 2, 40)
 
@@ -398,7 +404,7 @@ def test_an_answer_whose_tokens_are_not_counted_is_kept(
 ) -> None:
     server.otherwise = failing(200, completion("1. A", usage=usage))
     client = make()
-    assert client.answers(ASKED[:2]) == ["1. A", "1. A"] and len(server.requests) == 2
+    assert heard(client, ASKED[:2]) == ["1. A", "1. A"] and len(server.requests) == 2
     report = client.cache.report()
     assert (report["without_usage"], report["empty"], report["prompt_tokens"]) == (2, 0, 0)
 
@@ -407,7 +413,7 @@ def test_without_usage_and_with_cut_answers_the_report_says_so(make: Callable[..
     choice = {"message": {"content": "1. A"}, "finish_reason": "length"}
     server.otherwise = failing(200, json.dumps({"choices": [choice]}))
     client = make()
-    client.answers(ASKED[:2])
+    heard(client, ASKED[:2])
     report = client.cache.report()
     assert (report["without_usage"], report["cut"], report["prompt_tokens"]) == (2, 2, 0)
 
@@ -420,7 +426,7 @@ def test_the_key_is_needed_and_does_not_travel_in_the_open(
     monkeypatch.delenv("TEST_KEY")
     with pytest.raises(CtrlRecError, match="TEST_KEY is empty"):
         make()
-    make(key_variable=None).answers(ASKED[:1])
+    heard(make(key_variable=None), ASKED[:1])
     assert "Authorization" not in server.headers[0]
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from ctrlrec.generation.constraints.base import Constraint
-from ctrlrec.generation.decoder import _Batch
-from ctrlrec.generation.network import attention
+from ctrlrec.generation.decoder.decode import _Batch
+from ctrlrec.generation.decoder.network import attention
 
 
 class RunBatch(_Batch):

@@ -7,8 +7,8 @@ import numpy as np
 
 from ctrlrec.controls.instruction import Condition
 from ctrlrec.controls.lookahead import Range, open_cells
-from ctrlrec.generation.trie import STOP
-from ctrlrec.generation.views import Form, View
+from ctrlrec.generation.lists.trie import STOP
+from ctrlrec.generation.lists.views import Form, View
 
 
 class Question:

@@ -1,0 +1,1 @@
+"""Our decoder for Llama-like models: the engine ``native``."""

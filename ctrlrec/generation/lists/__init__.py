@@ -1,0 +1,1 @@
+"""How constraints over a catalogue follow a list of titles."""

@@ -1,0 +1,1 @@
+"""Asking a server that speaks chat completions: the engine ``api``."""
