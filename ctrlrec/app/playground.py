@@ -19,7 +19,7 @@ from ctrlrec.controls.blends import MOST
 from ctrlrec.controls.registry import CONTROLS, controls, kind_of
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.runtime.faults import explained
-from ctrlrec.runtime.printing import guard_output
+from ctrlrec.runtime.printing import command
 
 if TYPE_CHECKING:
     import gradio
@@ -153,20 +153,13 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def main() -> int:
-    """Run the command line; the exit status is 0, 1 after an error, 130 after Ctrl-C."""
-    guard_output()
+@command
+def main() -> None:
+    """Run the command line."""
     arguments = parser().parse_args()
-    try:
-        with explained(Path.cwd()):
-            page = build(_recommenders(arguments))
-            launch(page, arguments.host, arguments.port)
-    except CtrlRecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    with explained(Path.cwd()):
+        page = build(_recommenders(arguments))
+        launch(page, arguments.host, arguments.port)
 
 
 def launch(page: "gradio.Blocks", host: str, port: int, wait: bool = True) -> str:

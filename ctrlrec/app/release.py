@@ -34,7 +34,7 @@ from ctrlrec.reporting.made import public_command
 from ctrlrec.runtime import results
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import record_files, sha256_of, write_text
-from ctrlrec.runtime.printing import guard_output
+from ctrlrec.runtime.printing import command
 from ctrlrec.teacher.models.base import DESCRIPTION, WEIGHTS
 
 LARGEST = 10_000_000  # bytes of weights
@@ -228,20 +228,15 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def main() -> int:
-    """Run the command line; the exit status is 0, or 1 after an error."""
-    guard_output()
+@command
+def main() -> None:
+    """Run the command line."""
     arguments = parser().parse_args()
-    try:
-        with explained(arguments.out):
-            folder = release(arguments.run, arguments.out)
-    except CtrlRecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with explained(arguments.out):
+        folder = release(arguments.run, arguments.out)
     print(f"{folder}: {weight_bytes(folder) / 1e6:.1f} MB of weights; try: ctrlrec recommend --model {folder}")
     if (folder / "data").is_dir():
         print("It holds titles and categories: pass it on only if the terms of the data allow that.")
-    return 0
 
 
 if __name__ == "__main__":
