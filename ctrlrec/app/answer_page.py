@@ -20,7 +20,8 @@ STYLE = """
 .answer small {opacity: .75; display: block} .answer .flaw {color: #b42318; font-weight: 600}
 .answer .good {color: #1a7f37; font-weight: 600}
 .dark .answer .flaw {color: #ff9a8f} .dark .answer .good {color: #7ee2a0}
-.answer table {width: 100%; border-collapse: collapse} .answer caption {text-align: left; font-weight: 600}
+.answer table {width: 100%; border-collapse: collapse; border: 0 !important} .answer .count {white-space: nowrap}
+.answer caption {text-align: left; font-weight: 600}
 .answer td {padding: .15em .4em; vertical-align: middle; border: 0; border-bottom: 1px solid #8884}
 .answer .bar {background: #4c72b0; height: .7em; border-radius: 2px}
 """
@@ -47,8 +48,8 @@ def page_of(answer: Recommendation, finished: bool = True) -> str:
     if finished:
         parts.append(_shares(answer))
         parts.append(
-            f"<p>{len(answer.items)} of {answer.item_count} items, list reward {answer.list_reward:+.2f}, constraint "
-            f"{_text(answer.constraint)}. {_export(answer)}</p>"
+            f"<p>Items {len(answer.items)}, asked for {answer.item_count}; list reward {answer.list_reward:+.2f}; "
+            f"constraint {_text(answer.constraint)}. {_export(answer)}</p>"
         )
     return "".join([*parts, "</div>"])
 
@@ -76,7 +77,7 @@ def _share(name: str, count: int, k: int, outcome: Outcome | None = None) -> str
     width = min(100, round(100 * count / k))
     bar = f'<div class="bar" style="width:{width}%"></div>'
     return (
-        f"<tr><td style='width:30%'>{_text(name)}</td><td style='width:30%'>{bar}</td><td>{count} of {k}</td>"
+        f"<tr><td style='width:30%'>{_text(name)}</td><td style='width:30%'>{bar}</td><td class='count'>{count} of {k}</td>"
         f"<td>{said}</td></tr>"
     )
 

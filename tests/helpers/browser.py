@@ -120,7 +120,9 @@ class Browser:
 
     def type(self, text: str) -> None:
         """Type text into the field that has the focus."""
-        self.do("Input.insertText", text=text)
+        for character in text:
+            self.do("Input.dispatchKeyEvent", type="keyDown", key=character, text=character)
+            self.do("Input.dispatchKeyEvent", type="keyUp", key=character)
 
     def wait(self, script: str, seconds: float = 60) -> None:
         """Wait until an expression is true in the page."""
