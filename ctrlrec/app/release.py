@@ -1,6 +1,6 @@
 """Pack a finished row as a small released model: ``ctrlrec release runs/evaluate/NAME models/NAME``.
 
-Whoever has the folder recommends without training. Data sets with a download of their own may not be passed on as a
+With the folder one can recommend without training. Data sets with a download of their own may not be passed on as a
 rule: their titles are left out, and fetched from where they are published at first use. The tokenizer of a backbone
 from scratch is left out with them, because its tokens spell titles.
 """
@@ -38,7 +38,7 @@ from ctrlrec.runtime.printing import command
 from ctrlrec.teacher.models.base import DESCRIPTION, WEIGHTS
 
 LARGEST = 10_000_000  # bytes of weights
-# Sections that decide what is asked and how answers are read; everything else is a matter of the machine at hand.
+# Sections that decide what is asked and how answers are read; everything else depends on the machine.
 _SECTIONS = (
     *("seed", "dataset", "model", "teacher", "instructions", "reward", "variant"),
     *("generation", "constraint", "evaluation"),
@@ -151,7 +151,7 @@ def weight_bytes(folder: Path) -> int:
 
 
 def _record(name: str, parts: Parts, record: Mapping[str, Any], data: Path, inside: bool) -> dict[str, Any]:
-    """Return the contents of ``release.json``; nothing of the machine that packed it but its hardware."""
+    """Return the contents of ``release.json``; of the machine that packed it only the hardware."""
     config = {section: part for section, part in without_places(plain(parts.config)).items() if section in _SECTIONS}
     if not inside:
         config["dataset"]["path"] = None  # fetched from where it is published, whatever copy the run read
