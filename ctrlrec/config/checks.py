@@ -30,7 +30,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.strategy": ("auto", "ddp", "fsdp"),
     "generation.engine": ("auto", "native", "hf", "vllm", "api"),
-    # Not 16-mixed, whose overflows are no errors, nor bf16-true: steps of RL are too small for adapters in bfloat16.
+    # Not 16-mixed, whose overflows are not errors, nor bf16-true: steps of RL are too small for adapters in bfloat16.
     "trainer.precision": ("auto", "32-true", "bf16-mixed"),
     "trainer.matmul_precision": ("highest", "high", "medium"),
     "logger.wandb": ("auto", "online", "offline", "disabled"),
@@ -45,7 +45,7 @@ MODULES: dict[str, Choices[Any]] = {
     "constraint.name": Choices("generation.constraints", "CONSTRAINT"),
     "rl.algorithm.name": Choices("rl.algorithms", "ALGORITHM"),
 }
-# Choices that the rooms themselves know, imported when a configuration is checked.
+# Choices that other rooms define, imported when a configuration is checked.
 _REGISTRIES = {
     "evaluation.settings": "ctrlrec.evaluation.settings:settings",
     "cases.settings": "ctrlrec.evaluation.settings:settings",
@@ -147,7 +147,7 @@ def _registered(place: str) -> Iterable[str]:
 
 
 def _check_secrets(config: Config) -> None:
-    """Refuse keys and passwords where services are named: a configuration is written into results, logs and W&B.
+    """Refuse keys and passwords in sections that name services: a configuration is written into results, logs and W&B.
 
     Raises:
         CtrlRecError: naming the key of the configuration, never its value.

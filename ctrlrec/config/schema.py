@@ -302,7 +302,7 @@ class ConstraintConfig:
 
 @dataclass
 class APIConfig:
-    """A server that speaks chat completions; its key comes from the environment and is no part of a configuration."""
+    """A server that speaks chat completions; its key comes from the environment and is not part of a configuration."""
 
     name: str = MISSING
     url: str = MISSING
@@ -359,7 +359,7 @@ class CasesConfig:
 class TrainerConfig:
     """Hardware; nothing here may change a result beyond floating-point noise.
 
-    But for callbacks (options by name, see ctrlrec/runtime/callbacks) and extra, further arguments of Lightning's
+    Except for callbacks (options by name, see ctrlrec/runtime/callbacks) and extra, further arguments of Lightning's
     Trainer: those are part of what determines a result.
     """
 
