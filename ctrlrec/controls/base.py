@@ -10,7 +10,7 @@ _OWN_STREAMS = 16  # random streams of plug-ins start here
 
 
 def demand(item_count: int, percent: int | None) -> int:
-    """Return k*m in hundredths of an item, exact where ``10 * 0.7 > 7`` in floating point.
+    """Return k*m in hundredths of an item, exact, while ``10 * 0.7 > 7`` in floating point.
 
     Args:
         item_count: k.

@@ -22,7 +22,7 @@ def open_cells(left: int, ranges: tuple[Range, ...], sizes: tuple[int, ...]) -> 
     Args:
         left: items still to be listed.
         ranges: fewest and most of them that each condition counts.
-        sizes: items to be had from each of the 2^c cells. Bit j of a cell's number says whether condition j counts it.
+        sizes: items available from each of the 2^c cells. Bit j of a cell's number says whether condition j counts it.
 
     Returns:
         Cells, ascending; empty if no list meets all conditions.
