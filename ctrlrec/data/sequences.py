@@ -36,7 +36,7 @@ class Sequences:
         return self.items[self.offsets[user] : self.offsets[user + 1]]
 
     def train(self, user: int) -> np.ndarray:
-        """All items but the last two; nothing else may be trained on."""
+        """Return all items but the last two; nothing else may be trained on."""
         return self._all(user)[:-2]
 
     def validation(self, user: int) -> tuple[np.ndarray, int]:
@@ -45,7 +45,7 @@ class Sequences:
         return items[:-2][-self.history_length :], int(items[-2])
 
     def test(self, user: int) -> tuple[np.ndarray, int]:
-        """The history before the last item, and that item."""
+        """Return the history before the last item, and that item."""
         items = self._all(user)
         return items[:-1][-self.history_length :], int(items[-1])
 

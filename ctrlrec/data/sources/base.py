@@ -19,8 +19,8 @@ class Source:
     """How the two files of a dataset are found and read; cleaning is the same for all.
 
     Attributes:
-        kind: of its categories; auto where the source does not say.
-        locate: (config, cache) -> the interactions file and the items file, downloaded where that is possible.
+        kind: of its categories; auto if the source does not say.
+        locate: (config, cache) -> the interactions file and the items file, downloaded if possible.
         interactions: blocks with columns user, item, timestamp (text or number) and line, in file order.
         items: blocks with columns item, title (null: none), categories (list of str) and line, in file order.
     """
