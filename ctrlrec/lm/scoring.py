@@ -12,7 +12,7 @@ _READ_POSITIONS = ("eager", "sdpa", "flex_attention")  # kernels whose mask tran
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of ids as one tensor.
+    """Return rows of ids as one tensor.
 
     Returns:
         ``(ids, mask)``, both (B, longest), long; the mask is 1 on real tokens.
@@ -28,14 +28,14 @@ def pad(rows: Sequence[Sequence[int]], value: int, left: bool = False) -> tuple[
 
 
 def hidden_states(model: PreTrainedModel | PeftModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Last hidden states (B, L, H) of padded rows; positions count real tokens, so padding on the left is invisible."""
+    """Return last hidden states (B, L, H) of padded rows; positions count real tokens, so left padding is invisible."""
     return _decode(model, ids, mask, (mask.cumsum(-1) - 1).clamp(min=0))
 
 
 def packed_hidden_states(
     model: PreTrainedModel | PeftModel, ids: torch.Tensor, positions: torch.Tensor
 ) -> torch.Tensor:
-    """Last hidden states (B, L, H) of rows that may hold several samples each.
+    """Return last hidden states (B, L, H) of rows that may hold several samples each.
 
     Args:
         model: one that :func:`keeps_apart`, unless every row holds one sample.
@@ -73,7 +73,7 @@ def _decode(
 
 
 def keeps_apart(model: PreTrainedModel | PeftModel) -> bool:
-    """Whether positions that start anew make two samples of a row invisible to each other.
+    """Return whether positions that start again make two samples of a row invisible to each other.
 
     Not every architecture and attention kernel reads positions so; a wrong one would learn across samples silently.
     """
