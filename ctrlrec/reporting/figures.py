@@ -44,7 +44,7 @@ def read_curves(logs: Iterable[Path]) -> dict[str, dict[int, float]]:
         logs: of one stage, a resumed stage's attempts in their order: a step done again counts as it was done last.
 
     Raises:
-        CtrlRecError: if a file has no column ``step`` or a value is no number.
+        CtrlRecError: if a file has no column ``step`` or a value is not a number.
     """
     curves: dict[str, dict[int, float]] = {}
     for log in logs:

@@ -34,7 +34,7 @@ def gather(paths: Sequence[Path], users: Sequence[str] = ()) -> Material:
     for path in paths:
         found = _evaluations(path)
         if not found and len(paths) == 1 and (path / "rows.json").exists():
-            return kept.material(path)  # of results that are not at hand
+            return kept.material(path)  # of results that are gone
         if not found:
             raise CtrlRecError(
                 f"{path}: no finished evaluation there; give folders of runs/evaluate, a folder of runs/tables or runs"
