@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
-    """Answers of all settings and their metrics, and general ability where it is asked."""
+    """Write answers of all settings and their metrics, and general ability if it is asked for."""
     from ctrlrec.evaluation import general
     from ctrlrec.evaluation.answering import check_demands, predictions, teacher_answers, warn_of_useless
     from ctrlrec.evaluation.intervals import SHARE, summarise
@@ -142,12 +142,12 @@ def _answering_stages(config: Config) -> tuple[str, ...]:
 
 
 def _candidates(config: Config) -> dict[str, Any]:
-    """How many candidates a question gives; nothing where it gives none."""
+    """Return how many candidates a question gives; nothing if it gives none."""
     return {"candidates": config.instructions.candidate_count} if config.evaluation.selection else {}
 
 
 def _server(config: Config) -> dict[str, Any]:
-    """Whose answers they are where a server gives them."""
+    """Return the server's URL and model if answers come from a server."""
     asked = "api" in (config.variant.answers_with, config.generation.engine)
     return {"api": [config.api.url, config.api.model]} if asked and config.variant.answers_with != "teacher" else {}
 

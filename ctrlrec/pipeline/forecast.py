@@ -1,6 +1,6 @@
 """What a run takes on a card, before anyone starts: ``ctrlrec plan model=... card=h100``.
 
-Steps and tokens are counted where the stage ``instructions`` is done, else estimated. Times are those of the code as it
+Steps and tokens are counted if the stage ``instructions`` is done, else estimated. Times are those of the code as it
 is: a pass costs its products, the bytes that it moves and the launches of its kernels, one after the other.
 """
 
