@@ -36,7 +36,7 @@ Digests = dict[str, dict[str, str]]
 
 
 def remember() -> None:
-    """Read all code now, before the tree can move on while a run goes on."""
+    """Read all code now, before the tree can change while a run lasts."""
     for path in (*_HOME.rglob("*.py"), *(path for home in plugin_folders() for path in home.rglob("*.py"))):
         source(path)
 

@@ -27,7 +27,7 @@ _OUT_OF_MEMORY = (
 
 
 def storage_fault(error: BaseException) -> str | None:
-    """One line for an error of the file system, whichever library met it; None for any other error."""
+    """Return one line for an error of the file system, whichever library met it; None for any other error."""
     if isinstance(error, OSError) and error.errno is not None:
         return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
     found = re.search(r"\(os error (\d+)\)", str(error))  # what safetensors and polars raise comes from Rust
@@ -91,13 +91,13 @@ def halving(answer: Callable[[int], Answers], size: int) -> Answers:
                 raise
             if size == 1:
                 raise CtrlRecError("out of memory for a single answer: lower model.max_response_length") from None
-        # Behind the handler: while it runs, the error's traceback keeps the tensors of the failed batch alive.
+        # After the handler: while it runs, the error's traceback keeps the tensors of the failed batch alive.
         import torch
 
         gc.collect()
         torch.cuda.empty_cache()
         log.warning(
-            "%-12s out of memory with %d answers at a time: going on with %d; lower generation.batch_size, or in RL "
+            "%-12s out of memory with %d answers at a time: continuing with %d; lower generation.batch_size, or in RL "
             "rl.prompts", "", size, size // 2,
         )  # fmt: skip
         size //= 2

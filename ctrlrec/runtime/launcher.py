@@ -31,7 +31,7 @@ _SRUN = ("SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES", "SLURM_PROCID", "SLURM_
 def _variables() -> tuple[str, ...]:
     """Return the variables of the launcher that started this process; none without a launcher.
 
-    ``WORLD_SIZE`` alone is no sign of one: Kubeflow and SageMaker set it in every container. A shell inside a SLURM job
+    ``WORLD_SIZE`` alone does not mean one: Kubeflow and SageMaker set it in every container. A shell inside a SLURM job
     has the variables of its step; ``bash`` and ``interactive`` are what such jobs are called.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -44,7 +44,7 @@ def _number(torchrun: str, srun: str, default: int) -> int:
     """Return the launcher's value of a variable.
 
     Raises:
-        CtrlRecError: for a value that is no whole number.
+        CtrlRecError: for a value that is not a whole number.
     """
     variables = _variables()
     name = next((name for name in (torchrun, srun) if name in variables), "")

@@ -52,8 +52,8 @@ class Output:
 def guard_output() -> None:
     """Make standard output and standard error safe to print to.
 
-    A sign that their encoding lacks becomes ``?`` in the output, so that tables keep their columns, and an escape in
-    errors. A stream that is closed at the start is replaced: the next file that is opened would else take its number
+    A character that their encoding lacks becomes ``?`` in the output, so that tables keep their columns, and an escape
+    in errors. A stream that is closed at the start is replaced: the next file that is opened would else take its number
     and all that is printed.
     """
     descriptor = os.open(os.devnull, os.O_RDWR)

@@ -63,7 +63,7 @@ _PHASES = (
 
 
 class PhaseProfiler(SimpleProfiler):
-    """Lightning's durations as a Markdown table of the phases that a reader knows; written when the training ends.
+    """Lightning's durations as a Markdown table of the phases that matter to a reader; written when the training ends.
 
     A phase ends when the GPU has done its work, and not when it was given the last of it.
 

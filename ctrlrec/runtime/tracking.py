@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 _INIT_SECONDS = 30  # to reach the server at the start of a run; the library's own 90 hold up every stage
 _FINISH_SECONDS = 120  # to send the rest at its end; what is not sent stays on disk
-_TAG, _NAME = 64, 128  # signs that W&B takes
+_TAG, _NAME = 64, 128  # characters that W&B takes
 VALIDATED, BEST = "validation/reward", "validation/best_reward"  # the second is what an agent's sweep optimises
 _AGENT = ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID")  # set by an agent; they decide a run's id
 _MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
@@ -44,7 +44,7 @@ def wandb_mode(configured: str) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """Return a text of at most so many signs, the end of a longer one replaced by a digest of the whole."""
+    """Return a text of at most ``most`` characters, the end of a longer one replaced by a digest of the whole."""
     return text if len(text) <= most else f"{text[: most - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -82,7 +82,7 @@ class Tracker(Logger):
         try:
             action(self._run)
         except Exception as error:
-            log.warning("%-12s failed (%s): this run goes on, with CSV files alone", "wandb", _reason(error))
+            log.warning("%-12s failed (%s): this run continues, with CSV files alone", "wandb", _reason(error))
             self._run = None
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -216,7 +216,7 @@ def start(
                 _unreachable = True
                 log.warning("%-12s cannot be reached (%s): runs are kept offline", "wandb", _reason(error))
             else:
-                log.warning("%-12s failed (%s): this run goes on, with CSV files alone", "wandb", _reason(error))
+                log.warning("%-12s failed (%s): this run continues, with CSV files alone", "wandb", _reason(error))
     return None
 
 
