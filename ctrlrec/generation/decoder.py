@@ -61,7 +61,7 @@ def decode(
 ) -> list[Sample]:
     """Answer any number of prompts.
 
-    Products run in autocast's precision where it is on, in the model's otherwise.
+    Products run in autocast's precision if it is on, in the model's otherwise.
 
     Args:
         model: a supported one, with the adapter to use active.

@@ -58,7 +58,7 @@ def generate(
         raise CtrlRecError(f"generation.engine=native: {reason}; set generation.engine=auto")
     repeated = [prompt for prompt in prompts for _ in range(samples)]
     order = sorted(range(len(repeated)), key=lambda index: len(repeated[index]))
-    answers: dict[int, Sample] = {}  # they stay where memory runs out
+    answers: dict[int, Sample] = {}  # they stay if memory runs out
 
     def answer(size: int) -> list[Sample]:
         if engine != "hf" and reason is None:
@@ -145,7 +145,7 @@ def by_transformers(
     ids, mask = pad(prompts, chat_format.pad, left=not chat_format.encoder_decoder)
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     start, opening = ids.shape[1], None
-    if chat_format.encoder_decoder:  # the answer is a sequence of its own, behind one token that opens it
+    if chat_format.encoder_decoder:  # the answer is a sequence of its own, after one token that opens it
         start, opening = 1, base.config.decoder_start_token_id
     told = GenerationConfig(
         eos_token_id=sorted(chat_format.ends),
@@ -182,7 +182,7 @@ def _transformers(
     constraint: Constraint | None,
     starts: Sequence[Any],
 ) -> list[Sample]:
-    """One answer to each prompt of a batch, by transformers."""
+    """Return one answer to each prompt of a batch, by transformers."""
     rows, scores = by_transformers(
         model,
         chat_format,

@@ -60,7 +60,7 @@ class ChatClient:
         self._key = _key(config)
         self.cache = AnswerCache(config, folder)
         self._url = config.url.rstrip("/") + "/chat/completions"
-        # How the model wants to be asked, as far as its refusals have told.
+        # How requests have to look, as far as refusals have shown.
         self._limit, self._temperature = "max_tokens", {"temperature": 0}
         self._failure: Exception | None = None
         self._resume_at, self._served = 0.0, 0
@@ -133,7 +133,7 @@ class ChatClient:
             if failed.wait > config.longest_wait or failures >= config.attempts:
                 return True
             self.cache.retries += 1
-            self._resume_at = max(self._resume_at, time.monotonic() + failed.wait)  # told one request, it holds for all
+            self._resume_at = max(self._resume_at, time.monotonic() + failed.wait)  # for all requests
             return False
 
         attempts = AsyncRetrying(
@@ -223,7 +223,7 @@ class ChatClient:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """Return answer, finish reason and usage of a reply; raise one of the usual errors if it is no completion."""
+    """Return answer, finish reason and usage of a reply; raise one of the usual errors if it is not a completion."""
     body = json.loads(text)
     choice = body["choices"][0]
     content = choice["message"].get("content")

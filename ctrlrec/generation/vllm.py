@@ -29,7 +29,7 @@ def vllm_generator(
         constraint: what may be written; None for anything.
 
     Raises:
-        CtrlRecError: where vLLM is not installed.
+        CtrlRecError: if vLLM is not installed.
     """
     try:
         from vllm import LLM, SamplingParams

@@ -181,7 +181,7 @@ def support(
 
 
 def restricted(scores: torch.Tensor, choices: Sequence[np.ndarray | None]) -> torch.Tensor:
-    """Return scores (N, V) with the lowest finite number where row i is not among ``choices[i]``; None is every token.
+    """Return scores (N, V) with the lowest finite number if row i is not among ``choices[i]``; None is every token.
 
     The number is finite, because entropy multiplies it by a probability of 0.
     """
