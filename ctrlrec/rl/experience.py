@@ -15,14 +15,14 @@ class Experience:
     """The tensors of one iteration; rows are answers, columns generated tokens.
 
     Attributes:
-        ids: (B, L) prompts with their answers right behind, padded on the right.
+        ids: (B, L) prompts with their answers right after, padded on the right.
         attention: (B, L) 1 on real tokens; ``lengths`` (B,) counts them.
         before: (B, T) place in ``ids`` of the token before each generated one, which predicts it.
         actions: (B, T) generated ids.
         mask: (B, T) 1 on generated tokens.
         support: what a constraint allowed at each token; None if everything was.
         decided: (B, T) 1 on generated tokens that were not the only one allowed; forced tokens teach nothing.
-        drawn_rows: (B, 1) 1 on sampled answers; 0 on greedy ones, which are no samples of the policy.
+        drawn_rows: (B, 1) 1 on sampled answers; 0 on greedy ones, which are not samples of the policy.
         drawn: (B, T) 1 on the decided tokens of sampled answers.
         group: (B,) number of the prompt; answers to one prompt share it.
         task: (B,) number of the kind of instruction.

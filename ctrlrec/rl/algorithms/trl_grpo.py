@@ -63,7 +63,7 @@ class TRLGRPO(Outside):
             )
         if config.greedy_row:
             raise CtrlRecError(
-                f"rl.greedy_row=true {name}: TRL's GRPOTrainer knows sampled answers alone; set rl.greedy_row=false"
+                f"rl.greedy_row=true {name}: TRL's GRPOTrainer supports sampled answers alone; set rl.greedy_row=false"
             )
         if processes.count() > 1:
             raise CtrlRecError(f"{name}: it trains in one process; start one")
