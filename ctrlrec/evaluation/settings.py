@@ -62,7 +62,7 @@ def question_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def test_users(count: int | None, total: int) -> list[int]:
-    """Positions of the users asked: all, or a fixed random sample, in ascending order."""
+    """Return positions of the users asked: all, or a fixed random sample, in ascending order."""
     if count is None or count >= total:
         return list(range(total))
     return sorted(np.random.default_rng(_SAMPLE_SEED).permutation(total)[:count].tolist())
@@ -85,7 +85,7 @@ def questions(
         builder: catalogue, sequences and teacher.
         config: users and list lengths.
         suffix: appended to every prompt; for models that were not trained to answer with a bare list.
-        first_users: only so many of these users are asked, the first; for models whose answers cost money.
+        first_users: only this many of these users are asked, from the first; for models whose answers cost money.
     """
     setting = SETTINGS[name]
     drafts = []
