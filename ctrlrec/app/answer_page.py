@@ -76,10 +76,8 @@ def _share(name: str, count: int, k: int, outcome: Outcome | None = None) -> str
         said = f'{_text(str(outcome.wish))}: <span class="{met}">{"met" if outcome.satisfied else "not met"}</span>'
     width = min(100, round(100 * count / k))
     bar = f'<div class="bar" style="width:{width}%"></div>'
-    return (
-        f"<tr><td style='width:30%'>{_text(name)}</td><td style='width:30%'>{bar}</td><td class='count'>{count} of {k}</td>"
-        f"<td>{said}</td></tr>"
-    )
+    share = f"<td>{_text(name)}</td><td style='width:30%'>{bar}</td><td class='count'>{count} of {k}</td>"
+    return f"<tr>{share}<td>{said}</td></tr>"
 
 
 def _export(answer: Recommendation) -> str:
