@@ -1,4 +1,4 @@
-"""What a recommendation is."""
+"""The parts of a recommendation."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -30,7 +30,7 @@ class RecommendedItem:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a wish.
+    """Whether and how far a wish was met.
 
     Attributes:
         wish: what was asked.
