@@ -47,7 +47,7 @@ class CategoryKind(StrEnum):
 
 
 class Stale(StrEnum):
-    """What happens to a result that other code made (``stale=``)."""
+    """How to treat a result that other code made (``stale=``)."""
 
     error = "error"
     reuse = "reuse"
@@ -267,7 +267,7 @@ class RowConfig:
 
 @dataclass
 class VariantConfig:
-    """What a table row is: which instructions SL sees, whether RL follows, who answers and how."""
+    """A row of the tables: the instructions of SL, whether RL follows, who answers and how."""
 
     name: str = MISSING
     description: str = MISSING
@@ -295,7 +295,7 @@ class GenerationConfig:
 
 @dataclass
 class ConstraintConfig:
-    """What a model may write (spec section 11), in every stage that is ``constrained``."""
+    """The constraint on what a model may write (spec section 11), in every stage that is ``constrained``."""
 
     name: str = MISSING
 
@@ -347,7 +347,7 @@ class GeneralConfig:
 
 @dataclass
 class CasesConfig:
-    """Whose answers the case-study page shows (Table 6)."""
+    """The users whose answers the case study shows (Table 6)."""
 
     name: str = MISSING
     users: list[str] = MISSING
