@@ -1,4 +1,4 @@
-"""What a control is: its wording, what it allows, how far a list is off, how items are scored, its measure."""
+"""The base of a control: its wording, what it allows, how far a list is off, how items are scored, its measure."""
 
 import hashlib
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""What can be asked for, as frozen types shared by training, rewards and evaluation."""
+"""Instructions as frozen types, shared by training, rewards and evaluation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -53,7 +53,7 @@ def _by_sets(left: int, ranges: Sequence[Range], sizes: Sequence[int]) -> tuple[
     goal = 1 << left * of_items
     for (low, high), stride in zip(ranges, of_conditions, strict=True):
         goal = _union(goal << count * stride for count in range(low, high + 1))
-    # What can be completed with the cells after each one.
+    # The counts that the cells after each one can complete.
     completed = [goal]
     for step, size in zip(reversed(steps), reversed(sizes), strict=True):
         completed.append(_union(completed[-1] >> count * step for count in range(size + 1)))
