@@ -1,4 +1,4 @@
-"""What a source is."""
+"""The definition of a source."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ctrlrec.data.files import SourceFile
 from ctrlrec.data.ledger import Ledger
 
 INTERACTION_FIELDS = ("user", "item", "timestamp")
-NO_GENRES = "(no genres listed)"  # what MovieLens writes of a film without genre
+NO_GENRES = "(no genres listed)"  # the genre of films without one in MovieLens
 
 
 @dataclass(frozen=True)
