@@ -1,4 +1,4 @@
-"""What a backbone cannot do, told from its configuration before anything is trained.
+"""Find what a backbone cannot do from its configuration, before anything is trained.
 
 The model is made on the meta device, which holds no values: it takes a second and no memory, whatever its size.
 """

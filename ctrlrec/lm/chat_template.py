@@ -1,4 +1,4 @@
-"""What a backbone's chat template writes: fixed once for all days, and read for the token that ends an answer."""
+"""A backbone's chat template: its date is fixed, and it is searched for the token that ends an answer."""
 
 import datetime
 import re

@@ -1,4 +1,4 @@
-"""What can be known of a backbone before anything is trained, without its weights."""
+"""Checks of a backbone before anything is trained, without its weights."""
 
 import json
 from importlib.util import find_spec

@@ -37,7 +37,7 @@ def merge_stage(directory: Path, out: Path) -> None:
         out: folder to write, which must not exist.
 
     Raises:
-        CtrlRecError: if the directory is no such stage, it or what it was made from is not as its stage left it, or
+        CtrlRecError: if the directory is not of such a stage, it or what it was made from was changed, or
             ``out`` exists.
     """
     record = directory / "provenance.json"

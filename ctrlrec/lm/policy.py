@@ -13,7 +13,7 @@ from ctrlrec.lm.indexing import ItemTokens
 
 log = logging.getLogger(__name__)
 
-_LOST = 0.05  # of an adapter, from which on folding it in is warned of
+_LOST = 0.05  # of an adapter, above which folding it in logs a warning
 
 
 def load_policy(
