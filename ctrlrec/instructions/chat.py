@@ -62,7 +62,7 @@ class Dialogue:
 
 @dataclass(frozen=True, slots=True)
 class ChatReport:
-    """What was found in a chat file.
+    """Counts of what a chat file holds.
 
     Attributes:
         source: file or hub id; ``shipped`` for the dialogues of this package.

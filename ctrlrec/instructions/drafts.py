@@ -1,4 +1,4 @@
-"""What is known of an instruction before its category, its labels and its words are settled."""
+"""Drafts of instructions, whose category, labels and words are not settled yet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

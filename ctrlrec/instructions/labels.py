@@ -82,7 +82,7 @@ def feasible_counts(
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What is asked for, settled so that an answer exists.
+    """A demand that an answer can meet.
 
     Attributes:
         item_count: k.
