@@ -21,7 +21,7 @@ from ctrlrec.runtime.files import read_jsonl, write_text
 
 log = logging.getLogger(__name__)
 
-# What an item can be, in the order in which it is said.
+# Marks of an item, in the order in which they are shown.
 MARKS = {
     "target": "the target",
     "inside": "in the category",
