@@ -1,4 +1,4 @@
-"""What a run takes on a card, before anyone starts: ``ctrlrec plan model=... card=h100``.
+"""Forecast what a run takes on a card, before it starts: ``ctrlrec plan model=... card=h100``.
 
 Steps and tokens are counted if the stage ``instructions`` is done, else estimated. Times are those of the code as it
 is: a pass costs its products, the bytes that it moves and the launches of its kernels, one after the other.
