@@ -90,7 +90,7 @@ def prepare_hardware(config: TrainerConfig) -> None:
             "trainer.precision=%s: this processor has no bfloat16 units, and emulating them takes ten times as long as "
             "float32 and more; trainer.precision=auto chooses by the hardware", config.precision
         )  # fmt: skip
-    # What these libraries say about themselves at every start would bury what a run has to say.
+    # Messages of these libraries at every start would bury the log of the run.
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\..*")

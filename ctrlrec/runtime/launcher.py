@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _PATIENCE = timedelta(days=30)  # process 0 may prepare data or evaluate for as long as it takes
 _MEETING = timedelta(minutes=5)  # from the first process that is ready to the last
 _NOTICE = 5.0  # seconds of waiting for other processes until a line says so
-# What launchers set, and what a process that was started by none should be without.
+# Variables that launchers set; a process without a launcher should not have them.
 _TORCHRUN = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "GROUP_WORLD_SIZE", "TORCHELASTIC_RUN_ID")
 _SRUN = ("SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES", "SLURM_PROCID", "SLURM_LOCALID")
 
@@ -100,7 +100,7 @@ def join(config: TrainerConfig) -> None:
     if rank():
         logging.disable(logging.WARNING)
     if not distributed.is_initialized():
-        # What a library asks the current device must not wake up the first GPU in every process.
+        # A library that asks the current device must not start the first GPU in every process.
         _meet("cpu:gloo,cuda:nccl", settle_gpu()) if on_gpus(config) else _meet("gloo")
 
 

@@ -1,4 +1,4 @@
-"""What a command prints: streams that never end a run, and errors of one line."""
+"""Output of commands: streams that never end a run, and errors of one line."""
 
 import os
 import sys

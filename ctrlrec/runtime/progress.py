@@ -50,7 +50,7 @@ class ProgressLines(Callback):
         log.info("%-12s %s, %.2f steps/s, %s", "", place, rate, shown)
 
 
-# What Lightning calls the phases of a training, as a reader would.
+# Lightning's names of the phases of a training, and plain ones.
 _PHASES = (
     (r"train_dataloader_next$", "batches"),
     (r"^\[Strategy\]\w+\.training_step$", "training steps"),

@@ -1,4 +1,4 @@
-"""Weights & Biases: runs, tables and lineage. Nothing that goes wrong there ends a run."""
+"""Weights & Biases: runs, tables and lineage. A failure there never ends a run."""
 
 import hashlib
 import logging
@@ -23,7 +23,7 @@ VALIDATED, BEST = "validation/reward", "validation/best_reward"  # the second is
 _AGENT = ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID")  # set by an agent; they decide a run's id
 _MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
 
-_unreachable = False  # once in a process is enough to find out
+_unreachable = False  # found out once in a process
 
 
 def wandb_mode(configured: str) -> str:
@@ -51,7 +51,7 @@ def shortened(text: str, most: int) -> str:
 class Tracker(Logger):
     """A run of Weights & Biases that Lightning and the stages log to.
 
-    What fails is one line in the log, and nothing more is tracked.
+    A failure is one line in the log; from then on nothing is tracked.
 
     Args:
         run: of ``wandb.init``.
@@ -171,7 +171,7 @@ def start(
     """Start a run: online, offline if the server cannot be reached, or not at all if that fails too.
 
     Args:
-        config: says how.
+        config: mode, project and group.
         directory: the run's files go to ``wandb`` in it.
         name: of the run.
         job_type: of the run.
