@@ -1,6 +1,6 @@
 """A decoder for Llama-like models: the answers of transformers' ``generate`` at a fraction of its cost.
 
-What makes a step cheap: fused projections (:mod:`ctrlrec.generation.network`); keys lie transposed in a cache that is
+Steps are cheap because of fused projections (:mod:`ctrlrec.generation.network`); keys lie transposed in a cache that is
 written in place, so that attention of one query is two batched products; every row counts its own positions, so prompts
 are padded on the right, need no mask, and a finished row makes room for a waiting one. Samples of one prompt share its
 prefill.

@@ -156,7 +156,7 @@ def by_transformers(
         **settings,
     )
     masks = LogitsProcessorList([] if constraint is None else [ConstraintProcessor(constraint, starts, start)])
-    # What the settings leave open would come from the checkpoint's own (a repetition penalty, min-p, forbidden tokens)
+    # Settings that are left open would come from the checkpoint's own (a repetition penalty, min-p, forbidden tokens)
     # and bend the distribution away from the one that log-probabilities are taken over.
     own, base.generation_config = base.generation_config, GenerationConfig()
     try:

@@ -1,4 +1,4 @@
-"""A client of servers that speak chat completions, with a cache on disk: a run that broke off pays nothing twice.
+"""A client of servers that speak chat completions, with a cache on disk: a run that breaks off never pays twice.
 
 Every answer is written under the hash of its request before it counts. The key is read from the environment when a
 client is made; it is sent in one header and stands in no message, file or configuration.

@@ -1,4 +1,4 @@
-"""What a constraint is: the tokens that may follow, the same for the sampler and for the learner."""
+"""The base of a constraint: the tokens that may follow, the same for the sampler and for the learner."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
