@@ -15,7 +15,7 @@ from ctrlrec.teacher.ranker import Ranker
 
 @dataclass(frozen=True, slots=True)
 class SoftList:
-    """What one list learns instead of its labels.
+    """The soft labels of one list.
 
     Attributes:
         places: (P,) indices of response tokens, each an item.
