@@ -15,7 +15,7 @@ from ctrlrec.runtime import processes
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """What is asked in one iteration.
+    """The questions of one iteration.
 
     Attributes:
         iteration: from 0.

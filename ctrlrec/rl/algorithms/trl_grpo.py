@@ -32,7 +32,7 @@ from ctrlrec.runtime.results import read_json
 log = logging.getLogger(__name__)
 
 _TRL = "default"  # PEFT's name for the adapter that TRL adds
-# What TRL logs of a step, by the names that our algorithms have for it.
+# Names of what TRL logs at a step: theirs and ours.
 _NAMES = {
     "loss": "loss/policy",
     "kl": "kl/reference",
