@@ -1,4 +1,4 @@
-"""What a metric is, and what it is given.
+"""The definition of a metric, and the answer that it scores.
 
 A module in this folder, or in ``evaluation/metrics/`` of a plug-in folder, holds a tuple ``METRICS``. Each metric there
 is computed for every user, written to ``metrics.json`` with its interval, and shown in the summary, the tables and the
