@@ -103,6 +103,16 @@ def test_panels_of_the_documentation_are_drawn_from_offline_runs(tracked: Path, 
 
 
 @pytest.mark.slow
+def test_offline_runs_can_be_sent_later(tracked: Path) -> None:
+    runs = sorted(tracked.glob("*/*/wandb/offline-run-*"))  # as docs/wandb.md has it
+    done = subprocess.run(
+        [sys.executable, "-m", "wandb", "sync", "--dry-run", *map(str, runs)], capture_output=True, text=True,
+        env=tiny_run.environment(),
+    )  # fmt: skip
+    assert done.returncode == 0 and f"Would sync {len(runs)} run(s)" in done.stdout + done.stderr
+
+
+@pytest.mark.slow
 def test_an_agent_gets_one_run_and_the_other_stages_their_own(sweep, tmp_path: Path) -> None:
     given = {"WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "trial1", "WANDB_PROJECT": "theirs"}
     arguments = sweep.arguments(tmp_path / "runs", logger="offline")
