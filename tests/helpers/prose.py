@@ -25,7 +25,7 @@ def prose_of(path: Path) -> Iterator[tuple[int, str]]:
 def _of_python(text: str) -> Iterator[tuple[int, str]]:
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
-            yield token.start[0], token.string
+            yield token.start[0], _CODE.sub("", token.string)
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             for shift, line in enumerate(_CODE.sub(_blank, node.value.replace("``", "`")).splitlines()):
