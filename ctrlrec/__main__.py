@@ -76,7 +76,7 @@ def run(composed: DictConfig) -> None:
 
         pipeline.run(config)
     except Exception as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # its other rows go on, and Hydra raises only behind the last
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # its other rows continue; Hydra raises after the last
             log.error("failed: %s", " ".join(str(error).splitlines()[:2]) or type(error).__name__)
         raise
 
@@ -116,7 +116,7 @@ def main() -> int:
         return 1
     if command is not None:
         return command()
-    # argparse takes a flag behind overrides for an error
+    # argparse takes a flag after overrides for an error
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     sys.argv[1:] = literal(sys.argv[1:], sweeps=sys.argv[1:2] in (["-m"], ["--multirun"]))
     if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
@@ -146,7 +146,7 @@ def main() -> int:
         print(f"error: {storage_fault(error) or error}; {advice}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Terminated) as stop:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
     finally:
         logging.shutdown()

@@ -21,7 +21,7 @@ from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.rewards.recorded import UNREWARDED, finished_run
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import check_files, read_jsonl
-from ctrlrec.runtime.printing import guard_output
+from ctrlrec.runtime.printing import command
 
 _FILES = {"train": "instructions.jsonl", "validation": "validation.jsonl"}
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -92,23 +92,18 @@ def _rows(
         }
 
 
-def main() -> int:
+@command
+def main() -> None:
     """Run the command line."""
-    guard_output()
     parser = argparse.ArgumentParser(prog="python -m ctrlrec.export", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("prompts", help="instructions with their prompts, as parquet")
-    command.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="of a finished stage instructions or later")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the parquet files")
+    chosen = commands.add_parser("prompts", help="instructions with their prompts, as parquet")
+    chosen.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="of a finished stage instructions or later")
+    chosen.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the parquet files")
     arguments = parser.parse_args()
-    try:
-        with explained(arguments.out):
-            counts = prompts(arguments.folder, arguments.out)
-    except CtrlRecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with explained(arguments.out):
+        counts = prompts(arguments.folder, arguments.out)
     print(", ".join(f"{count} rows in {arguments.out / split}.parquet" for split, count in counts.items()))
-    return 0
 
 
 if __name__ == "__main__":

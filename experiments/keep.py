@@ -6,17 +6,13 @@ They go into ``experiments/NAME/``; ``ctrlrec/reporting/kept.py`` says what lies
 import sys
 from pathlib import Path
 
-from ctrlrec.errors import CtrlRecError
 from ctrlrec.reporting.kept import keep
+from ctrlrec.runtime.printing import command
 
 
-def main() -> int:
-    try:
-        print(keep(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).parent))
-    except CtrlRecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+@command
+def main() -> None:
+    print(keep(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).parent))
 
 
 if __name__ == "__main__":

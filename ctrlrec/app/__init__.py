@@ -1,1 +1,1 @@
-"""What people look at: recommendations, and models to recommend with."""
+"""Recommendations for people: commands, the page, and released models."""

@@ -20,7 +20,9 @@ STYLE = """
 .answer small {opacity: .75; display: block} .answer .flaw {color: #b42318; font-weight: 600}
 .answer .good {color: #1a7f37; font-weight: 600}
 .dark .answer .flaw {color: #ff9a8f} .dark .answer .good {color: #7ee2a0}
-.answer table {width: 100%; border-collapse: collapse} .answer td {padding: .15em .4em; vertical-align: middle}
+.answer table {width: 100%; border-collapse: collapse; border: 0 !important} .answer .count {white-space: nowrap}
+.answer caption {text-align: left; font-weight: 600}
+.answer td {padding: .15em .4em; vertical-align: middle; border: 0; border-bottom: 1px solid #8884}
 .answer .bar {background: #4c72b0; height: .7em; border-radius: 2px}
 """
 
@@ -46,7 +48,8 @@ def page_of(answer: Recommendation, finished: bool = True) -> str:
     if finished:
         parts.append(_shares(answer))
         parts.append(
-            f"<p>List reward {answer.list_reward:+.2f}, constraint {_text(answer.constraint)}. {_export(answer)}</p>"
+            f"<p>Items {len(answer.items)}, asked for {answer.item_count}; list reward {answer.list_reward:+.2f}; "
+            f"constraint {_text(answer.constraint)}. {_export(answer)}</p>"
         )
     return "".join([*parts, "</div>"])
 
@@ -73,7 +76,8 @@ def _share(name: str, count: int, k: int, outcome: Outcome | None = None) -> str
         said = f'{_text(str(outcome.wish))}: <span class="{met}">{"met" if outcome.satisfied else "not met"}</span>'
     width = min(100, round(100 * count / k))
     bar = f'<div class="bar" style="width:{width}%"></div>'
-    return f"<tr><td>{_text(name)}</td><td style='width:30%'>{bar}</td><td>{count} of {k}</td><td>{said}</td></tr>"
+    share = f"<td>{_text(name)}</td><td style='width:30%'>{bar}</td><td class='count'>{count} of {k}</td>"
+    return f"<tr>{share}<td>{said}</td></tr>"
 
 
 def _export(answer: Recommendation) -> str:

@@ -1,4 +1,4 @@
-"""What a recommendation is."""
+"""The parts of a recommendation."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,10 +12,10 @@ class RecommendedItem:
 
     Attributes:
         title: as the model wrote it.
-        item: title in the catalogue, matched as in evaluation; None if it is no item.
+        item: title in the catalogue, matched as in evaluation; None if it is not an item.
         categories: of the item.
         teacher_rank: place in the teacher's order, 0 for its best; None for no item and for one of the history.
-        illegal: why the line is no valid recommendation: ``nonexistent``, ``repeat``, ``history`` or ``excess``; None
+        illegal: why the line does not count: ``nonexistent``, ``repeat``, ``history`` or ``excess``; None
             if it is one.
         reward: item-level reward (Equation 2), before its weight.
     """
@@ -30,7 +30,7 @@ class RecommendedItem:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a wish.
+    """Whether and how far a wish was met.
 
     Attributes:
         wish: what was asked.
@@ -49,7 +49,7 @@ class Recommendation:
     """An answer to one question.
 
     Attributes:
-        items: in the order in which they were written; more or fewer than ``item_count`` if the model wrote so many.
+        items: in the order in which they were written; more or fewer than ``item_count`` as the model wrote them.
         outcomes: one for each wish.
         history: titles that the model read, oldest first.
         user: id in the data set; None for a typed history.

@@ -29,7 +29,7 @@ def command_of(words: list[str]) -> Callable[[], int] | None:
         words: of the command line.
 
     Raises:
-        CtrlRecError: for a first word that is no command and no part of a run either.
+        CtrlRecError: for a first word that is neither a command nor a part of a run.
     """
     word = words[0] if words else ""
     if not re.fullmatch(r"[a-z]+", word):

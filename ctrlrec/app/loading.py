@@ -1,4 +1,4 @@
-"""What recommends: the model of a finished result, or a released one.
+"""Load a model that recommends: of a finished result, or a released one.
 
 A released model is a folder that :mod:`ctrlrec.app.release` wrote:
 
@@ -166,7 +166,7 @@ def _load_released(directory: Path) -> Parts:
     return _parts(record["name"], config, {"data": data, "teacher": directory, "sl": directory}, True)
 
 
-# What is not taken from a result: how the machine that made it was used, and dialogues, which no recommendation needs.
+# Not taken from a result: settings of the machine that made it, and dialogues, which no recommendation needs.
 HERE: dict[str, Any] = {
     "trainer__progress": False,
     "trainer__threads": None,

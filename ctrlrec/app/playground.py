@@ -19,7 +19,7 @@ from ctrlrec.controls.blends import MOST
 from ctrlrec.controls.registry import CONTROLS, controls, kind_of
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.runtime.faults import explained
-from ctrlrec.runtime.printing import guard_output
+from ctrlrec.runtime.printing import command
 
 if TYPE_CHECKING:
     import gradio
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from ctrlrec.app.recommender import Recommender
 
 _LONGEST_LIST, _ROWS, _WAITING = 15, 2, 20  # items asked for; models side by side; questions in the queue
-_AS_TRAINED, _NOBODY = "as in its run", "nobody: the history beside"
+_NARROW = 240  # pixels; two fields of that width stand below each other on a phone
+_AS_TRAINED, _NOBODY = "as in its run", "nobody: the history instead"
 
 
 def question_of(user: str | None, history: Sequence[str] | None, k: float, constraint: str, *chosen: Any) -> Question:
@@ -87,32 +88,36 @@ def build(recommenders: Sequence["Recommender"]) -> "gradio.Blocks":
         )
         with gr.Row():
             people = [(_NOBODY, ""), *((name, name) for name in first.users)]
-            user = gr.Dropdown(people, value="", label="User of the data", info="or build a history")
+            user = gr.Dropdown(people, value="", label="User of the data", info="or build a history", min_width=_NARROW)
             history = gr.Dropdown(
                 list(first.titles), value=[], multiselect=True, max_choices=first.history_length,
-                label="History, oldest first", info="type a title", scale=3,
+                label="History, oldest first", info="type a title", scale=3, min_width=_NARROW,
             )  # fmt: skip
         fields: list[Any] = []
         for control in controls():
+            word = word_of(kind_of(control)).capitalize()
             with gr.Row():
-                label = f"{word_of(kind_of(control))} of"
+                label = f"{word} a share of" if control.takes_percent else f"{word} of"
                 fields.append(
                     gr.Dropdown(
-                        list(first.categories), value=[], multiselect=True, max_choices=MOST, label=label, scale=3
+                        list(first.categories), value=[], multiselect=True, max_choices=MOST, label=label, scale=3,
+                        min_width=_NARROW,
                     )
-                )
+                )  # fmt: skip
                 if control.takes_percent:
-                    fields.append(gr.Slider(0, 100, value=30, step=5, label=f"{word_of(kind_of(control))}, percent"))
+                    fields.append(gr.Slider(0, 100, value=30, step=5, label=f"{word}, percent", min_width=_NARROW))
         with gr.Row():
-            k = gr.Slider(1, _LONGEST_LIST, value=10, step=1, label="Number of items")
-            constraint = gr.Radio([_AS_TRAINED, *choices_of("constraint")], value=_AS_TRAINED, label="Constraint")
+            k = gr.Slider(1, _LONGEST_LIST, value=10, step=1, label="Number of items", min_width=_NARROW)
+            constraint = gr.Radio(
+                [_AS_TRAINED, *choices_of("constraint")], value=_AS_TRAINED, label="Constraint", min_width=_NARROW
+            )
         inputs = [user, history, k, constraint, *fields]
-        ask = gr.Button("Ask", variant="primary")
+        ask = gr.Button("Ask", variant="primary", interactive=False)  # until the question of the link is there
         link = gr.Textbox(label="Link to this question", interactive=False, buttons=["copy"])
         shown = []
         with gr.Row():
             for recommender in recommenders:
-                with gr.Column():
+                with gr.Column(min_width=_NARROW):
                     outputs: list[Any] = [gr.HTML(label=recommender.name)]
                     with gr.Accordion("Prompt and raw answer", open=False):
                         outputs += [gr.Textbox(label="Prompt", lines=4), gr.Textbox(label="Raw answer", lines=4)]
@@ -125,14 +130,16 @@ def build(recommenders: Sequence["Recommender"]) -> "gradio.Blocks":
         def opened(request: gr.Request) -> list[Any]:
             try:
                 query = request.query_params.multi_items()
-                return fields_of(Question.of_link(query) if query else _beginning(first))
+                question = Question.of_link(query) if query else _beginning(first)
             except CtrlRecError as error:
-                raise gr.Error(str(error)) from None
+                gr.Warning(str(error), duration=None)
+                question = _beginning(first)
+            return [*fields_of(question), gr.Button(interactive=True)]
 
         ask.click(linked, inputs, link, api_name="link")
         for number, (answer, outputs) in enumerate(shown):
             ask.click(answer, inputs, outputs, api_name=f"ask_{number}", concurrency_limit=_ROWS)
-        page.load(opened, None, inputs, api_name=False)
+        page.load(opened, None, [*inputs, ask], api_name=False)
     return page.queue(max_size=_WAITING)
 
 
@@ -153,20 +160,13 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def main() -> int:
-    """Run the command line; the exit status is 0, 1 after an error, 130 after Ctrl-C."""
-    guard_output()
+@command
+def main() -> None:
+    """Run the command line."""
     arguments = parser().parse_args()
-    try:
-        with explained(Path.cwd()):
-            page = build(_recommenders(arguments))
-            launch(page, arguments.host, arguments.port)
-    except CtrlRecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    with explained(Path.cwd()):
+        page = build(_recommenders(arguments))
+        launch(page, arguments.host, arguments.port)
 
 
 def launch(page: "gradio.Blocks", host: str, port: int, wait: bool = True) -> str:

@@ -13,7 +13,7 @@ LARGEST_LINK = 4096  # characters
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What somebody asks in the playground.
+    """A question to the playground.
 
     Attributes:
         history: titles, oldest first; empty for a user of the data.

@@ -21,7 +21,7 @@ from ctrlrec.controls.registry import controls, kind_of
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.runtime.escaping import inert
 from ctrlrec.runtime.faults import explained
-from ctrlrec.runtime.printing import guard_output
+from ctrlrec.runtime.printing import command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,26 +71,19 @@ def _wish(kind: str, text: str) -> Wish:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def main() -> int:
-    """Run the command line; the exit status is 0, 1 after an error, 2 after a wrong option."""
-    guard_output()
+@command
+def main() -> None:
+    """Run the command line."""
     arguments = parser().parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")  # to standard error
     logging.getLogger("ctrlrec.app").setLevel(logging.INFO)
-    try:
-        with explained(Path.cwd()):
-            answers = answered(arguments)
-    except CtrlRecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    with explained(Path.cwd()):
+        answers = answered(arguments)
     if arguments.json:
         records = [answer.record() for answer in answers]
         print(json.dumps(records if len(records) > 1 else records[0], indent=2, ensure_ascii=False))
     else:
         show(answers, arguments.explain)
-    return 0
 
 
 def answered(arguments: argparse.Namespace) -> list["Recommendation"]:

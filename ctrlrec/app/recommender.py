@@ -94,7 +94,7 @@ class Recommender:
 
     @property
     def constraint(self) -> str:
-        """What the model may write unless a question says otherwise (``constraint=`` of its run)."""
+        """The constraint on answers unless a question sets another (``constraint=`` of its run)."""
         config = self._parts.config
         return config.constraint.name if constrained(config, "evaluate") else "none"
 

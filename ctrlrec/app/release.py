@@ -1,6 +1,6 @@
 """Pack a finished row as a small released model: ``ctrlrec release runs/evaluate/NAME models/NAME``.
 
-Whoever has the folder recommends without training. Data sets with a download of their own may not be passed on as a
+With the folder one can recommend without training. Data sets with a download of their own may not be passed on as a
 rule: their titles are left out, and fetched from where they are published at first use. The tokenizer of a backbone
 from scratch is left out with them, because its tokens spell titles.
 """
@@ -28,11 +28,11 @@ from ctrlrec.reporting.made import public_command
 from ctrlrec.runtime import results
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import record_files, sha256_of, write_text
-from ctrlrec.runtime.printing import guard_output
+from ctrlrec.runtime.printing import command
 from ctrlrec.teacher.models.base import DESCRIPTION, WEIGHTS
 
 LARGEST = 10_000_000  # bytes of weights
-# Sections that decide what is asked and how answers are read; everything else is a matter of the machine at hand.
+# Sections that decide what is asked and how answers are read; everything else depends on the machine.
 _SECTIONS = (
     *("seed", "dataset", "model", "teacher", "instructions", "reward", "variant"),
     *("generation", "constraint", "evaluation"),
@@ -122,7 +122,7 @@ def weight_bytes(folder: Path) -> int:
 
 
 def _record(name: str, parts: Parts, record: Mapping[str, Any], data: Path, inside: bool) -> dict[str, Any]:
-    """Return the contents of ``release.json``; nothing of the machine that packed it but its hardware."""
+    """Return the contents of ``release.json``; of the machine that packed it only the hardware."""
     config = {section: part for section, part in without_places(plain(parts.config)).items() if section in _SECTIONS}
     if not inside:
         config["dataset"]["path"] = None  # fetched from where it is published, whatever copy the run read
@@ -210,20 +210,15 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def main() -> int:
-    """Run the command line; the exit status is 0, or 1 after an error."""
-    guard_output()
+@command
+def main() -> None:
+    """Run the command line."""
     arguments = parser().parse_args()
-    try:
-        with explained(arguments.out):
-            folder = release(arguments.run, arguments.out)
-    except CtrlRecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with explained(arguments.out):
+        folder = release(arguments.run, arguments.out)
     print(f"{folder}: {weight_bytes(folder) / 1e6:.1f} MB of weights; try: ctrlrec recommend --model {folder}")
     if (folder / "data").is_dir():
         print("It holds titles and categories: pass it on only if the terms of the data allow that.")
-    return 0
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from ctrlrec.controls.registry import CONTROLS, kind_of
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 
-# What people call a kind of control; every other kind goes by its own name, such as "at least".
+# Words for a kind of control; every other kind has its own name, such as "at least".
 _WORDS = {"positive": "more", "negative": "none"}
 _SHARE = re.compile(r"(?P<category>.*\S)\s+(?P<percent>\d{1,3})\s*%")
 _SUGGESTED = 3  # near misses that an error names

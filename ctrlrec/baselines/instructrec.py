@@ -130,7 +130,7 @@ class InstructRecInstructions(InstructionBuilder):
     wording: Callable[..., str] = staticmethod(prompt)
 
     def epoch(self, epoch: int, families: Collection[str]) -> list[Example]:
-        """One sample per user and family with a user, one per item of search; the kind is drawn among the family's."""
+        """Return one sample per user and family with a user, one per item of search, of a random kind of the family."""
         kinds = {family: [kind for kind in KINDS if kind.family == family] for family in families}
         examples = []
         for task in (SEQUENTIAL, POSITIVE.task):
@@ -176,7 +176,7 @@ class InstructRecInstructions(InstructionBuilder):
         parts = tuple(wording[part][getattr(kind, part)] for part in ("preference", "intention", "form"))
         favourites = quoted(self._favourites(history))
         category = self._wanted(kind.intention, target)
-        # Nothing but the intention tells the target from what is shown beside it where no user is known.
+        # Nothing but the intention tells the target from what is shown beside it if no user is known.
         asked = category if kind.preference == "none" else None
         candidates = self._shown(kind.form, history, target, asked, rng)
 
@@ -235,7 +235,7 @@ class InstructRecInstructions(InstructionBuilder):
         return tuple(pair[:1] if form == "pointwise" else pair)
 
     def _overhead(self, *_: object) -> int:
-        """More than any prompt may have: forms differ too much for a bound, every prompt's tokens are counted."""
+        """Return a bound that no prompt reaches: forms differ too much, so every prompt's tokens are counted."""
         return self.limit.max_prompt + 1
 
 
@@ -250,7 +250,7 @@ def beam_lists(
     constraint: Constraint | None = None,
     starts: Sequence[Any] = (),
 ) -> list[str]:
-    """Answers whose k items are the k best beams of each prompt, one title each, in the form of every other answer.
+    """Return answers whose k items are the k best beams of each prompt, one title each, in the form of other answers.
 
     Args:
         model: in evaluation mode.

@@ -25,7 +25,7 @@ class PALRInstructions(InstructionBuilder):
     """I0 alone; the labels are the next k interactions."""
 
     def epoch(self, epoch: int, families: Collection[str]) -> list[Example]:
-        """One sample a user; users take turns with the two kinds of instruction.
+        """Return one sample a user; users take turns with the two kinds of instruction.
 
         Args:
             epoch: from 0.

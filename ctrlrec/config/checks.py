@@ -30,7 +30,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "variant.table.unranked": TABLES,
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.strategy": ("auto", "ddp", "fsdp"),
-    # Not 16-mixed, whose overflows are no errors, nor bf16-true: steps of RL are too small for adapters in bfloat16.
+    # Not 16-mixed, whose overflows are not errors, nor bf16-true: steps of RL are too small for adapters in bfloat16.
     "trainer.precision": ("auto", "32-true", "bf16-mixed"),
     "trainer.matmul_precision": ("highest", "high", "medium"),
     "logger.wandb": ("auto", "online", "offline", "disabled"),
@@ -46,7 +46,7 @@ MODULES: dict[str, Choices[Any]] = {
     "generation.engine": ENGINES,
     "rl.algorithm.name": Choices("rl.algorithms", "ALGORITHM"),
 }
-# Choices that the rooms themselves know, imported when a configuration is checked.
+# Choices that other rooms define, imported when a configuration is checked.
 _REGISTRIES = {
     "evaluation.settings": "ctrlrec.evaluation.settings:settings",
     "cases.settings": "ctrlrec.evaluation.settings:settings",
@@ -149,7 +149,7 @@ def _registered(place: str) -> Iterable[str]:
 
 
 def _check_secrets(config: Config) -> None:
-    """Refuse keys and passwords where services are named: a configuration is written into results, logs and W&B.
+    """Refuse keys and passwords in sections that name services: a configuration is written into results, logs and W&B.
 
     Raises:
         CtrlRecError: naming the key of the configuration, never its value.

@@ -7,7 +7,7 @@ from ctrlrec.errors import CtrlRecError
 
 
 def check_constraint(config: Config) -> None:
-    """Refuse a constraint where it cannot hold, and training under none.
+    """Refuse a constraint that cannot hold, and training under none.
 
     Raises:
         CtrlRecError: naming the keys and what to change.

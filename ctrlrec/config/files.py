@@ -65,7 +65,7 @@ class PluginConf(SearchPathPlugin):
     """Makes Hydra find the choices of plug-ins, on the command line and in :func:`composed` alike."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Add ``PLUGIN/conf`` of every plug-in behind our own folder."""
+        """Add ``PLUGIN/conf`` of every plug-in after our own folder."""
         for folder in plugin_conf_folders():
             search_path.append("ctrlrec-plugin", str(folder.resolve()))
 

@@ -165,7 +165,7 @@ def check_rl(rl: RLConfig) -> None:
 def _is_address(url: str) -> bool:
     try:
         address = urlsplit(url)
-        port = address.port  # says so where it is no number
+        port = address.port  # reports what is not a number
     except ValueError:
         return False
     known = address.scheme in ("http", "https") and address.hostname and port != 0

@@ -54,7 +54,7 @@ class Split(StrEnum):
 
 
 class Stale(StrEnum):
-    """What happens to a result that other code made (``stale=``)."""
+    """How to treat a result that other code made (``stale=``)."""
 
     error = "error"
     reuse = "reuse"
@@ -282,7 +282,7 @@ class RowConfig:
 
 @dataclass
 class VariantConfig:
-    """What a table row is: which instructions SL sees, whether RL follows, who answers and how."""
+    """A row of the tables: the instructions of SL, whether RL follows, who answers and how."""
 
     name: str = MISSING
     description: str = MISSING
@@ -311,14 +311,14 @@ class GenerationConfig:
 
 @dataclass
 class ConstraintConfig:
-    """What a model may write (spec section 11), in every stage that is ``constrained``."""
+    """The constraint on what a model may write (spec section 11), in every stage that is ``constrained``."""
 
     name: str = MISSING
 
 
 @dataclass
 class APIConfig:
-    """A server that speaks chat completions; its key comes from the environment and is no part of a configuration."""
+    """A server that speaks chat completions; its key comes from the environment and is not part of a configuration."""
 
     name: str = MISSING
     url: str = MISSING
@@ -363,7 +363,7 @@ class GeneralConfig:
 
 @dataclass
 class CasesConfig:
-    """Whose answers the case-study page shows (Table 6)."""
+    """The users whose answers the case study shows (Table 6)."""
 
     name: str = MISSING
     users: list[str] = MISSING
@@ -375,7 +375,7 @@ class CasesConfig:
 class TrainerConfig:
     """Hardware; nothing here may change a result beyond floating-point noise.
 
-    But for callbacks (options by name, see ctrlrec/runtime/callbacks) and extra, further arguments of Lightning's
+    Except for callbacks (options by name, see ctrlrec/runtime/callbacks) and extra, further arguments of Lightning's
     Trainer: those are part of what determines a result.
     """
 

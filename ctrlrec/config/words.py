@@ -24,7 +24,7 @@ _FUNCTION = re.compile(r"\w+\(.*\)", re.DOTALL)  # choice(a,b), which sweeps
 
 
 def literal(words: Sequence[str], sweeps: bool = False) -> list[str]:
-    """Return the words with text in quotes where Hydra would read something else.
+    """Return the words, with quotes around text that Hydra would read as something else.
 
     Args:
         words: of the command line.
@@ -80,8 +80,8 @@ def home(path: str) -> str:
         return str(Path(path).expanduser())
     except RuntimeError:
         raise CtrlRecError(
-            f"{path}: {Path(path).parts[0]} is no home folder here; write the whole path, or ./{path} for a folder of "
-            "that name"
+            f"{path}: {Path(path).parts[0]} is not a home folder here; write the whole path, or ./{path} for a folder "
+            "of that name"
         ) from None
 
 

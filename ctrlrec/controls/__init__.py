@@ -1,1 +1,1 @@
-"""What can be asked for: controls, and instructions that hold them."""
+"""Controls, and instructions that hold them."""

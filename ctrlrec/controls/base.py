@@ -1,4 +1,4 @@
-"""What a control is: its wording, what it allows, how far a list is off, how items are scored, its measure."""
+"""The base of a control: its wording, what it allows, how far a list is off, how items are scored, its measure."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -10,7 +10,7 @@ _OWN_STREAMS = 16  # random streams of plug-ins start here
 
 
 def demand(item_count: int, percent: int | None) -> int:
-    """Return k*m in hundredths of an item, exact where ``10 * 0.7 > 7`` in floating point.
+    """Return k*m in hundredths of an item, exact, while ``10 * 0.7 > 7`` in floating point.
 
     Args:
         item_count: k.

@@ -1,4 +1,4 @@
-"""What can be asked for, as frozen types shared by training, rewards and evaluation."""
+"""Instructions as frozen types, shared by training, rewards and evaluation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,13 +32,13 @@ class Condition:
         """Return the condition of an entry of ``constraints`` in the files of spec section 12.
 
         Raises:
-            CtrlRecError: for an entry that is none.
+            CtrlRecError: for an entry that is not an instruction.
         """
         try:
             return cls(CONTROLS[constraint["kind"]], constraint["category"], constraint["proportion"])
         except (KeyError, TypeError):
             raise CtrlRecError(
-                f"{constraint!r} is no constraint: expected kind, category and proportion, the kind one of "
+                f"{constraint!r} is not a constraint: expected kind, category and proportion, the kind one of "
                 f"{', '.join(CONTROLS)}"
             ) from None
 
@@ -158,7 +158,7 @@ class Example:
     label_ranks: tuple[int | None, ...]
 
     def record(self, catalogue: Catalogue) -> dict[str, object]:
-        """One line of ``instructions.jsonl``."""
+        """Return one line of ``instructions.jsonl``."""
         return self.instruction.record(catalogue) | {
             "response": self.response,
             "labels": [catalogue.titles[item] for item in self.labels],

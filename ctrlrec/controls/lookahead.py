@@ -22,7 +22,7 @@ def open_cells(left: int, ranges: tuple[Range, ...], sizes: tuple[int, ...]) -> 
     Args:
         left: items still to be listed.
         ranges: fewest and most of them that each condition counts.
-        sizes: items to be had from each of the 2^c cells. Bit j of a cell's number says whether condition j counts it.
+        sizes: items available from each of the 2^c cells. Bit j of a cell's number says whether condition j counts it.
 
     Returns:
         Cells, ascending; empty if no list meets all conditions.
@@ -53,7 +53,7 @@ def _by_sets(left: int, ranges: Sequence[Range], sizes: Sequence[int]) -> tuple[
     goal = 1 << left * of_items
     for (low, high), stride in zip(ranges, of_conditions, strict=True):
         goal = _union(goal << count * stride for count in range(low, high + 1))
-    # What can be completed with the cells after each one.
+    # The counts that the cells after each one can complete.
     completed = [goal]
     for step, size in zip(reversed(steps), reversed(sizes), strict=True):
         completed.append(_union(completed[-1] >> count * step for count in range(size + 1)))

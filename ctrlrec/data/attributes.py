@@ -37,7 +37,7 @@ ATTRIBUTES: Mapping[str, Callable[[Catalogue], list[str | None]]] = {"decade": d
 
 
 def with_attributes(catalogue: Catalogue, names: Sequence[str]) -> Catalogue:
-    """Return the catalogue with attributes behind the categories of each item.
+    """Return the catalogue with attributes after the categories of each item.
 
     Args:
         catalogue: with the categories of its source.

@@ -22,7 +22,7 @@ _COLUMNS = ("users", "items", "interactions", "sparsity")
 
 
 def published_as(dataset: str, source: str) -> str | None:
-    """Which of the paper's data sets this is, so that its printed numbers may stand beside ours; None for any other.
+    """Return which of the paper's data sets this is, so that tables can show its printed numbers; None for any other.
 
     Args:
         dataset: :func:`~ctrlrec.config.split.data_label` of it; the paper leaves the last two items out.
@@ -39,7 +39,7 @@ def save(report: dict[str, Any], directory: Path) -> None:
         directory: an existing folder.
 
     Raises:
-        CtrlRecError: where the folder cannot be written to.
+        CtrlRecError: if the folder cannot be written to.
     """
     try:
         (directory / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
@@ -57,7 +57,7 @@ def show(report: dict[str, Any]) -> None:
 
 
 def _table_1(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Rows of Table 1: this dataset, and for one of the paper's two the printed line and the differences."""
+    """Return rows of Table 1: this dataset, and for one of the paper's two the printed line and the differences."""
     kept = report["kept"]
     mine = tuple(kept[name] for name in _COLUMNS)
     rows = [(report["dataset"], *map(_number, mine))]
@@ -89,7 +89,7 @@ def _times(times: dict[str, Any] | None) -> str:
     if times is None:
         return ""
     if times["first"] is None:
-        return "numbers that are no dates between 1973 and 2100; their order counts"
+        return "numbers that are not dates between 1973 and 2100; their order counts"
     return f"{times['first']} to {times['last']}"
 
 
@@ -188,7 +188,7 @@ def _grid(head: tuple[str, ...], rows: list[Any]) -> str:
 
 
 def figure(report: dict[str, Any]) -> Figure:
-    """Two histograms over powers of two: interactions of a user, and items of a category."""
+    """Return two histograms over powers of two: interactions of a user, and items of a category."""
     kept = report["kept"]
     panels = (
         ("interactions of a user", "users", kept["sequence_length"]["powers_of_two"]),

@@ -56,7 +56,7 @@ class Catalogue:
         """Whether an item is in a category; bool (n_categories, n_items).
 
         Raises:
-            CtrlRecError: for so many categories and items that it would not fit into memory.
+            CtrlRecError: if the table of categories and items would not fit into memory.
         """
         if len(self.category_names) * len(self) > _MOST_MEMBERSHIPS:
             raise CtrlRecError(
@@ -124,7 +124,7 @@ class Catalogue:
 
 
 def is_path(categories: Sequence[Sequence[str]]) -> bool:
-    """Whether every item's categories are a chain of prefixes joined by ", ", and one chain has at least two."""
+    """Return whether every item's categories are a chain of prefixes joined by ", ", and one chain has at least two."""
     chains = all(
         longer.startswith(shorter + ", ") for names in categories for shorter, longer in itertools.pairwise(names)
     )
@@ -139,8 +139,8 @@ def target_categories(categories: Sequence[Sequence[str]], flat: bool) -> list[s
     """Return the most specific category of each item (spec section 2).
 
     Of paths the one with most prefixes among the item's own categories, the first among equals: the last of a single
-    path, the end of the deepest where two items with one title were joined. Of flat categories the rarest that at
-    least ``MIN_CATEGORY_ITEMS`` items have, the first by name among equals, and the most common where none has so many.
+    path, the end of the deepest if two items with one title were joined. Of flat categories the rarest that at
+    least ``MIN_CATEGORY_ITEMS`` items have, the first by name among equals, and the most common if none has that many.
     """
     if not flat:
         return [max(names, key=functools.partial(_depth, names)) for names in categories]

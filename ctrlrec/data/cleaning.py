@@ -1,4 +1,4 @@
-"""Rules for single rows, the same for every source: what is no title, no category, no interaction."""
+"""Rules for single rows, the same for every source: what is dropped as a title, a category or an interaction."""
 
 import functools
 import re

@@ -37,7 +37,7 @@ def read_table(
         separator: between fields.
         columns: those to keep.
         ledger: takes rows with a wrong number of fields.
-        header: names of the fields where the file has no header line.
+        header: names of the fields if the file has no header line.
         quoted: whether a field may stand in double quotes.
         latin1: see :func:`read_blocks`.
 
@@ -99,13 +99,13 @@ def _quoted(
     header: Sequence[str],
     ledger: Ledger,
 ) -> Iterator[pl.DataFrame]:
-    """All the rest of a file: a quoted field may hold line breaks, so that rows cross the ends of blocks."""
+    """Return all the rest of a file: a quoted field may hold line breaks, so that rows cross the ends of blocks."""
     blocks = iter(blocks)
     block = next(blocks)
     texts = itertools.chain([block.text], (later.text for later in blocks))
     unread = (line for text in texts for line in io.StringIO(text, newline="\n"))
     taken: list[str] = []  # lines of the row being read
-    again: deque[str] = deque()  # lines behind a broken one, before those unread
+    again: deque[str] = deque()  # lines after a broken one, before those unread
 
     def lines() -> Iterator[str]:
         while (line := again.popleft() if again else next(unread, None)) is not None:

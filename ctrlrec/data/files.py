@@ -14,10 +14,10 @@ from typing import BinaryIO, cast
 
 from ctrlrec.errors import CtrlRecError
 
-AGAIN = "delete it and download it again, or run again where a run has downloaded it"
+AGAIN = "delete it and download it again, or run again if a run downloaded it"
 _GZIP = b"\x1f\x8b"
-_UNPACKED_BYTES = 256 << 20  # an archive may unpack to so much whatever its size, ...
-_UNPACKED_TIMES = 200  # ... and to so many times its size: text packs to a tenth, a bomb to a thousandth
+_UNPACKED_BYTES = 256 << 20  # an archive may unpack to this size whatever its own, ...
+_UNPACKED_TIMES = 200  # ... and to this many times its size: text packs to a tenth, a bomb to a thousandth
 
 
 def _most_unpacked(packed: int) -> int:
@@ -38,10 +38,10 @@ class BoundedGzip(gzip.GzipFile):
         self._shown, self._most = name, _most_unpacked(packed)
 
     def read(self, size: int | None = -1) -> bytes:
-        """As usual.
+        """Copy like the base class, within a limit.
 
         Raises:
-            CtrlRecError: where more comes out than any file of text packs into so little.
+            CtrlRecError: if more comes out than any file of text packs into so little.
         """
         data = super().read(self._most + 1 if size is None or size < 0 else size)
         if self.tell() > self._most:
@@ -64,15 +64,15 @@ class SourceFile:
 
     @property
     def name(self) -> str:
-        """Without its folders."""
+        """The name without its folders."""
         return Path(self.member or self.path).name
 
     @contextmanager
     def stored(self) -> Iterator[BinaryIO]:
-        """Its bytes as stored.
+        """Return its bytes as stored.
 
         Raises:
-            CtrlRecError: where it cannot be opened, or the archive is broken, locked or a bomb.
+            CtrlRecError: if it cannot be opened, or the archive is broken, locked or a bomb.
         """
         with ExitStack() as stack:
             try:
@@ -82,7 +82,7 @@ class SourceFile:
                     archive = stack.enter_context(zipfile.ZipFile(self.path))
                     part = archive.getinfo(self.member)
                     if part.file_size > _most_unpacked(part.compress_size):
-                        raise CtrlRecError(f"{self}: claims to unpack to {part.file_size >> 20} MiB; it is no text")
+                        raise CtrlRecError(f"{self}: claims to unpack to {part.file_size >> 20} MiB; it is not text")
                     stream = cast(BinaryIO, stack.enter_context(archive.open(part)))
             except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # the last: it has a password
                 raise CtrlRecError(f"{self.path}: not a whole plain zip archive ({error}); {AGAIN}") from None
@@ -92,7 +92,7 @@ class SourceFile:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """Its bytes, unpacked where they start like gzip, whatever the name says."""
+        """Return its bytes, unpacked if they start like gzip, whatever the name says."""
         with self.stored() as head:
             packed = read_bytes(head, self, 2) == _GZIP
         with self.stored() as file:
@@ -105,7 +105,7 @@ class SourceFile:
             return archive.getinfo(self.member).file_size
 
     def sha256(self) -> str:
-        """Of its bytes as stored, in hexadecimal."""
+        """Return the digest of its bytes as stored, in hexadecimal."""
         try:
             status = self.path.stat()
         except OSError as error:
@@ -115,7 +115,7 @@ class SourceFile:
 
 @functools.cache
 def _sha256(file: SourceFile, size: int, modified: int) -> str:
-    """Size and time of change only make a changed file a new question to the cache."""
+    """Return the digest of a file; size and time of change are part of the cache's key."""
     digest = hashlib.sha256()
     with file.stored() as stream:
         while chunk := read_bytes(stream, file, 1 << 20):
@@ -127,7 +127,7 @@ def read_bytes(stream: BinaryIO, file: SourceFile, size: int) -> bytes:
     """Return the next bytes of an opened file.
 
     Raises:
-        CtrlRecError: where it is damaged.
+        CtrlRecError: if it is damaged.
     """
     try:
         return stream.read(size)
@@ -143,7 +143,7 @@ def find(place: Path, names: Sequence[str]) -> SourceFile:
         names: file names, the preferred first; ``*`` stands for anything.
 
     Raises:
-        CtrlRecError: where the place or every one of the names is missing.
+        CtrlRecError: if the place or every one of the names is missing.
     """
     try:
         return _find(place, names)

@@ -1,4 +1,4 @@
-"""What was left out while reading, and why: nothing is skipped without being counted."""
+"""A count of what was left out while reading, and why: nothing is skipped without being counted."""
 
 from collections import Counter
 from collections.abc import Sequence

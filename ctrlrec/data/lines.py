@@ -31,7 +31,7 @@ class Block:
 
 
 def read_blocks(file: SourceFile, *, latin1: bool = False) -> Iterator[Block]:
-    """Blocks of about ``BLOCK_BYTES`` of a file, gzipped or not.
+    """Return blocks of about ``BLOCK_BYTES`` of a file, gzipped or not.
 
     Args:
         file: what to read.
@@ -80,9 +80,9 @@ def _read(stream: BinaryIO, file: SourceFile, line: int) -> bytes:
     try:
         return stream.read(BLOCK_BYTES)
     except EOFError:
-        raise CtrlRecError(f"{file}: the gzip archive ends too early, behind line {line}; {AGAIN}") from None
+        raise CtrlRecError(f"{file}: the gzip archive ends too early, after line {line}; {AGAIN}") from None
     except (OSError, zlib.error, zipfile.BadZipFile) as error:
-        raise CtrlRecError(f"{file}: damaged behind line {line} ({error}); {AGAIN}") from None
+        raise CtrlRecError(f"{file}: damaged after line {line} ({error}); {AGAIN}") from None
 
 
 def _decode(data: bytes, file: SourceFile, line: int, latin1: bool) -> str:
@@ -99,7 +99,7 @@ def _decode(data: bytes, file: SourceFile, line: int, latin1: bool) -> str:
 
 
 def refuse_unreadable(file: SourceFile, ledger: Ledger, rows: int) -> None:
-    """Stop if so much of a file cannot be read that it must be something else.
+    """Stop if too much of a file cannot be read.
 
     The bound holds for all reasons together. Rows that a rule of the method leaves out do not count.
 

@@ -59,7 +59,7 @@ def read_literals(file: SourceFile, schema: Schema, ledger: Ledger) -> Iterator[
                     for (name, kind), tokens in zip(schema.items(), columns, strict=True)
                 ]
             )
-        except (ValueError, SyntaxError, MemoryError, RecursionError):  # no record at all, or an escape that is none
+        except (ValueError, SyntaxError, MemoryError, RecursionError):  # no record at all, or an invalid escape
             return None
 
     return read_objects(file, schema, ledger, "a Python literal", block, parse_literal)
@@ -97,7 +97,7 @@ EXPECTED_LIST = (
     "names with | between, or one list of names such as ['Drama', 'War'], ['Drama' 'War'], [Drama, War] or {Drama,War}"
 )
 _QUOTED = r"""[uUbB]?(?:'[^'\\]*+(?:\\.[^'\\]*+)*+'|"[^"\\]*+(?:\\.[^"\\]*+)*+")"""
-# A name without quotes. An apostrophe in it stands behind a letter: any other is half of a pair of quotes.
+# A name without quotes. An apostrophe in it stands after a letter: any other is half of a pair of quotes.
 _BARE = r"""(?![uUbB]?['"])[^\s,'"\[\]{}](?:[^,'"\[\]{}]|(?<=\w)')*+"""
 _UNQUOTED = rf"(?:{_NUMBER}|(?i:none|null|nan|nat|<na>|true|false))(?!\S)"  # what numpy writes without quotes
 _SPACED = re.compile(rf"(?:\s*+(?:{_QUOTED}(?=\s|$)|{_UNQUOTED}))++\s*+", re.DOTALL)

@@ -1,10 +1,10 @@
-r"""What programs write for a value that is missing: nan, None, NULL, \N, N/A, a dash."""
+r"""Words that programs write for a missing value: nan, None, NULL, \N, N/A, a dash."""
 
 import re
 
 import polars as pl
 
-# What pandas.read_csv takes for missing, MySQL's \N, Oracle's (null) and NaT, whatever their case.
+# Words that pandas.read_csv takes for missing, MySQL's \N, Oracle's (null) and NaT, whatever their case.
 _WORDS = (
     "", "#n/a", "#n/a n/a", "#na", "-1.#ind", "-1.#qnan", "-nan", "1.#ind", "1.#qnan", "<na>", "n/a", "na", "nan",
     "nat", "none", "null", "(null)", "\\n",

@@ -29,9 +29,9 @@ def read_objects(
     Args:
         file: what to read.
         schema: the fields to keep.
-        ledger: takes lines that are no object.
+        ledger: takes lines that are not objects.
         notation: for messages, such as "a JSON object".
-        parse_block: fast: all lines of a block, or None where it cannot; its rows must be the block's lines.
+        parse_block: fast: all lines of a block, or None if it cannot; its rows must be the block's lines.
         parse_line: exact: one line, or ValueError.
 
     Raises:
@@ -65,14 +65,14 @@ def read_objects(
 
 
 def to_column(name: str, values: Sequence[Any], kind: Any) -> pl.Series:
-    """Text or (nested) lists of text as a column; polars alone takes lists row by row, which is many times slower."""
+    """Return text or (nested) lists of text as a column; polars alone takes lists row by row, which is much slower."""
     return pl.Series(name, pa.array(values, pl.Series(dtype=kind).to_arrow().type))
 
 
 def coerce(value: Any, kind: Any) -> Any:
-    """Return a parsed value as text or (nested) list of text; where a list is expected, one value becomes a list.
+    """Return a parsed value as text or (nested) list of text; if a list is expected, one value becomes a list.
 
-    What is neither text nor a number is none: a list or dictionary where text is expected, a truth value, NaN. A number
+    What is neither text nor a number is missing: a list or dictionary in place of text, a truth value, NaN. A number
     is written as the fast JSON parser does, 5.0 as "5", so that a damaged neighbour changes no text.
     """
     if isinstance(kind, pl.List) and value is not None:
@@ -82,7 +82,7 @@ def coerce(value: Any, kind: Any) -> Any:
         return np.format_float_positional(value, trim="-") if np.isfinite(value) else None
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    # Half a surrogate pair is no character; Python's own way to mark one is U+FFFD.
+    # Half a surrogate pair is not a character; Python's own way to mark one is U+FFFD.
     return _SURROGATE.sub(_join_surrogates, value) if isinstance(value, str) else None
 
 

@@ -29,7 +29,7 @@ __all__ = ["Prepared", "Raw", "prepare", "read_raw", "source_digest"]
 _ENTITY = r"&(?:[A-Za-z][A-Za-z0-9]+|#[0-9]+|#[xX][0-9A-Fa-f]+);"
 _SHOWN = 40  # characters of an id
 _NAMED = 5  # titles or categories that a message or the card names
-_MANY, _LARGE_SHARE = 5, 0.01  # a title is suspicious if so many items have it, and they are such a share of all
+_MANY, _LARGE_SHARE = 5, 0.01  # a title of at least this many items, and this share of all, is suspicious
 _UNKNOWN = "interactions with an item that metadata lacks or leaves incomplete"
 Cut = Callable[[list[str], list[str]], list[str]]  # titles and category names to titles
 Writable = Callable[[list[str]], list[bool]]  # texts to whether the backbone can write them
@@ -50,7 +50,7 @@ def source_digest(config: DatasetConfig) -> str | None:
     """Digest the files at ``dataset.path``; None without a path.
 
     Raises:
-        CtrlRecError: where a file is missing.
+        CtrlRecError: if a file is missing.
     """
     if not config.path:
         return None
@@ -151,7 +151,7 @@ def _merge_titles(items: pl.DataFrame, report: dict[str, Any]) -> tuple[pl.DataF
 def _order(
     interactions: pl.DataFrame, names: pl.Series, code: pl.DataFrame, report: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """User, item row and time of known interactions, each user's in time order, a repeated one only the first time."""
+    """Return user, item row and time of known interactions, each user's in time order, repeated ones once."""
     number = pl.DataFrame({"user": names}).with_row_index("number")
     # One column at a time: millions of rows of text are not copied for the sake of a join.
     coded = interactions.select(
@@ -211,7 +211,7 @@ def _index(
     chosen: Chosen,
     report: dict[str, Any],
 ) -> Prepared:
-    """Catalogue of the items left, in source order; sequences of the users left, by first appearance."""
+    """Return catalogue of the items left, in source order; sequences of the users left, by first appearance."""
     users, rows, places = chosen
     kept_rows, indices = np.unique(rows, return_inverse=True)
     kept_users, lengths = np.unique(users, return_counts=True)

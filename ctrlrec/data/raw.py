@@ -1,4 +1,4 @@
-"""What every source gives, cleaned: who met what and when, and what the items are. Kept, once parsed, in the cache."""
+"""Clean interactions and items of a source; parsed results are cached."""
 
 import hashlib
 import json

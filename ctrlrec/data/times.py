@@ -13,7 +13,7 @@ _DATE_FORMATS = (
 # year 5138.
 _DATE, _SECONDS, _MILLISECONDS, _MICROSECONDS, _NANOSECONDS = range(5)
 _MICROSECONDS_OF = {_SECONDS: _SECOND, _MILLISECONDS: 1000, _MICROSECONDS: 1}
-_ERA = (100_000_000 * _SECOND, 4_102_444_800 * _SECOND)  # 1973 to 2100: when people met items that a log knows of
+_ERA = (100_000_000 * _SECOND, 4_102_444_800 * _SECOND)  # 1973 to 2100: when people met the items of a log
 _UNIT = pl.UInt8
 
 
@@ -75,7 +75,7 @@ def settle_units(times: pl.DataFrame) -> tuple[pl.Series, dict[str, Any]]:
     """Read all numbers of a file in one unit if their sizes do not tell their units.
 
     Numbers of one size are in one unit anyway. Numbers of several sizes are dates in several units (logs of two systems
-    in one file) if most of every size lie between 1973 and 2100. Otherwise they are no dates but, say, microseconds
+    in one file) if most of every size lie between 1973 and 2100. Otherwise they are not dates but, say, microseconds
     since a session began, some of them large: reading each by its size would put them out of order.
 
     Args:

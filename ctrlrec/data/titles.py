@@ -10,8 +10,8 @@ _QUOTES = (("'", "'"), ('"', '"'), ("\u2018", "\u2019"), ("\u201c", "\u201d"))
 class AnswerIndex:
     """Positions of titles, found by what an answer writes.
 
-    A title matches exactly, but for outer quotes and its Unicode normal form: both are lost between a catalogue and an
-    answer, the quotes in parsing and the form in a tokenizer.
+    A title matches exactly, except for outer quotes, which parsing drops, and its Unicode
+    normal form, which a tokenizer may change.
     """
 
     def __init__(self, titles: Sequence[str]) -> None:
@@ -52,7 +52,7 @@ def _peeled(title: str) -> Iterator[str]:
 
 
 def cut_titles(tokenizer: Any, titles: Sequence[str], limit: int) -> list[str]:
-    """Cut titles to at most ``limit`` tokens, where the token behind the last begins, but never to nothing.
+    """Cut titles to at most ``limit`` tokens, where the token after the last begins, but never to nothing.
 
     A token of a byte-level tokenizer may hold parts of two characters. They go together, and what is left may again be
     too long.

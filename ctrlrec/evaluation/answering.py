@@ -66,9 +66,9 @@ def check_demands(constraint: Constraint, config: Config, builder: InstructionBu
 def predictions(
     setting: str, config: Config, builder: InstructionBuilder, answerer: Answerer, matcher: TitleMatcher
 ) -> Iterator[dict[str, Any]]:
-    """Lines of ``predictions.jsonl`` (spec section 9) of one setting; none where nobody can be asked.
+    """Return lines of ``predictions.jsonl`` (spec section 9) of one setting; none if nobody can be asked.
 
-    Where candidates were given, the line holds them, and an item that is not among them counts as none. For a blend it
+    If candidates were given, the line holds them, and an item that is not among them counts as none. For a blend it
     holds the best list that meets all conditions, with its teacher ranks: what regret is measured against.
 
     Args:

@@ -23,17 +23,17 @@ from ctrlrec.runtime.files import write_text
 
 HUB = "hub"
 _MMLU_ANSWERS = {**{str(index): index for index in range(4)}, **{sign: index for index, sign in enumerate("ABCD")}}
-_GSM8K_FILTER = "strict-match"  # the number behind ####, the form that the examples show
+_GSM8K_FILTER = "strict-match"  # the number after ####, the form that the examples show
 
 
 def asked(config: Config) -> bool:
-    """Whether this row is asked: a source is named and the answers are a causal model's in this process."""
+    """Return whether this row is asked: a source is named and the answers are a causal model's in this process."""
     named = config.general.mmlu is not None or config.general.gsm8k is not None
     return named and config.variant.answers_with == "model" and config.model.kind != "encoder_decoder"
 
 
 def unasked_because(config: Config) -> str:
-    """Why :func:`asked` says no, for the log."""
+    """Return why :func:`asked` is false, for the log."""
     if config.general.mmlu is None and config.general.gsm8k is None:
         return "MMLU and GSM8K are not asked: set general.mmlu and general.gsm8k to a folder, or general=hub"
     return f"MMLU and GSM8K are not asked: row {config.variant.name} has no causal language model in this process"
@@ -61,7 +61,7 @@ def exams(config: GeneralConfig) -> list[Exam]:
     """Read the questions that will be asked; called before anything long, so that a fault shows at once.
 
     Raises:
-        CtrlRecError: where the harness is not installed or a file is not what it should be.
+        CtrlRecError: if the harness is not installed or a file is not what it should be.
     """
     try:
         import lm_eval  # noqa: F401
@@ -80,7 +80,7 @@ def exams(config: GeneralConfig) -> list[Exam]:
 def general_scores(
     model: Any, tokenizer: Any, asked: Sequence[Exam], limit: int | None, batch_size: int, device: str, folder: Path
 ) -> dict[str, np.ndarray]:
-    """Whether each question was answered right: MMLU over all subjects' questions, and GSM8K.
+    """Return whether each question was answered right: MMLU over all subjects' questions, and GSM8K.
 
     Args:
         model: whole, in evaluation mode; a causal language model.
@@ -139,7 +139,7 @@ def _mmlu_tasks(source: str | None) -> list[Any]:
         raise CtrlRecError(f"general.mmlu={source}: expected test/SUBJECT_test.csv and dev/SUBJECT_dev.csv in it")
     known = set(_harness().all_tasks)
     if unknown := [subject for subject in subjects if f"mmlu_{subject}" not in known]:
-        raise CtrlRecError(f"{source}/test/{unknown[0]}_test.csv: {unknown[0]} is no subject of MMLU; take it out")
+        raise CtrlRecError(f"{source}/test/{unknown[0]}_test.csv: {unknown[0]} is not a subject of MMLU; take it out")
     return [_with_data(f"mmlu_{subject}", read_mmlu(Path(source), subject)) for subject in subjects]
 
 
@@ -188,7 +188,7 @@ def read_mmlu(folder: Path, subject: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def read_gsm8k(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Examples (train) and questions (test) of GSM8K, one JSON object with question and answer a line.
+    """Return examples (train) and questions (test) of GSM8K, one JSON object with question and answer a line.
 
     Raises:
         CtrlRecError: naming file and line.
@@ -203,7 +203,7 @@ def read_gsm8k(folder: Path) -> dict[str, list[dict[str, Any]]]:
                 row = json.loads(line)
                 question, answer = row["question"], row["answer"]
                 if not (isinstance(question, str) and isinstance(answer, str)):
-                    raise ValueError("one of them is no text")
+                    raise ValueError("one of them is not text")
                 if not re.search(r"#### \S", answer):
                     raise ValueError("no '#### number' in the answer")
                 rows.append({"question": question, "answer": answer})

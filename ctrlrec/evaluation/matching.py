@@ -35,7 +35,7 @@ class TitleMatcher:
         """Return the item of that very title, else the closest one within its edits, else None.
 
         Outer quotes and the Unicode normal form of a title do not count. Of equally close titles the one with the
-        lowest index is taken. An empty title is no item.
+        lowest index is taken. An empty title is not an item.
         """
         if not title:
             return None

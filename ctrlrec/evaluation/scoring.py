@@ -23,7 +23,7 @@ Metrics = dict[str, dict[str, dict[str, Cell]]]
 
 @dataclass(frozen=True)
 class UserScores:
-    """What one setting gave each user.
+    """The scores of each user in one setting.
 
     Attributes:
         users: in ascending order.

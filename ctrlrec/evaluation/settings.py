@@ -88,7 +88,7 @@ def questions(
         builder: catalogue, sequences and teacher.
         config: users and list lengths.
         suffix: appended to every prompt; for models that were not trained to answer with a bare list.
-        first_users: only so many of these users are asked, the first; for models whose answers cost money.
+        first_users: only this many of these users are asked, from the first; for models whose answers cost money.
     """
     setting = SETTINGS[name]
     drafts = []

@@ -71,7 +71,7 @@ def by_transformers(
     ids, mask = pad(prompts, chat_format.pad, left=not chat_format.encoder_decoder)
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     start, opening = ids.shape[1], None
-    if chat_format.encoder_decoder:  # the answer is a sequence of its own, behind one token that opens it
+    if chat_format.encoder_decoder:  # the answer is a sequence of its own, after one token that opens it
         start, opening = 1, base.config.decoder_start_token_id
     told = GenerationConfig(
         eos_token_id=sorted(chat_format.ends),
@@ -82,7 +82,7 @@ def by_transformers(
         **settings,
     )
     masks = LogitsProcessorList([] if constraint is None else [ConstraintProcessor(constraint, starts, start)])
-    # What the settings leave open would come from the checkpoint's own (a repetition penalty, min-p, forbidden tokens)
+    # Settings that are left open would come from the checkpoint's own (a repetition penalty, min-p, forbidden tokens)
     # and bend the distribution away from the one that log-probabilities are taken over.
     own, base.generation_config = base.generation_config, GenerationConfig()
     try:

@@ -36,7 +36,7 @@ class Listening(Constraint):
         self.heard, self.constraint = heard, constraint
 
     def start(self, instruction: Instruction) -> Any:
-        """Return the state of the other constraint in a tuple: an answer that is free is heard too."""
+        """Return the state of the other constraint in a tuple: a free answer is followed too."""
         return (None if self.constraint is None else self.constraint.start(instruction),)
 
     def allowed(self, state: Any) -> TokenIds | None:

@@ -23,7 +23,7 @@ def draw_blend(
 ) -> tuple[tuple[Condition, ...], tuple[int, ...]] | None:
     """Draw conditions until a list of k items meets them all.
 
-    In training the ground truth leads the list; with ``category_sampling: uniform`` only where it can. In evaluation
+    In training the ground truth leads the list; with ``category_sampling: uniform`` only if it can. In evaluation
     the list is the best whatever the ground truth is.
 
     Args:
@@ -130,7 +130,7 @@ def _conditions(
 def _wanted(draft: Draft, catalogue: Catalogue) -> list[str]:
     """Return the ground truth's categories in the order to ask for them.
 
-    Evaluation begins with the target category, and goes on with the next most specific ones.
+    Evaluation begins with the target category, and continues with the next most specific ones.
     """
     own = catalogue.categories[draft.target]
     if not draft.fixed_category:

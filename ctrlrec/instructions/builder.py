@@ -84,7 +84,7 @@ class InstructionBuilder(Completion):
     # ------------------------------------------------------------------ training
 
     def epoch(self, epoch: int, families: Collection[str]) -> list[Example]:
-        """One epoch of Table 7, in a fixed order (shuffling is the trainer's).
+        """Return one epoch of Table 7, in a fixed order (shuffling is the trainer's).
 
         Args:
             epoch: from 0.
@@ -260,7 +260,7 @@ class InstructionBuilder(Completion):
     ) -> Draft:
         """Return the test question of one user (spec section 7), to be settled by :meth:`complete`.
 
-        With ``selection`` it gives candidates where the listings have a form that does: the target, the teacher's best
+        With ``selection`` it gives candidates if the listings have a form that does: the target, the teacher's best
         that obey, and random items, as in training.
         """
         history, target = self.sequences.test(user)

@@ -52,7 +52,7 @@ class Dialogue:
     """One conversation.
 
     Attributes:
-        id: the file's own id, or the position in the file, from 0, where that is no text or number.
+        id: the file's own id, or the position in the file, from 0, if that is neither text nor a number.
         messages: (role, text): an optional system turn, then user and assistant in turns, assistant last.
     """
 
@@ -62,7 +62,7 @@ class Dialogue:
 
 @dataclass(frozen=True, slots=True)
 class ChatReport:
-    """What was found in a chat file.
+    """Counts of what a chat file holds.
 
     Attributes:
         source: file or hub id; ``shipped`` for the dialogues of this package.
@@ -79,7 +79,7 @@ class ChatReport:
     unanswered: int
 
     def __str__(self) -> str:
-        """One line for the terminal."""
+        """Return one line for the terminal."""
         parts = [f"{count} skipped: {fault}" for fault, count in self.skipped.items()]
         parts += [f"{self.unanswered} cut by an unanswered last turn"] * bool(self.unanswered)
         return "; ".join([f"{self.source}: {self.kept} of {self.read} dialogues kept", *parts])
@@ -146,7 +146,7 @@ def load_dialogues(path: str | Path | None) -> tuple[list[Dialogue], ChatReport]
 def draw(
     dialogues: Sequence[Dialogue], rng: np.random.Generator, fits: Callable[[Messages, str], bool]
 ) -> tuple[Messages, str] | None:
-    """One training sample: an assistant turn of a dialogue, behind as much of the conversation as fits.
+    """Return one training sample: an assistant turn of a dialogue, after as much of the conversation as fits.
 
     Args:
         dialogues: at least one.
@@ -156,7 +156,7 @@ def draw(
 
     Returns:
         The context, which is the system turn, if any, and the longest run of turns before the response that starts
-        at a user turn and fits; and the response. None where the response behind the user turn alone does not fit.
+        at a user turn and fits; and the response. None if the response after the user turn alone does not fit.
     """
     messages = dialogues[int(rng.integers(len(dialogues)))].messages
     system = messages[: messages[0][0] == "system"]
@@ -176,7 +176,7 @@ def draw(
 def _records(content: bytes, name: str) -> Iterator[Any]:
     """Yield the JSON values of a list or of JSON Lines; gzip and format are detected by content, not by name.
 
-    A damaged line is a fault of its own; a file whose first line is none of JSON is something else altogether.
+    A damaged line is a fault of its own; a file whose first line is not JSON is not a chat file.
     """
     if content.startswith(b"\x1f\x8b"):
         try:

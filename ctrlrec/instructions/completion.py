@@ -55,7 +55,7 @@ class Completion:
         """Settle categories, labels and wording.
 
         A draft for which no category or no blend can be asked is left out: the ground truth has every category, or no
-        list meets all conditions. Where a prompt has no
+        list meets all conditions. If a prompt has no
         room for the whole history, the labels are those after the history shown.
         """
         examples: list[Example] = []
@@ -144,7 +144,7 @@ class Completion:
         return examples
 
     def _categories(self, draft: Draft, largest: str | None, uniform: bool) -> list[str]:
-        """Names in the order to try: the first that can supply an answer is asked for."""
+        """Return names in the order to try: the first that can supply an answer is asked for."""
         if draft.task == SEQUENTIAL:
             return []
         if uniform:
@@ -234,7 +234,7 @@ class Completion:
         are asked for freely.
 
         Raises:
-            CtrlRecError: where the instruction alone is too long.
+            CtrlRecError: if the instruction alone is too long.
         """
         whole = history
         while True:
@@ -260,7 +260,7 @@ class Completion:
                 )
 
     def _overhead(self, task: str, selects: bool, suffix: str) -> int:
-        """Tokens of a prompt without titles, with the longest category name and some slack for merges."""
+        """Return tokens of a prompt without titles, with the longest category name and some slack for merges."""
         key = (task, selects, suffix)
         if key not in self._overheads:
             proportion = 100 if templates.takes_percent(task) else None

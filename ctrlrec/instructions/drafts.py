@@ -1,4 +1,4 @@
-"""What is known of an instruction before its category, its labels and its words are settled."""
+"""Drafts of instructions, whose category, labels and words are not settled yet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,13 +37,13 @@ class Draft:
         user: position of the user in the sequences.
         history: catalogue indices, oldest first.
         target: catalogue index of the ground truth.
-        item_count: k; lowered where no category can supply it.
+        item_count: k; lowered if no category can supply it.
         proportion: percent for the proportion tasks.
         selects: whether candidates are given.
         rng: the sample's own generator.
         fixed_category: the evaluation's rule: the target category of the target, or for the negative and at-most
             tasks the largest of the teacher's first k; training draws instead.
-        fixed_count: a test question, asked as it is, in its form and even where the catalogue cannot fill it.
+        fixed_count: a test question, asked as it is, in its form, even if the catalogue cannot fill it.
         suffix: text appended to the prompt.
         blending: how it becomes a blend; None for one condition at most. A draft whose task has a control keeps that
             one condition if no blend can be asked.

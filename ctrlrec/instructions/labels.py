@@ -24,7 +24,7 @@ def category_of_negative(catalogue: Catalogue, top: Sequence[int], target: int) 
         target: the ground truth.
 
     Returns:
-        The category's name, the first by name among equals; None where every category of ``top`` is the target's.
+        The category's name, the first by name among equals; None if every category of ``top`` is the target's.
     """
     shares = catalogue.membership[:, list(top)].sum(axis=1)
     shares[catalogue.membership[:, target]] = 0
@@ -35,7 +35,7 @@ def category_of_negative(catalogue: Catalogue, top: Sequence[int], target: int) 
 def negative_categories(
     catalogue: Catalogue, scores: torch.Tensor, targets: Sequence[int], depths: Sequence[int]
 ) -> list[str | None]:
-    """:func:`category_of_negative` for a batch, looking deeper where the first k items leave no category.
+    """:func:`category_of_negative` for a batch, looking deeper if the first k items leave no category.
 
     Args:
         catalogue: names and membership.
@@ -44,7 +44,7 @@ def negative_categories(
         depths: B numbers of best items whose categories count.
 
     Returns:
-        B category names; None only where the target has every category of the catalogue's reachable items.
+        B category names; None only if the target has every category of the catalogue's reachable items.
     """
     best = top_of(scores, min(max(depths), scores.shape[1]))
     found: list[str | None] = []
@@ -60,13 +60,13 @@ def negative_categories(
 def feasible_counts(
     task: str, item_count: int, proportion: int | None, target_inside: bool | None, inside: int, outside: int
 ) -> list[int]:
-    """Numbers of in-category items that obey the instruction and that the catalogue can supply.
+    """Return numbers of in-category items that obey the instruction and that the catalogue can supply.
 
     Args:
         task: kind of instruction.
         item_count: k.
         proportion: percent for the proportion tasks.
-        target_inside: whether the ground truth, which must be part of the answer, is in the category; None where it
+        target_inside: whether the ground truth, which must be part of the answer, is in the category; None if it
             need not be part of it.
         inside: in-category items that may be listed besides a ground truth that must be.
         outside: the same for items outside the category.
@@ -82,7 +82,7 @@ def feasible_counts(
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What is asked for, settled so that an answer exists.
+    """A demand that an answer can meet.
 
     Attributes:
         item_count: k.

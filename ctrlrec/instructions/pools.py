@@ -12,7 +12,7 @@ class Pool:
 
     Attributes:
         named: catalogue indices, ascending, each once.
-        others_of: size of the catalogue where the pool is what is not named; None where it is what is named.
+        others_of: size of the catalogue if the pool is what is not named; None if it is what is named.
     """
 
     named: np.ndarray
@@ -26,7 +26,7 @@ class Pool:
         return self.named - np.arange(len(self.named))  # how many that are not named stand before each that is
 
     def draw(self, rng: np.random.Generator, size: int, but: int | None = None) -> np.ndarray:
-        """As many different items as asked for, or all there are, in random order.
+        """Return as many different items as asked for, or all there are, in random order.
 
         Args:
             rng: draws.

@@ -21,12 +21,12 @@ def _listings() -> dict[str, Any]:
 
 
 def quoted(titles: Sequence[str]) -> str:
-    """Titles in single quotes, joined with ", " as in the paper's case study (Table 6)."""
+    """Return titles in single quotes, joined with ", " as in the paper's case study (Table 6)."""
     return ", ".join(f"'{title}'" for title in titles)
 
 
 def has_selection_form(task: str) -> bool:
-    """Whether the listings give a form that selects from candidates (I2 has none)."""
+    """Return whether the listings give a form that selects from candidates (I2 has none)."""
     return "select" in _listings()[_section(task)]
 
 
@@ -79,7 +79,7 @@ def answer(titles: Sequence[str]) -> str:
 
 
 def specimens(titles: Sequence[str], categories: Sequence[str]) -> list[str]:
-    """Prompts and answers that hold every title and every category, for training a tokenizer."""
+    """Return prompts and answers that hold every title and every category, for training a tokenizer."""
     asked = (task for family, turns in families().items() if family in PAPER_FAMILIES for task in turns)
     tasks = sorted((task for task in asked if task != CHAT), key=stream_number)
     texts: list[str] = []

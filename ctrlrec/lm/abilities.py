@@ -1,4 +1,4 @@
-"""What a backbone cannot do, told from its configuration before anything is trained.
+"""Find what a backbone cannot do from its configuration, before anything is trained.
 
 The model is made on the meta device, which holds no values: it takes a second and no memory, whatever its size.
 """
@@ -20,7 +20,7 @@ from ctrlrec.lm.backbone import load_settings, model_class
 from ctrlrec.runtime.user import cache_folder
 
 _FOLDABLE = (torch.nn.Linear, Conv1D)
-# Settings of architectures that change logits behind the head, which learning computes by itself; the neutral values.
+# Settings of architectures that change logits after the head, which learning computes by itself; the neutral values.
 _BEHIND_THE_HEAD = {"final_logit_softcapping": None, "logit_scale": 1, "logits_scaling": 1, "lm_head_multiplier": 1}
 
 
@@ -74,9 +74,7 @@ def _check_training(model: PreTrainedModel, settings: Any, name: str) -> None:
     for key, neutral in _BEHIND_THE_HEAD.items():
         value = getattr(settings, key, neutral)
         if value is not None and value != neutral:
-            raise CtrlRecError(
-                f"{name}: {key}={value} changes logits behind the head, which is not supported; {advice}"
-            )
+            raise CtrlRecError(f"{name}: {key}={value} changes logits after the head, which is not supported; {advice}")
     decoder: Any = model.get_decoder()
     try:
         inspect.signature(decoder.forward).bind(input_ids=0, attention_mask=0, position_ids=0, use_cache=False)

@@ -121,7 +121,7 @@ def load_trainable_state(module: torch.nn.Module, state: dict[str, torch.Tensor]
     """Load what :func:`trainable_state` gave.
 
     Raises:
-        CtrlRecError: where the names are not exactly those of the module's trainable tensors.
+        CtrlRecError: if the names are not exactly those of the module's trainable tensors.
     """
     parameters = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     if parameters.keys() != state.keys():
@@ -172,7 +172,7 @@ def check_base(directory: Path, model: PreTrainedModel, tokenizer: PreTrainedTok
     """Make sure that adapters meet the model and the tokenizer they were made for.
 
     Raises:
-        CtrlRecError: where they do not; the differences that another precision or machine makes are allowed.
+        CtrlRecError: if they do not; the differences that another precision or machine makes are allowed.
     """
     path = directory / _BASE
     if not path.exists():

@@ -44,7 +44,7 @@ class ChatFormat:
     looks like (:class:`InertText`).
 
     Attributes:
-        end: the token that ends a learnt answer: the one that the template writes behind an assistant's turn, else the
+        end: the token that ends a learnt answer: the one that the template writes after an assistant's turn, else the
             tokenizer's end-of-sequence token.
         ends: all tokens that end a generated answer.
         pad: the token that pads rows.
@@ -94,7 +94,7 @@ class ChatFormat:
 
     @property
     def encoder_decoder(self) -> bool:
-        """Whether prompt and response are two sequences instead of one that goes on."""
+        """Whether prompt and response are two sequences instead of one that continues."""
         return self.config.kind == "encoder_decoder"
 
     def text(self, messages: Messages) -> str:
@@ -109,7 +109,7 @@ class ChatFormat:
         return ((role, f"{told}\n\n{asked}"), *others)
 
     def prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
-        """Token ids of many prompts."""
+        """Return token ids of many prompts."""
         if self.items is None:
             return self.inert.encode([self.text(messages) for messages in conversations])
         marked = []
@@ -120,7 +120,7 @@ class ChatFormat:
         return self.items.encode(self.inert, marked)
 
     def contents(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of many texts outside any template."""
+        """Return token ids of many texts outside any template."""
         if self.items is None:
             return self.inert.encode([self.inert.guard(text) for text in texts])
         marked = [self.items.mark(text) for text in texts]
@@ -131,7 +131,7 @@ class ChatFormat:
         return self.contents([title])[0]
 
     def responses(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of many responses with the token that ends them; cut to ``model.max_response_length``."""
+        """Return token ids of many responses with the token that ends them; cut to ``model.max_response_length``."""
         return [[*row, self.end][: self.config.max_response_length] for row in self.contents(texts)]
 
     def decode(self, tokens: list[int]) -> str:

@@ -1,4 +1,4 @@
-"""What a backbone's chat template writes: fixed once for all days, and read for the token that ends an answer."""
+"""A backbone's chat template: its date is fixed, and it is searched for the token that ends an answer."""
 
 import datetime
 import re
@@ -52,7 +52,7 @@ def render(tokenizer: PreTrainedTokenizerBase, *turns: tuple[str, str], prompt: 
     Args:
         tokenizer: with a chat template.
         turns: of the conversation.
-        prompt: whether the text goes on to where the assistant's answer begins.
+        prompt: whether the text continues to where the assistant's answer begins.
 
     Raises:
         TemplateError: if the template refuses the conversation.
@@ -72,7 +72,7 @@ def takes_system_turn(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the token that the template writes behind an assistant's turn; None if it writes none."""
+    """Return the token that the template writes after an assistant's turn; None if it writes none."""
     try:
         rendered = render(tokenizer, ("user", "?"), ("assistant", CONTENT), prompt=False)
     except TemplateError:

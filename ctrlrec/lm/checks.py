@@ -1,4 +1,4 @@
-"""What can be known of a backbone before anything is trained, without its weights."""
+"""Checks of a backbone before anything is trained, without its weights."""
 
 import json
 from importlib.util import find_spec
@@ -56,7 +56,7 @@ def check_folder(path: str) -> None:
     except (OSError, ValueError) as error:
         raise CtrlRecError(f"{record}: cannot be read ({error}); download the model again") from None
     if not known:
-        raise CtrlRecError(f"{record}: no model_type in it, so it is no model of transformers; check model.path")
+        raise CtrlRecError(f"{record}: no model_type in it, so it is not a model of transformers; check model.path")
 
 
 def refuse_adapter(location: str, record: str | Path | None) -> None:

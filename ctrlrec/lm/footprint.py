@@ -1,4 +1,4 @@
-"""What training takes in memory, and how many tokens a pass may hold."""
+"""The memory of training, and how many tokens a pass may hold."""
 
 import logging
 from collections.abc import Sequence

@@ -46,7 +46,7 @@ class ItemTokens:
         return len(self.titles)
 
     def token(self, title: str) -> int | None:
-        """Return the token of a title; None for a text that is no title."""
+        """Return the token of a title; None for a text that is not a title."""
         return self._token.get(title)
 
     def item(self, token: int) -> int | None:

@@ -45,7 +45,7 @@ class InertText:
         return _SPLIT.join(text[begin:end] for begin, end in itertools.pairwise(places)) if cuts else text
 
     def encode(self, guarded: Sequence[str]) -> list[list[int]]:
-        """Token ids of guarded texts, which may stand in a rendered template; the template's own markers count."""
+        """Return token ids of guarded texts, which may lie in a rendered template; the template's markers count."""
         if not guarded:
             return []
         rows: list[list[int]] = self.tokenizer(list(guarded), add_special_tokens=False)["input_ids"]  # type: ignore[assignment]
@@ -65,11 +65,11 @@ class InertText:
 
 
 def _template_words(tokenizer: PreTrainedTokenizerBase) -> set[str]:
-    """Words of the chat template around the contents of a conversation that look like the mark of a turn."""
+    """Return words of the chat template around the contents of a conversation that look like the mark of a turn."""
     for roles in _CONVERSATIONS:
         try:
             rendered = render(tokenizer, *((role, CONTENT) for role in roles))
-        except TemplateError:  # the template knows no system turn
+        except TemplateError:  # the template has no system turn
             continue
         return set(_WORD.findall(rendered.replace(CONTENT, " ")))
     return set()

@@ -19,13 +19,13 @@ def repeated_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
     """Return the transformer blocks, most of a backbone's weights and activations.
 
     Raises:
-        CtrlRecError: where the architecture does not say what its blocks are.
+        CtrlRecError: if the architecture does not say what its blocks are.
     """
     kinds = getattr(model, "_no_split_modules", None) or ()
     layers = [module for module in model.modules() if type(module).__name__ in kinds]
     if not layers:
         raise CtrlRecError(
-            f"{type(model).__name__} names no layers that could be shared out or computed anew: use "
+            f"{type(model).__name__} names no layers that could be shared out or computed again: use "
             "trainer.strategy=ddp and trainer.activation_checkpointing=false"
         )
     return layers
@@ -53,7 +53,7 @@ def _unless_cached(plain: Callable[..., Any], fast: Callable[..., Any], *args: A
 
 
 def checkpoint_activations(model: PreTrainedModel) -> None:
-    """From now on a layer keeps its input alone and computes the rest anew in the backward pass (Chen et al., 2016).
+    """Make each layer keep its input alone and recompute the rest in the backward pass (Chen et al., 2016).
 
     Gradients are the same. Without gradients nothing changes: answers are sampled with the cache as ever. A backward
     pass must follow while the adapter of its forward pass is still in force.

@@ -6,10 +6,10 @@ Read are, in this order:
 - numbered lines: "1.", "1)", "(1)", "[1]", "#1.", "1\.", "**1.**" and full-width points; all other lines are remarks;
 - lines with a weaker mark: "1:", "1 -", "-", "*" or a bullet; all other lines are remarks;
 - one line of titles between commas, with or without quotes;
-- lines without any mark, but for a first one that ends with a colon.
+- lines without any mark, except for a first one that ends with a colon.
 
-What stands before ``</think>`` is no part of the answer. Fences, emphasis, links and quotes around a title are taken
-off, and so is a reason behind a dash. If a comma or a dash may be part of a title, the longest known title is taken.
+What stands before ``</think>`` is not part of the answer. Fences, emphasis, links and quotes around a title are taken
+off, and so is a reason after a dash. If a comma or a dash may be part of a title, the longest known title is taken.
 """
 
 import itertools
@@ -75,7 +75,7 @@ def _json_titles(text: str) -> list[str] | None:
 
 
 def _title(written: str, known: Known) -> str:
-    """Return a title without what surrounds it and without a reason behind it."""
+    """Return a title without what surrounds it and without a reason after it."""
     title = written.strip()
     for pattern, group in ((_EMPHASIS, 2), (_LINK, 1), (_EMPHASIS, 2)):
         if (found := pattern.match(title)) and not known(title):

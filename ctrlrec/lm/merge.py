@@ -24,7 +24,7 @@ from ctrlrec.lm.policy import load_policy
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import check_files
 from ctrlrec.runtime.hardware import settled
-from ctrlrec.runtime.printing import guard_output
+from ctrlrec.runtime.printing import command
 from ctrlrec.runtime.results import made_from
 from ctrlrec.runtime.user import cache_folder, settle
 
@@ -37,7 +37,7 @@ def merge_stage(directory: Path, out: Path) -> None:
         out: folder to write, which must not exist.
 
     Raises:
-        CtrlRecError: where the directory is no such stage, it or what it was made from is not as its stage left it, or
+        CtrlRecError: if the directory is not of such a stage, it or what it was made from was changed, or
             ``out`` exists.
     """
     record = directory / "provenance.json"
@@ -94,21 +94,16 @@ def merge_adapter(directory: Path, out: Path) -> None:
     tokenizer.save_pretrained(out)
 
 
-def main() -> int:
+@command
+def main() -> None:
     """Run the command line."""
-    guard_output()
     parser = argparse.ArgumentParser(prog="python -m ctrlrec.lm.merge", description=__doc__)
     parser.add_argument("directory", type=Path, help="directory of a finished sl or rl stage, or of a PEFT adapter")
     parser.add_argument("out", type=Path, help="folder for the whole model")
     arguments = parser.parse_args()
-    try:
-        with explained(arguments.out):
-            adapter = (arguments.directory / ADAPTER_CONFIG_NAME).exists()
-            (merge_adapter if adapter else merge_stage)(arguments.directory, arguments.out)
-    except CtrlRecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    with explained(arguments.out):
+        adapter = (arguments.directory / ADAPTER_CONFIG_NAME).exists()
+        (merge_adapter if adapter else merge_stage)(arguments.directory, arguments.out)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ class WrittenItem:
 
     Attributes:
         title: as written, without its index, outer quotes and surrounding white space.
-        end: position in the answer's text just behind the item's last character.
+        end: position in the answer's text just after the item's last character.
     """
 
     title: str
@@ -33,7 +33,7 @@ class WrittenItem:
 def written_items(text: str) -> list[WrittenItem]:
     """Parse the items of an answer, whatever a model writes.
 
-    What stands before the end of a model's thinking is no part of the answer. Every line that is not empty is an item.
+    What stands before the end of a model's thinking is not part of the answer. Every line that is not empty is an item.
     If the answer holds a numbered list, lines before its first and after its last numbered line are remarks and no
     items.
     """
@@ -50,7 +50,7 @@ def written_items(text: str) -> list[WrittenItem]:
 
 
 def answer_begin(text: str) -> int:
-    """Return where the answer begins: behind the model's thinking; at the end if that never ends."""
+    """Return where the answer begins: after the model's thinking; at the end if that never ends."""
     thoughts = [thought.end() for thought in _THOUGHT.finditer(text)]
     if thoughts:
         return thoughts[-1]
@@ -72,13 +72,13 @@ def last_tokens(written: Callable[[list[int]], str], tokens: list[int], text: st
         written: decodes tokens without special ones, such as :meth:`ctrlrec.lm.chat_format.ChatFormat.written`.
         tokens: generated ids.
         text: their decoding without special tokens.
-        ends: increasing positions in ``text``, each just behind an item's last character.
+        ends: increasing positions in ``text``, each just after an item's last character.
 
     Returns:
         For each end the 0-based index of the first token with which the decoded prefix covers ``text[:end]``.
     """
     found = _covering(_prefixes(written, tokens), text, ends)
-    if len(found) < len(ends):  # the tokenizer's text is no sum of pieces
+    if len(found) < len(ends):  # the tokenizer's text is not a sum of pieces
         found = _covering((written(tokens[: index + 1]) for index in range(len(tokens))), text, ends)
     # A tokenizer that tidies up white space may never reproduce a prefix: its last token then completes it.
     return found + [len(tokens) - 1] * (len(ends) - len(found))

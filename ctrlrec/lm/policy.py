@@ -1,4 +1,4 @@
-"""The model as a stage left it: backbone, then SL, then RL's actor, folded into plain weights where nothing is lost."""
+"""The model as a stage left it: backbone, then SL, then RL's actor, folded into plain weights if nothing is lost."""
 
 import logging
 from pathlib import Path
@@ -13,7 +13,7 @@ from ctrlrec.lm.indexing import ItemTokens
 
 log = logging.getLogger(__name__)
 
-_LOST = 0.05  # of an adapter, from which on folding it in is warned of
+_LOST = 0.05  # of an adapter, above which folding it in logs a warning
 
 
 def load_policy(
@@ -36,11 +36,11 @@ def load_policy(
         sl: directory of a finished SL stage; None for the backbone untouched.
         rl: directory of a finished RL stage; its actor is folded into float32 weights and stays beside others, for what
             it adds to a weight in bfloat16 is mostly too small to change it.
-        fold: fold it in nevertheless, for what knows plain weights alone; says so where much of it is lost.
+        fold: fold it in nevertheless, for what reads plain weights alone; log it if much of it is lost.
         items: the tokens of items; None if there are none.
 
     Raises:
-        CtrlRecError: where an adapter was made for another model or tokenizer.
+        CtrlRecError: if an adapter was made for another model or tokenizer.
     """
     model: PreTrainedModel
     if sl is not None and (sl / "model").exists():

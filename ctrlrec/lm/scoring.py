@@ -14,7 +14,7 @@ _READ_POSITIONS = ("eager", "sdpa", "flex_attention")  # kernels whose mask tran
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of ids as one tensor.
+    """Return rows of ids as one tensor.
 
     Returns:
         ``(ids, mask)``, both (B, longest), long; the mask is 1 on real tokens.
@@ -40,7 +40,7 @@ def hidden_states(model: PreTrainedModel | PeftModel, ids: torch.Tensor) -> torc
 def packed_hidden_states(
     model: PreTrainedModel | PeftModel, ids: torch.Tensor, positions: torch.Tensor
 ) -> torch.Tensor:
-    """Last hidden states (B, L, H) of rows that may hold several samples each.
+    """Return last hidden states (B, L, H) of rows that may hold several samples each.
 
     Args:
         model: one that :func:`keeps_apart`, unless every row holds one sample.
@@ -66,7 +66,7 @@ def _borders(positions: torch.Tensor) -> dict[str, Any]:
 
 
 def keeps_apart(model: PreTrainedModel | PeftModel) -> bool:
-    """Whether positions that start anew make two samples of a row invisible to each other.
+    """Return whether positions that start again make two samples of a row invisible to each other.
 
     Not every architecture and attention kernel reads positions so; a wrong one would learn across samples silently.
     """

@@ -18,7 +18,7 @@ class Card:
     source: str
 
 
-# Of the H100 what a benchmark reached; of the others as much of their data sheets as it reached of its own.
+# H100: as a benchmark reached. Others: the same share of their data sheets as the H100 reached of its own.
 CARDS = {
     "h100": Card(80, 798, 3.0, MEASURED),
     "h200": Card(141, 798, 4.3, ESTIMATE),

@@ -137,7 +137,7 @@ def _data_settings(config: Config) -> dict[str, Any]:
     from ctrlrec.data.prepare import source_digest
 
     settings = {
-        # Of local data the content counts, however their path is spelt.
+        # Local data are identified by content, whatever their path.
         "dataset": deciding(without(config.dataset, "path") if config.dataset.path else plain(config.dataset)),
         "tokenizer": tokenizer_settings(config),
         "source": source_digest(config.dataset),

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
-    """Answers of all settings and their metrics, and general ability where it is asked."""
+    """Write answers of all settings and their metrics, and general ability if it is asked for."""
     from ctrlrec.evaluation import general
     from ctrlrec.evaluation.answering import check_demands, predictions, teacher_answers, warn_of_useless
     from ctrlrec.evaluation.intervals import SHARE, summarise
@@ -118,7 +118,7 @@ def _answering_stages(config: Config) -> tuple[str, ...]:
 
 
 def _candidates(config: Config) -> dict[str, Any]:
-    """How many candidates a question gives; nothing where it gives none."""
+    """Return how many candidates a question gives; nothing if it gives none."""
     return {"candidates": config.instructions.candidate_count} if config.evaluation.selection else {}
 
 

@@ -1,6 +1,6 @@
-"""What a run takes on a card, before anyone starts: ``ctrlrec plan model=... card=h100``.
+"""Forecast what a run takes on a card, before it starts: ``ctrlrec plan model=... card=h100``.
 
-Steps and tokens are counted where the stage ``instructions`` is done, else estimated. Times are those of the code as it
+Steps and tokens are counted if the stage ``instructions`` is done, else estimated. Times are those of the code as it
 is: a pass costs its products, the bytes that it moves and the launches of its kernels, one after the other.
 """
 
@@ -28,7 +28,7 @@ from ctrlrec.pipeline.cards import CARDS, ESTIMATE, SHAPES, Card
 from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.plan import Step, plan
 from ctrlrec.runtime.files import read_jsonl
-from ctrlrec.runtime.printing import guard_output
+from ctrlrec.runtime.printing import command
 
 COUNTED = "counted"
 # Counted per layer of SmolLM2-135M with adapters on one processor core: seconds to launch the kernels of a pass forward
@@ -243,30 +243,25 @@ def report(lines: Iterable[Line], forecast: Forecast, name: str) -> str:
     return "\n".join(out)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str] | None = None) -> None:
     """Print the forecast of ``CARD WORDS``: words as of ``python -m ctrlrec``, among them ``card=NAME``."""
-    guard_output()
     words = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(words):
         print(f"usage: ctrlrec plan [card=NAME] WORDS...\n\nWORDS: as of python -m ctrlrec. Cards: {', '.join(CARDS)}.")
         sys.exit(0)
     names = [word.removeprefix("card=") for word in words if word.startswith("card=")] or ["h100"]
-    try:
-        if names[-1] not in CARDS:
-            raise CtrlRecError(f"card={names[-1]}: {nearest(names[-1], CARDS)} ({', '.join(CARDS)})")
-        config = compose(*(word for word in words if not word.startswith("card=")))
-        sizes = counted(config, plan(config)) or _SIZES.get(config.dataset.name)
-        if sizes is None:
-            raise CtrlRecError(
-                f"dataset={config.dataset.name}: its samples are not counted; run the same words with "
-                f"stage=instructions first (output={Path(config.output)})"
-            )
-        forecast = Forecast(config, CARDS[names[-1]], backbone(config), sizes)
-        print(report(forecast.lines(), forecast, names[-1]))
-    except CtrlRecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    if names[-1] not in CARDS:
+        raise CtrlRecError(f"card={names[-1]}: {nearest(names[-1], CARDS)} ({', '.join(CARDS)})")
+    config = compose(*(word for word in words if not word.startswith("card=")))
+    sizes = counted(config, plan(config)) or _SIZES.get(config.dataset.name)
+    if sizes is None:
+        raise CtrlRecError(
+            f"dataset={config.dataset.name}: its samples are not counted; run the same words with "
+            f"stage=instructions first (output={Path(config.output)})"
+        )
+    forecast = Forecast(config, CARDS[names[-1]], backbone(config), sizes)
+    print(report(forecast.lines(), forecast, names[-1]))
 
 
 if __name__ == "__main__":

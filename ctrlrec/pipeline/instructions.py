@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
-    """One epoch of the instruction set and its counts (Table 7); the trainer builds the other epochs the same way."""
+    """Write one epoch of the instruction set and its counts (Table 7); the trainer builds the others alike."""
     from collections import Counter
 
     builder, chat_format = load_builder(config, inputs)

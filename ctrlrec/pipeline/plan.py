@@ -119,7 +119,7 @@ def outdated(directory: Path) -> str:
 
 
 def _choices(config: Config, stage: str) -> dict[str, list[str]]:
-    """Return the modules that a stage of a run chooses, by folder; a constraint counts only where it is in force."""
+    """Return the modules that a stage of a run chooses, by folder; a constraint counts only if it is in force."""
     found = code.choices(config)
     return found if constrained(config, stage) else found | {"generation.constraints": ["none"]}
 

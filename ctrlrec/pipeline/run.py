@@ -5,7 +5,7 @@ upstream fingerprints that determine the result: two variants that share a stage
 is run again finds every finished part. Work happens in ``<directory>.partial`` under a file lock and is published by
 one rename, so no reader ever sees half a result and a killed stage resumes from its own checkpoints.
 
-A finished result records the code that made it. After an edit of that code, or of the code behind anything that it was
+A finished result records the code that made it. After an edit of that code, or of the code of anything that it was
 made from, ``stale=`` decides: ``error`` names it and stops, ``reuse`` takes it as it is, ``rebuild`` recomputes it.
 """
 
@@ -250,7 +250,7 @@ def _publish(step: Step, config: Config, upstream: Mapping[str, Result], seconds
 
 
 def _words() -> list[str]:
-    """Return the words behind ``python -m ctrlrec``; of a row of a sweep its own, whatever started its process."""
+    """Return the words after ``python -m ctrlrec``; of a row of a sweep its own, whatever started its process."""
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         return list(HydraConfig.get().overrides.task)
     return sys.argv[1:]

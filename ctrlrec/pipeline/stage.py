@@ -1,4 +1,4 @@
-"""What a stage is."""
+"""The definition of a stage."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

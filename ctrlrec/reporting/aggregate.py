@@ -118,17 +118,17 @@ def _name(config: Mapping[str, Any], group: str) -> str | None:
 
 
 def _candidates(config: Mapping[str, Any]) -> int | None:
-    """How many candidates a question gives; None where it gives none."""
+    """Return how many candidates a question gives; None if it gives none."""
     return config["instructions"]["candidate_count"] if config["evaluation"].get("selection") else None
 
 
 def _server(config: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Who answers for a model of one's own; None where it answers in the process."""
+    """Return who answers for a model of one's own; None if it answers in the process."""
     return (config["api"]["url"], config["api"]["model"]) if config["generation"]["engine"] == "api" else None
 
 
 def _exams(config: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """How general ability is examined; None where it is not."""
+    """Return how general ability is examined; None if it is not."""
     general = config["general"]
     named = general["mmlu"] is not None or general["gsm8k"] is not None
     return (general["mmlu_shots"], general["gsm8k_shots"], general["limit"]) if named else None

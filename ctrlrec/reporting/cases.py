@@ -21,7 +21,7 @@ from ctrlrec.runtime.files import read_jsonl, write_text
 
 log = logging.getLogger(__name__)
 
-# What an item can be, in the order in which it is said.
+# Marks of an item, in the order in which they are shown.
 MARKS = {
     "target": "the target",
     "inside": "in the category",
@@ -137,7 +137,7 @@ def _judged(row: Result, record: Mapping[str, Any], catalogue: Catalogue) -> Sho
 
 def markdown_page(cases: Sequence[Case]) -> str:
     """Return the page as Markdown, with words in the place of colours."""
-    lines = ["# Answers of all rows", "", "Behind each item: its item reward, and what it is.", ""]
+    lines = ["# Answers of all rows", "", "After each item: its item reward, and what it is.", ""]
     for case in cases:
         wanted = f"; category **{markdown_text(case.category)}**" if case.category else ""
         lines += [f"## User {markdown_text(case.user)}, {markdown_text(case.setting)}", ""]

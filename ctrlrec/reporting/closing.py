@@ -1,4 +1,4 @@
-"""What a run ends with: one user's answers in words, where the report lies, and what to try next."""
+"""The last lines of a run: one user's answers in words, the folder of the report, and what to try next."""
 
 from collections.abc import Mapping
 from pathlib import Path

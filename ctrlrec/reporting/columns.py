@@ -29,7 +29,7 @@ class Column:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the metric, and behind it the one of the answer without control."""
+        """Return the metric, and after it the one of the answer without control."""
         return (self.name, self.name + FREE) if self.metric.free else (self.name,)
 
     def cell(self, row: Row) -> Mapping[str, Any] | None:

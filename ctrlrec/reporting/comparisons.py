@@ -57,7 +57,7 @@ class Comparison:
 
 
 def comparisons(results: Sequence[Result], resamples: int, confidence: float, seed: int) -> list[Comparison]:
-    """Return the differences of each row at hand to those that its variant's file compares it with.
+    """Return the differences of each given row to those that its variant's file compares it with.
 
     Rows under a constraint are compared with rows under the same one, and with their own variant without it.
 
@@ -92,8 +92,8 @@ def comparisons(results: Sequence[Result], resamples: int, confidence: float, se
 def pooled(records: Sequence[Mapping[str, Any]]) -> list[Comparison]:
     """Return comparisons from entries of ``comparisons.json``, in the order in which pairs first occur.
 
-    The users behind the seeds are not at hand. Their part of an interval over several seeds is the mean distance from a
-    seed's value to the end of its interval, which is never too narrow.
+    Users are not in these entries. Their part of an interval over several seeds is the mean distance from a seed's
+    value to the end of its interval, which is never too narrow.
     """
     pairs: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
     for record in records:

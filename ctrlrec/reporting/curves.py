@@ -14,7 +14,7 @@ _KEY = ("row", "seed", "step")
 def keep(made: Sequence[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]], folder: Path) -> None:
     """Add the curves of rows to ``curves-sl.parquet`` and ``curves-rl.parquet``.
 
-    Rows that share a stage share its curves, which bear the name of the first of them. A deleted stage is left out.
+    Rows that share a stage share its curves, under the name of the first of them. A deleted stage is left out.
 
     Args:
         made: entries of ``rows.json`` as a run leaves them, with the directories of their stages.
@@ -22,7 +22,7 @@ def keep(made: Sequence[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]], f
         folder: of the grid.
 
     Raises:
-        CtrlRecError: if a log is no table of numbers.
+        CtrlRecError: if a log is not a table of numbers.
     """
     owners: dict[tuple[str, str], Mapping[str, Any]] = {}
     for row in rows:

@@ -66,7 +66,7 @@ def write_data_tables(data: Path, instructions: Path, folder: Path) -> None:
     Args:
         data: directory of a finished data stage.
         instructions: directory of a finished instructions stage.
-        folder: made where missing.
+        folder: created if missing.
     """
     report = json.loads((data / "report.json").read_text(encoding="utf-8"))
     counts = json.loads((instructions / "counts.json").read_text(encoding="utf-8"))

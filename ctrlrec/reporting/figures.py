@@ -1,8 +1,8 @@
-"""Learning curves of SL and RL from the CSV files that every run leaves."""
+"""Pictures: learning curves of SL and RL from the CSV files that every run leaves, and intervals as whiskers."""
 
 import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,10 @@ PANELS: Mapping[str, Panels] = {  # by stage
 }
 
 
+Bounds = tuple[float, float, float]  # low, value, high
+Whiskers = Mapping[str, Sequence[tuple[str, Bounds]]]  # title of a panel: its lines, from top to bottom
+
+_ACROSS = 4  # panels of whiskers in a line
 _MANY = 30  # points: from here on a curve is drawn faint, with the mean over the last tenth of them in full colour
 
 
@@ -40,7 +44,7 @@ def read_curves(logs: Iterable[Path]) -> dict[str, dict[int, float]]:
         logs: of one stage, a resumed stage's attempts in their order: a step done again counts as it was done last.
 
     Raises:
-        CtrlRecError: if a file has no column ``step`` or a value is no number.
+        CtrlRecError: if a file has no column ``step`` or a value is not a number.
     """
     curves: dict[str, dict[int, float]] = {}
     for log in logs:
@@ -81,7 +85,40 @@ def draw(curves: Mapping[str, Mapping[int, float]], panels: Panels, png: Path) -
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
+    _save(figure, png)
+    return True
+
+
+def draw_whiskers(panels: Whiskers, png: Path, unit: str, zero: bool = False) -> None:
+    """Draw intervals in panels: a dot at each value, a line from its low to its high end.
+
+    Args:
+        panels: at least one, each with at least one line.
+        png: file to write.
+        unit: of all values.
+        zero: whether to mark 0, of which differences are to stay clear.
+    """
+    across = min(len(panels), _ACROSS)
+    down = -(-len(panels) // across)
+    highest = max(map(len, panels.values()))
+    figure = Figure(figsize=(3.4 * across, down * (1 + 0.28 * highest)), layout="constrained")
+    FigureCanvasAgg(figure)
+    places = iter(figure.subplots(down, across, squeeze=False).flat)
+    for (title, lines), axes in zip(panels.items(), places, strict=False):
+        for place, (_, (low, value, high)) in enumerate(lines):
+            (drawn,) = axes.plot([low, high], [place, place], linewidth=2, color=f"C{place}" if not zero else "C0")
+            axes.plot(value, place, marker="o", color=drawn.get_color())
+        if zero:
+            axes.axvline(0, color="black", linewidth=0.8)
+        axes.set(title=title, xlabel=unit, ylim=(len(lines) - 0.5, -0.5))
+        axes.set_yticks(range(len(lines)), [label for label, _ in lines])
+        axes.grid(axis="x", alpha=0.3)
+    for axes in places:
+        axes.remove()  # nothing is left for it
+    _save(figure, png)
+
+
+def _save(figure: Figure, png: Path) -> None:
     temporary = png.with_name(png.name + ".tmp")
     figure.savefig(temporary, format="png", dpi=120)
     temporary.replace(png)
-    return True

@@ -160,7 +160,7 @@ def render(folder: Path) -> list[Path]:
 
 
 def material(folder: Path) -> Material:
-    """Return what the page of a grid shows: all that its files hold, which is no answer to any user."""
+    """Return what the page of a grid shows: all that its files hold, which is not an answer to any user."""
     rows = _read(folder / "rows.json")
     return Material(
         folder.name,

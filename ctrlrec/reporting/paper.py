@@ -23,7 +23,7 @@ class Table:
 
     @property
     def groups(self) -> Groups:
-        """Return the paper's groups; behind their columns stand those that metrics ask for (``Metric.columns``)."""
+        """Return the paper's groups; after their columns stand those that metrics ask for (``Metric.columns``)."""
         groups, seen = [], set()
         for title, columns in self.printed:
             setting = columns[0].setting

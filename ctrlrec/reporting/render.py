@@ -56,7 +56,7 @@ class Grid:
         labels: heads of the leading text columns.
         groups: (title, number of columns) spanning the number columns from left to right; empty for none.
         heads: heads of the number columns.
-        rows: (texts of the leading columns, cells of the number columns); an empty first text goes on with the section.
+        rows: (texts of the leading columns, cells of the number columns); an empty first text continues the section.
         notes: footnotes, each with its letter in front.
     """
 
@@ -140,7 +140,7 @@ def latex(grid: Grid) -> str:
 
 
 def spreadsheet(rows: Iterable[Sequence[str | float]]) -> str:
-    """Return rows as CSV; text that a spreadsheet would take for a formula because of its first sign is quoted."""
+    """Return rows as CSV; text that a spreadsheet would take for a formula because of its first character is quoted."""
 
     def text(raw: str | float) -> str | float:
         if not isinstance(raw, str):
@@ -177,7 +177,7 @@ def terminal(grid: Grid) -> Group:
         text.stylize(style)
         text.append(f" {cell.note}" if cell.note else "", "default")
         text.append(f" ({cell.free})" if cell.free else "", "default")
-        # An interval stands below its number, a short margin of error behind it.
+        # An interval stands below its number, a short margin of error after it.
         gap = "\n" if cell.interval.startswith("[") else " "
         return text.append(gap + cell.interval if cell.interval else "", "dim")
 

@@ -1,4 +1,4 @@
-"""What a run shows at its end: tables, summary and page of all finished rows that belong together."""
+"""The end of a run: tables, summary and page of all finished rows that belong together."""
 
 import json
 import logging

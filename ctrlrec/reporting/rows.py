@@ -21,7 +21,7 @@ class Row:
     """A row before it stands in a table.
 
     Attributes:
-        name: of the variant; a model's name may stand behind it.
+        name: of the variant; a model's name may stand after it.
         settings: its cells by setting and metric.
         seeds: over which they are averaged.
         recorded: ``variant.table`` of the configuration that its result keeps; None for results without it.
@@ -53,7 +53,7 @@ def kind(name: str) -> str:
 
 
 def place_of(name: str, recorded: Mapping[str, Any] | None = None) -> RowConfig:
-    """Return how tables show a row: as its own result recorded it, else as its variant's file says, else behind all.
+    """Return how tables show a row: as its own result recorded it, else as its variant's file says, else last.
 
     Args:
         name: of the row.

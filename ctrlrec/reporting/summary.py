@@ -14,7 +14,7 @@ def summary(rows: Sequence[Row], family: str = "") -> Grid:
     """Return a compact grid: one column a row of the tables, one line a metric of a setting, shares in percent.
 
     ``a (b) ±c``: a is the value, b that of the same model's answer without control, c half the interval's width. n, the
-    number of users, stands behind each line. The teacher is shown for comparison and not marked: it cannot misspell a
+    number of users, stands after each line. The teacher is shown for comparison and not marked: it cannot misspell a
     title.
 
     Args:

@@ -1,4 +1,4 @@
-"""Tables 2 to 5 of the paper, as far as the rows at hand go."""
+"""Tables 2 to 5 of the paper, as far as the given rows allow."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -23,7 +23,7 @@ def scores(judgement: Judgement) -> list[float]:
 def control_scores(judgement: Judgement) -> list[float]:
     """Return the control score of each item (Algorithm 1), the mean over the conditions of a blend.
 
-    Counts include the item at hand and leave illegal items out. Without a condition (I0) it is the preference score.
+    Counts include the current item and leave illegal items out. Without a condition (I0) it is the preference score.
 
     Raises:
         ValueError: for a task that has no control to score, such as search.

@@ -40,9 +40,9 @@ class Judgement:
 
     Attributes:
         instruction: what was asked.
-        items: catalogue index, of a title that was no candidate as well; None for one that is not in the catalogue.
+        items: catalogue index, of a title that was not a candidate as well; None for one that is not in the catalogue.
         illegal: why an item is illegal, None for a legal one (spec section 5).
-        ranks: the teacher's 0-based rank; None where no item or an item of the history.
+        ranks: the teacher's 0-based rank; None if no item or an item of the history.
         sides: one for each condition of the instruction.
     """
 
@@ -60,7 +60,7 @@ def side_of(
 
     Args:
         condition: what was wished.
-        items: catalogue indices; None for a title that is no item.
+        items: catalogue indices; None for a title that is not an item.
         illegal: why each is illegal.
         catalogue: membership.
     """
@@ -74,9 +74,9 @@ def side_of(
 def legality(
     items: Sequence[int | None], history: Sequence[int], item_count: int, candidates: Sequence[int] | None = None
 ) -> tuple[Illegal | None, ...]:
-    """Why each written item is illegal; the first reason of nonexistent, repeat, history, excess counts.
+    """Return why each written item is illegal; the first reason of nonexistent, repeat, history, excess counts.
 
-    Where there are candidates, nothing else exists.
+    If there are candidates, nothing else exists.
     """
     offered = None if candidates is None else set(candidates)
     shown, seen = set(history), set[int | None]()
@@ -103,7 +103,7 @@ def judge(
 
     Args:
         instructions: B instructions.
-        answers: B lists of titles as written; they match exactly, but for outer quotes of a title, or not at all.
+        answers: B lists of titles as written; they match exactly, except for outer quotes of a title, or not at all.
         catalogue: titles and categories.
         ranker: the teacher.
     """

@@ -103,7 +103,7 @@ class RecordedReward:
             answers: B texts.
 
         Raises:
-            CtrlRecError: for what is no instruction of this catalogue.
+            CtrlRecError: for what is not an instruction of this catalogue.
         """
         asked = [self._read(instruction) for instruction in instructions]
         rows = [row for row, instruction in enumerate(asked) if instruction.task not in UNREWARDED]

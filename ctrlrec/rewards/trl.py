@@ -36,7 +36,7 @@ class ControlReward:
         ranker: the teacher.
         reward: its reading and weights.
         part: ``item``, the sum of R_item; ``list``, R_list; ``control``, the part of R_list that measures the control,
-            None where nothing is asked for; all three before their weights. ``all``: the weighted total.
+            None if nothing is asked for; all three before their weights. ``all``: the weighted total.
 
     Attributes:
         __name__: ``ctrlrec_PART``, by which TRL logs it.
@@ -82,7 +82,7 @@ class ControlReward:
             columns: what else TRL gives: further columns, ``trainer_state``, ``log_extra``, ``log_metric``.
 
         Raises:
-            CtrlRecError: without the column ``instruction``, or for what is no instruction of this catalogue.
+            CtrlRecError: without the column ``instruction``, or for what is not an instruction of this catalogue.
         """
         if instruction is None:
             raise CtrlRecError(

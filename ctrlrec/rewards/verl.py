@@ -42,7 +42,7 @@ def compute_score(
         solution_str: the answer.
         ground_truth: the instruction as JSON, as ``python -m ctrlrec.export prompts`` writes it.
         extra_info: its ``run`` is the folder of the stage ``instructions``, which lies beside catalogue and teacher.
-        run: another folder, where the workers see it elsewhere.
+        run: another folder, if the workers see it under another path.
         reward: keys of ``reward`` that are to have other values than in that run.
         kwargs: what else verl gives.
 
@@ -52,7 +52,7 @@ def compute_score(
         for search and chat, which have no reward.
 
     Raises:
-        CtrlRecError: without a folder, or for what is no instruction of its catalogue.
+        CtrlRecError: without a folder, or for what is not an instruction of its catalogue.
     """
     return _parts(_rewarded(solution_str, ground_truth, extra_info, run, reward))
 

@@ -1,7 +1,7 @@
 """Advantages from comparing the answers to one prompt, as pure tensor functions (spec section 13).
 
-Rows are answers, B of them; ``group`` (B,) numbers their prompts. ``counted`` is 1 where a value enters the statistics
-of its group and 0 where it is only compared with them: greedy answers, and steps that an answer never reached.
+Rows are answers, B of them; ``group`` (B,) numbers their prompts. ``counted`` is 1 if a value enters the statistics
+of its group and 0 if it is only compared with them: greedy answers, and steps that an answer never reached.
 """
 
 import torch
@@ -20,7 +20,7 @@ def group_moments(
         group: (B,).
 
     Returns:
-        Three (B, S) tensors, double. The deviation divides by n - 1. It and the mean are 0 where nothing can be said.
+        Three (B, S) tensors, double. The deviation divides by n - 1. It and the mean are 0 if nothing can be said.
     """
     together = (group[:, None] == group).double()
     values, counted = values.double(), counted.double()
@@ -108,7 +108,7 @@ def returns_by_step(
         gamma: discount from one step to the next.
 
     Returns:
-        ``(returns, reached)``, both (B, S); S is the largest number of steps. ``reached`` is 1 where an answer has
+        ``(returns, reached)``, both (B, S); S is the largest number of steps. ``reached`` is 1 if an answer has
         the step.
     """
     steps = int(step.max()) + 1

@@ -15,7 +15,7 @@ from ctrlrec.runtime import processes
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """What is asked in one iteration.
+    """The questions of one iteration.
 
     Attributes:
         iteration: from 0.
@@ -77,7 +77,7 @@ class RLData(pl.LightningDataModule):
         if self.config.validate_every is None:
             return []
         asked = self.builder.validation_questions()
-        # Short batches where there are several processes, so that each has its share.
+        # Short batches for several processes, so that each has its share.
         size = min(self.batch_size, -(-len(asked) // processes.count()))
         batches = [asked[begin : begin + size] for begin in range(0, len(asked), size)]
         return DataLoader(batches, batch_size=None, num_workers=0)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ class Experience:
         mask: (B, T) 1 on generated tokens.
         support: what a constraint allowed at each token; None if everything was.
         decided: (B, T) 1 on generated tokens that were not the only one allowed; forced tokens teach nothing.
-        drawn_rows: (B, 1) 1 on sampled answers; 0 on greedy ones, which are no samples of the policy.
+        drawn_rows: (B, 1) 1 on sampled answers; 0 on greedy ones, which are not samples of the policy.
         drawn: (B, T) 1 on the decided tokens of sampled answers.
         group: (B,) number of the prompt; answers to one prompt share it.
         task: (B,) number of the kind of instruction.

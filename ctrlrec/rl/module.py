@@ -149,7 +149,7 @@ class RLModule(ForwardPasses):
     def collect(self, instructions: Sequence[Instruction]) -> list[Answer]:
         """Return judged and rewarded answers to the prompts of an iteration; processes share the prompts.
 
-        Answers to one prompt lie side by side: the sampled ones and, with ``rl.greedy_row``, a greedy one behind them.
+        Answers to one prompt lie side by side: the sampled ones and, with ``rl.greedy_row``, a greedy one after them.
         """
         with self._phase("prompts"):
             prompts = self.sampler.engine.prompts(processes.share(instructions))

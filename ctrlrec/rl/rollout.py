@@ -51,7 +51,7 @@ class Answer:
     greedy: bool = False
 
     def record(self, iteration: int, sample: int, catalogue: Catalogue) -> dict[str, Any]:
-        """One line of ``rollouts.jsonl`` (spec section 9)."""
+        """Return one line of ``rollouts.jsonl`` (spec section 9)."""
         judged = self.judgement
         shown = judged.instruction.record(catalogue)
         del shown["prompt"]
@@ -103,7 +103,7 @@ class Sampler:
             prompts: B prompts of the engine, with their instructions.
             temperature: of sampling; None for greedy answers.
             samples: answers to each.
-            greedy_row: add a greedy answer behind the samples of each prompt.
+            greedy_row: add a greedy answer after the samples of each prompt.
         """
         drawn = in_order(self.engine.answers(prompts, samples, temperature, self.constraint))
         rows = [(sample, temperature is None) for sample in drawn]
@@ -162,7 +162,7 @@ class Rollouts:
                 file.write(json_line(answer.record(iteration, place % answers_per_prompt, self.catalogue)))
 
     def cut(self, iterations: int) -> None:
-        """Keep the rows of so many iterations; a kill may have cut the last line."""
+        """Keep the rows of that many iterations; a kill may have cut the last line."""
         if self.path.exists():
             # Not splitlines: a title may hold one of the other line separators of Unicode.
             lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]

@@ -1,6 +1,6 @@
 """The code that a result rests on, and whether it has changed since.
 
-What a stage rests on are the modules that its own module imports, those that they import, and so on, with the data
+A stage depends on the modules that its own module imports, those that they import, and so on, with the data
 files beside them. Of a folder of choices (:mod:`ctrlrec.config.choices`) that a key of the configuration chooses from
 (:data:`ctrlrec.config.checks.MODULES`), only what is chosen counts, so that a further choice changes no result.
 Modules of plug-ins count like those of the package.
@@ -36,7 +36,7 @@ Digests = dict[str, dict[str, str]]
 
 
 def remember() -> None:
-    """Read all code now, before the tree can move on while a run goes on."""
+    """Read all code now, before the tree can change while a run lasts."""
     for path in (*_HOME.rglob("*.py"), *(path for home in plugin_folders() for path in home.rglob("*.py"))):
         source(path)
 

@@ -1,4 +1,4 @@
-"""Published files by address: checked, resumed where a connection broke, with progress; pooch does the rest.
+"""Published files by address: checked, resumed if a connection broke, with progress; pooch does the rest.
 
 Both libraries are imported where they are used: a run that downloads nothing starts half a second sooner.
 """
@@ -22,11 +22,11 @@ def fetch(url: str, known_hash: str | None, cache: Path) -> Path:
 
     Args:
         url: its last part is the file's name.
-        known_hash: ``algorithm:hexdigest``; None where the publisher gives none.
+        known_hash: ``algorithm:hexdigest``; None if the publisher gives none.
         cache: folder to keep it in, under ``downloads``.
 
     Raises:
-        CtrlRecError: where it cannot be fetched or is not the file it should be.
+        CtrlRecError: if it cannot be fetched or is not the file it should be.
     """
     import pooch
     import requests
@@ -40,7 +40,7 @@ def fetch(url: str, known_hash: str | None, cache: Path) -> Path:
             return Path(pooch.retrieve(url, known_hash, fname=name, path=folder, downloader=_resume))
         except (requests.RequestException, OSError) as error:
             raise CtrlRecError(
-                f"{url} could not be downloaded ({error}); run again to go on with it, or fetch it by hand and set "
+                f"{url} could not be downloaded ({error}); run again to continue with it, or fetch it by hand and set "
                 "dataset.path to its folder"
             ) from None
         except ValueError as error:  # pooch's word for a wrong checksum
@@ -53,7 +53,7 @@ def _partial(folder: Path, name: str) -> Path:
 
 
 def _resume(url: str, output_file: str, _: Any) -> None:
-    """Download to ``NAME.part`` beside pooch's temporary file, going on from what is there, then take its place."""
+    """Download to ``NAME.part`` beside pooch's temporary file, continuing from what is there, then take its place."""
     import requests
 
     target = Path(output_file)
@@ -77,9 +77,9 @@ def _transfer(url: str, partial: Path) -> None:
     with requests.get(url, headers=asked, stream=True, timeout=_TIMEOUT_SECONDS) as reply:
         if reply.status_code == requests.codes.requested_range_not_satisfiable and start:
             if reply.headers.get("Content-Range") == f"bytes */{start}":
-                return  # nothing is missing: the connection broke behind the last byte
+                return  # nothing is missing: the connection broke after the last byte
             partial.unlink()
-            raise requests.ConnectionError(f"what is there, {start} bytes, is no part of the file")
+            raise requests.ConnectionError(f"what is there, {start} bytes, is not part of the file")
         reply.raise_for_status()
         resumed = reply.status_code == requests.codes.partial_content
         start = start if resumed else 0

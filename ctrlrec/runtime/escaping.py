@@ -6,7 +6,7 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$#]|:(?=//))")
 
 
 def inert(text: str) -> str:
-    """One line of printable characters: no line breaks, terminal controls or changes of writing direction."""
+    """Return one line of printable characters: no line breaks, terminal controls or changes of writing direction."""
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
 
 

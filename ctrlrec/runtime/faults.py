@@ -1,4 +1,4 @@
-"""Faults of disk, memory and arithmetic: each said in one line, and nothing bad trained on."""
+"""Faults of disk, memory and arithmetic: each is reported in one line, and none is trained on."""
 
 import errno
 import gc
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
-# What errors without a class of their own say: PyTorch's allocator for CPUs, the CUDA runtime, its libraries.
+# Messages of errors without a class of their own: PyTorch's allocator for CPUs, the CUDA runtime, its libraries.
 _OUT_OF_MEMORY = (
     *("can't allocate memory", "CUDA error: out of memory"),
     *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
@@ -27,10 +27,10 @@ _OUT_OF_MEMORY = (
 
 
 def storage_fault(error: BaseException) -> str | None:
-    """One line for an error of the file system, whichever library met it; None for any other error."""
+    """Return one line for an error of the file system, whichever library met it; None for any other error."""
     if isinstance(error, OSError) and error.errno is not None:
         return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
-    found = re.search(r"\(os error (\d+)\)", str(error))  # what safetensors and polars raise comes from Rust
+    found = re.search(r"\(os error (\d+)\)", str(error))  # errors of safetensors and polars come from Rust
     return os.strerror(int(found[1])) if found else None
 
 
@@ -92,13 +92,13 @@ def halving(answers: Callable[[int], Iterator[Answer]], size: int) -> Iterator[A
                 raise
             if size == 1:
                 raise CtrlRecError("out of memory for a single answer: lower model.max_response_length") from None
-        # Behind the handler: while it runs, the error's traceback keeps the tensors of the failed batch alive.
+        # After the handler: while it runs, the error's traceback keeps the tensors of the failed batch alive.
         import torch
 
         gc.collect()
         torch.cuda.empty_cache()
         log.warning(
-            "%-12s out of memory with %d answers at a time: going on with %d; lower generation.batch_size, or in RL "
+            "%-12s out of memory with %d answers at a time: continuing with %d; lower generation.batch_size, or in RL "
             "rl.prompts", "", size, size // 2,
         )  # fmt: skip
         size //= 2

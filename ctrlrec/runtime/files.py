@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 _RECORD = "files.json"
 _UNRECORDED = ("checkpoints", "logs", "wandb", _RECORD)  # may change after a result is finished, or go
 _SAMPLED = 2**20  # bytes of a large file that its digest covers at either end
-# Signs besides "\n" and "\r" that some readers take for the end of a line, escaped as JSON allows.
+# Characters besides "\n" and "\r" that some readers take for the end of a line, escaped as JSON allows.
 _LINE_ENDS = str.maketrans({end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"})
 
 

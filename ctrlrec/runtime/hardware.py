@@ -22,7 +22,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 def hardware() -> dict[str, Any]:
-    """Processor count, architecture and accelerators; no host name."""
+    """Return processor count, architecture and accelerators; no host name."""
     import torch
 
     accelerators = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -36,7 +36,7 @@ def hardware() -> dict[str, Any]:
 
 
 def native_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 matrices natively."""
+    """Return whether this processor multiplies bfloat16 matrices natively."""
     import torch
 
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -73,7 +73,7 @@ def prepare_hardware(config: TrainerConfig) -> None:
     """Threads, memory and matrix-product precision of this process.
 
     Raises:
-        CtrlRecError: where a GPU is asked for and there is none.
+        CtrlRecError: if a GPU is asked for and there is none.
     """
     import torch
     import transformers
@@ -90,7 +90,7 @@ def prepare_hardware(config: TrainerConfig) -> None:
             "trainer.precision=%s: this processor has no bfloat16 units, and emulating them takes ten times as long as "
             "float32 and more; trainer.precision=auto chooses by the hardware", config.precision
         )  # fmt: skip
-    # What these libraries say about themselves at every start would bury what a run has to say.
+    # Messages of these libraries at every start would bury the log of the run.
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\..*")

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _PATIENCE = timedelta(days=30)  # process 0 may prepare data or evaluate for as long as it takes
 _MEETING = timedelta(minutes=5)  # from the first process that is ready to the last
 _NOTICE = 5.0  # seconds of waiting for other processes until a line says so
-# What launchers set, and what a process that was started by none should be without.
+# Variables that launchers set; a process without a launcher should not have them.
 _TORCHRUN = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "GROUP_WORLD_SIZE", "TORCHELASTIC_RUN_ID")
 _SRUN = ("SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES", "SLURM_PROCID", "SLURM_LOCALID")
 
@@ -31,7 +31,7 @@ _SRUN = ("SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES", "SLURM_PROCID", "SLURM_
 def _variables() -> tuple[str, ...]:
     """Return the variables of the launcher that started this process; none without a launcher.
 
-    ``WORLD_SIZE`` alone is no sign of one: Kubeflow and SageMaker set it in every container. A shell inside a SLURM job
+    ``WORLD_SIZE`` alone does not mean one: Kubeflow and SageMaker set it in every container. A shell inside a SLURM job
     has the variables of its step; ``bash`` and ``interactive`` are what such jobs are called.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -44,7 +44,7 @@ def _number(torchrun: str, srun: str, default: int) -> int:
     """Return the launcher's value of a variable.
 
     Raises:
-        CtrlRecError: for a value that is no whole number.
+        CtrlRecError: for a value that is not a whole number.
     """
     variables = _variables()
     name = next((name for name in (torchrun, srun) if name in variables), "")
@@ -100,7 +100,7 @@ def join(config: TrainerConfig) -> None:
     if rank():
         logging.disable(logging.WARNING)
     if not distributed.is_initialized():
-        # What a library asks the current device must not wake up the first GPU in every process.
+        # A library that asks the current device must not start the first GPU in every process.
         _meet("cpu:gloo,cuda:nccl", settle_gpu()) if on_gpus(config) else _meet("gloo")
 
 

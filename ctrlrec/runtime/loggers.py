@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from ctrlrec.config.compose import plain
-from ctrlrec.config.schema import Config
+from ctrlrec.config.schema import Config, StageName
 from ctrlrec.config.split import data_label
 from ctrlrec.runtime import processes, provenance, tracking
 
@@ -21,7 +21,8 @@ _ROWS = ("evaluate",)  # stages that belong to one row of the tables alone
 def loggers(config: Config, job_type: str, directory: Path) -> Iterator[list[Logger]]:
     """Yield the loggers of one stage, closed however the stage ends; none in processes other than the first.
 
-    A stage that rows share is called by its own label, and tagged with every row of the sweep that uses it.
+    A row's evaluation is named after the row. A stage that rows share is named by its own label, and tagged with every
+    row of the sweep that uses it.
 
     Args:
         config: its ``logger`` section decides.
@@ -61,16 +62,21 @@ def _tracker(config: Config, job_type: str, directory: Path, told: Mapping[str, 
     """
     variants = told.get("variants", [config.variant.name])
     settings = plain(config) | {"variants": variants} | {key: told[key] for key in ("result",) if key in told}
-    if job_type not in _ROWS:
+    label = told.get("label", config.variant.name)
+    if job_type in _ROWS:
+        name = label.removeprefix(f"{config.dataset.name}-{config.model.name}-")
+    else:
+        name = f"{job_type}-{label}"
         del settings["variant"]  # of the row that happened to come first
     return tracking.start(
         config.logger,
         directory,
-        name=f"{job_type}-{told.get('label', config.variant.name)}-seed{config.seed}",
+        name=f"{name}-seed{config.seed}",
         job_type=job_type,
         group=f"{data_label(config.dataset)}-{config.model.name}-{config.budget.name}",
         tags=[data_label(config.dataset), config.model.name, *variants],
         settings=settings,
+        asked=job_type == (config.stage.name if config.stage.name != StageName.all else "evaluate"),
     )
 
 

@@ -1,8 +1,14 @@
-"""Standard output and error that never end a run."""
+"""Output of commands: streams that never end a run, and errors of one line."""
 
 import os
 import sys
-from typing import Any, TextIO
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TextIO
+
+from ctrlrec.errors import CtrlRecError
+
+Arguments = ParamSpec("Arguments")
 
 
 class Output:
@@ -46,8 +52,8 @@ class Output:
 def guard_output() -> None:
     """Make standard output and standard error safe to print to.
 
-    A sign that their encoding lacks becomes ``?`` in the output, so that tables keep their columns, and an escape in
-    errors. A stream that is closed at the start is replaced: the next file that is opened would else take its number
+    A character that their encoding lacks becomes ``?`` in the output, so that tables keep their columns, and an escape
+    in errors. A stream that is closed at the start is replaced: the next file that is opened would else take its number
     and all that is printed.
     """
     descriptor = os.open(os.devnull, os.O_RDWR)
@@ -61,3 +67,25 @@ def guard_output() -> None:
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=errors)
         setattr(sys, name, Output(stream))
+
+
+def command(main: Callable[Arguments, None]) -> Callable[Arguments, int]:
+    """Return the body of a command as its entry point.
+
+    The entry point guards the output. A :class:`CtrlRecError` becomes one line on standard error. The exit status is 0,
+    1 after an error, or 130 after Ctrl-C.
+    """
+
+    @wraps(main)
+    def run(*words: Arguments.args, **options: Arguments.kwargs) -> int:
+        guard_output()
+        try:
+            main(*words, **options)
+        except CtrlRecError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 130
+        return 0
+
+    return run

@@ -32,7 +32,7 @@ def once(work: Callable[[], Made]) -> Made:
     """Work done by process 0; the others wait for what it gives.
 
     Raises:
-        CtrlRecError: in every process where it fails in process 0.
+        CtrlRecError: in every process if it fails in process 0.
     """
     if count() == 1:
         return work()
@@ -55,7 +55,7 @@ def once(work: Callable[[], Made]) -> Made:
 
 
 def stop_where(bad: bool, refuse: Callable[[], NoReturn]) -> None:
-    """Stop all processes where any of them cannot go on; the first of those says and keeps why.
+    """Stop all processes if any of them cannot continue; the first of those records the reason.
 
     Raises:
         CtrlRecError: what ``refuse`` raises, in every process.
@@ -105,7 +105,7 @@ def share(work: Any) -> Any:
 
 
 def own_seed(seed: int, place: int) -> int:
-    """Of the random stream of one epoch or iteration: a process would else draw what the others draw."""
+    """Return the seed of this process for one epoch or iteration, so that it draws what no other process draws."""
     return (rank() << 48) + (seed << 24) + place
 
 

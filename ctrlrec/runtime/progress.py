@@ -50,7 +50,7 @@ class ProgressLines(Callback):
         log.info("%-12s %s, %.2f steps/s, %s", "", place, rate, shown)
 
 
-# What Lightning calls the phases of a training, as a reader would.
+# Lightning's names of the phases of a training, and plain ones.
 _PHASES = (
     (r"train_dataloader_next$", "batches"),
     (r"^\[Strategy\]\w+\.training_step$", "training steps"),
@@ -63,7 +63,7 @@ _PHASES = (
 
 
 class PhaseProfiler(SimpleProfiler):
-    """Lightning's durations as a Markdown table of the phases that a reader knows; written when the training ends.
+    """Lightning's durations as a Markdown table of the phases that matter to a reader; written when the training ends.
 
     A phase ends when the GPU has done its work, and not when it was given the last of it.
 

@@ -16,7 +16,7 @@ from ctrlrec.runtime.hardware import hardware, peak_memory_bytes
 from ctrlrec.runtime.results import RECORD, read_json
 
 _ATTEMPTS = "logs/attempts.json"
-_LEFT = ("checkpoints", "answered")  # what a killed attempt leaves, from which the next resumes
+_LEFT = ("checkpoints", "answered")  # left by a killed attempt; the next one resumes from it
 _CIRCUMSTANCES = ("git_commit", "packages", "hardware")
 _PACKAGES = (
     "torch", "transformers", "peft", "trl", "pytorch-lightning", "datasets", "wandb", "hydra-core", "omegaconf",

@@ -1,11 +1,12 @@
-"""Weights & Biases: runs, tables and lineage. Nothing that goes wrong there ends a run."""
+"""Weights & Biases: runs, tables and lineage. A failure there never ends a run."""
 
 import hashlib
 import logging
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ log = logging.getLogger(__name__)
 
 _INIT_SECONDS = 30  # to reach the server at the start of a run; the library's own 90 hold up every stage
 _FINISH_SECONDS = 120  # to send the rest at its end; what is not sent stays on disk
-_TAG, _NAME = 64, 128  # signs that W&B takes
+_TAG, _NAME = 64, 128  # characters that W&B takes
+VALIDATED, BEST = "validation/reward", "validation/best_reward"  # the second is what an agent's sweep optimises
+_AGENT = ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID")  # set by an agent; they decide a run's id
 _MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
 
-_unreachable = False  # once in a process is enough to find out
+_unreachable = False  # found out once in a process
 
 
 def wandb_mode(configured: str) -> str:
@@ -41,14 +44,14 @@ def wandb_mode(configured: str) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """Return a text of at most so many signs, the end of a longer one replaced by a digest of the whole."""
+    """Return a text of at most ``most`` characters, the end of a longer one replaced by a digest of the whole."""
     return text if len(text) <= most else f"{text[: most - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 class Tracker(Logger):
     """A run of Weights & Biases that Lightning and the stages log to.
 
-    What fails is one line in the log, and nothing more is tracked.
+    A failure is one line in the log; from then on nothing is tracked.
 
     Args:
         run: of ``wandb.init``.
@@ -57,6 +60,7 @@ class Tracker(Logger):
     def __init__(self, run: Any):
         super().__init__()
         self._run = run
+        self._best = float("-inf")
         # Lightning's steps are the x-axis of every metric.
         self._do(lambda run: run.define_metric("trainer/global_step"))
         self._do(lambda run: run.define_metric("*", step_metric="trainer/global_step", step_sync=True))
@@ -78,12 +82,16 @@ class Tracker(Logger):
         try:
             action(self._run)
         except Exception as error:
-            log.warning("%-12s failed (%s): this run goes on, with CSV files alone", "wandb", _reason(error))
+            log.warning("%-12s failed (%s): this run continues, with CSV files alone", "wandb", _reason(error))
             self._run = None
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log numbers at a step."""
-        self._do(lambda run: run.log(dict(metrics) | ({} if step is None else {"trainer/global_step": step})))
+        """Log numbers at a step, and beside a validation reward the best one so far."""
+        logged = dict(metrics) | ({} if step is None else {"trainer/global_step": step})
+        if VALIDATED in metrics:
+            self._best = max(self._best, metrics[VALIDATED])
+            logged[BEST] = self._best
+        self._do(lambda run: run.log(logged))
 
     def log_hyperparams(self, params: Any, *arguments: Any, **keywords: Any) -> None:
         """Log nothing: the run has the whole configuration from its start."""
@@ -158,11 +166,12 @@ def start(
     tags: Sequence[str],
     settings: Mapping[str, Any],
     run_id: str | None = None,
+    asked: bool = False,
 ) -> Tracker | None:
     """Start a run: online, offline if the server cannot be reached, or not at all if that fails too.
 
     Args:
-        config: says how.
+        config: mode, project and group.
         directory: the run's files go to ``wandb`` in it.
         name: of the run.
         job_type: of the run.
@@ -170,6 +179,7 @@ def start(
         tags: of the run. Names and tags that are too long for W&B are shortened there.
         settings: the run's configuration.
         run_id: of a run to be updated; None for a new one.
+        asked: whether this is the run that an agent of W&B waits for, if one started this process.
 
     Returns:
         The run, or None without one.
@@ -183,29 +193,54 @@ def start(
         try:
             import wandb
 
-            run = wandb.init(
-                project=config.project,
-                entity=config.entity,
-                dir=str(directory),
-                mode=attempt,  # type: ignore[arg-type]
-                group=shortened(config.group or group, _NAME),
-                job_type=job_type,
-                name=shortened(name, _NAME),
-                tags=list(dict.fromkeys(shortened(tag, _TAG) for tag in tags)),
-                config=dict(settings),
-                id=run_id or secrets.token_hex(4),  # not WANDB_RUN_ID, which would make one run of all stages
-                resume="allow",
-                reinit="finish_previous",
-                settings=wandb.Settings(init_timeout=_INIT_SECONDS, finish_timeout=_FINISH_SECONDS, silent=True),
-            )
+            with _for_the_agent(asked) as agent:
+                run = wandb.init(
+                    # An agent decides these three.
+                    project=None if agent else config.project,
+                    entity=None if agent else config.entity,
+                    id=None if agent else run_id or secrets.token_hex(4),  # WANDB_RUN_ID would make one run of all
+                    dir=str(directory),
+                    mode=attempt,  # type: ignore[arg-type]
+                    group=shortened(config.group or group, _NAME),
+                    job_type=job_type,
+                    name=shortened(name, _NAME),
+                    tags=list(dict.fromkeys(shortened(tag, _TAG) for tag in tags)),
+                    config=dict(settings),
+                    resume="allow",
+                    reinit="finish_previous",
+                    settings=wandb.Settings(init_timeout=_INIT_SECONDS, finish_timeout=_FINISH_SECONDS, silent=True),
+                )
             return Tracker(run)
         except Exception as error:
             if attempt == "online":
                 _unreachable = True
                 log.warning("%-12s cannot be reached (%s): runs are kept offline", "wandb", _reason(error))
             else:
-                log.warning("%-12s failed (%s): this run goes on, with CSV files alone", "wandb", _reason(error))
+                log.warning("%-12s failed (%s): this run continues, with CSV files alone", "wandb", _reason(error))
     return None
+
+
+@contextmanager
+def _for_the_agent(asked: bool) -> Iterator[bool]:
+    """Yield whether a run is the one that an agent of W&B waits for; hide the agent's variables from every other run.
+
+    An agent sets one id for the process. W&B gives it to each run that the process starts, so that all stages would be
+    written into one run.
+
+    Args:
+        asked: whether this is the run of the stage asked for.
+    """
+    if "WANDB_SWEEP_ID" not in os.environ:
+        yield False
+        return
+    import wandb
+
+    hidden = {} if asked else {name: os.environ.pop(name) for name in _AGENT if name in os.environ}
+    wandb.teardown()  # it reads its variables once, until it is torn down
+    try:
+        yield asked
+    finally:
+        os.environ.update(hidden)
 
 
 def _reason(error: Exception) -> str:

@@ -32,7 +32,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     systems leaves half a file.
 
     Args:
-        every: writes each so many of those named ``last.ckpt``; those in between are held in memory until
+        every: writes every Nth of those named ``last.ckpt``; those in between are held in memory until
             :meth:`flush`. All others are written at once.
     """
 

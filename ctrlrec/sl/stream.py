@@ -45,7 +45,7 @@ class MicroBatch:
 
     Attributes:
         ids: (B, L) prompt and response, of an encoder-decoder the prompt alone; padded on the right. A packed row holds
-            several samples, one behind the other.
+            several samples, one after the other.
         mask: (B, L) 1 on real tokens.
         labels: (B, L) the id on response tokens, ``IGNORED`` elsewhere; of an encoder-decoder (B, T), its response.
         positions: (B, L) of a token in its sample; padding belongs to the last one.

@@ -40,18 +40,18 @@ def fine_tune(
     directory: Path,
     loggers: list[Logger],
 ) -> None:
-    """Fine-tune and leave ``adapter/`` (PEFT format) or, where all weights are trained, ``model/``.
+    """Fine-tune and leave ``adapter/`` (PEFT format) or, if all weights are trained, ``model/``.
 
     Args:
         config: everything.
         model: the backbone before training.
         chat_format: its prompt format.
         builder: gives the instructions of every epoch and the validation set.
-        directory: where checkpoints and the result go; a checkpoint found there is gone on from.
+        directory: where checkpoints and the result go; training resumes from a checkpoint found there.
         loggers: of this stage.
 
     Raises:
-        CtrlRecError: where all of the weights are to be trained in less than float32, a process would be without a
+        CtrlRecError: if all of the weights are to be trained in less than float32, a process would be without a
             sample, or the validation loss is not finite.
     """
     settings = config.sl
@@ -133,7 +133,7 @@ def fine_tune(
         log_every_n_steps=1,
     )
     train(fit, module, checkpoints, data)
-    # Of the checkpoint, and not of this attempt: one that was killed behind its last step has nothing left to validate.
+    # Of the checkpoint, and not of this attempt: one that was killed after its last step has nothing left to validate.
     if best.best_model_score is None or not math.isfinite(best.best_model_score):
         raise CtrlRecError("the validation loss is not finite: lower sl.learning_rate")
     state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]

@@ -22,7 +22,7 @@ def top_of(scores: torch.Tensor, k: int, allowed: torch.Tensor | None = None) ->
         allowed: bool, (B, n_items) or (n_items,); None allows every item.
 
     Returns:
-        B lists of at most k indices, fewer where fewer are allowed.
+        B lists of at most k indices, fewer if fewer are allowed.
     """
     if allowed is not None:
         scores = scores.masked_fill(~allowed.to(scores.device), -torch.inf)
@@ -52,7 +52,7 @@ def ranks_of(scores: torch.Tensor, items: Sequence[Sequence[int | None]]) -> lis
     Returns:
         B lists; None for None and for excluded items.
     """
-    # Counting a row at a time, numpy is several times faster than torch; it knows no bfloat16.
+    # Counting a row at a time, numpy is several times faster than torch; it does not support bfloat16.
     rows = scores.to("cpu", torch.promote_types(scores.dtype, torch.float32)).numpy()
     return [[_rank(row, item) for item in wanted] for row, wanted in zip(rows, items, strict=True)]
 
@@ -133,7 +133,7 @@ class Ranker:
     def ranks(
         self, histories: Sequence[Sequence[int]], items: Sequence[Sequence[int | None]]
     ) -> list[list[int | None]]:
-        """Ranks of given items after each history; see :func:`ranks_of`."""
+        """Return ranks of given items after each history; see :func:`ranks_of`."""
         found: list[list[int | None]] = []
         for part in self._parts(len(histories)):
             found += ranks_of(self.scores(histories[part]), items[part])

@@ -50,10 +50,10 @@ def save(name: str, numbers: dict[str, Any], page: str) -> None:
 
 
 def made(directory: Path) -> dict[str, Any]:
-    """What ``provenance.json`` says but for where things lie on this machine.
+    """What ``provenance.json`` says except for where things lie on this machine.
 
     Raises:
-        CtrlRecError: where the result comes from an uncommitted change.
+        CtrlRecError: if the result comes from an uncommitted change.
     """
     provenance = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))
     check_committed(provenance, str(directory))

@@ -4,7 +4,7 @@
 
 writes synthetic files of the published formats and sizes, of all DATASETS or of those named, into FOLDER (default: a
 temporary one, removed afterwards; about 5 GB for all), measures each way in a fresh process, and rewrites scale.json
-and scale.md beside this file. In a FOLDER of your own an interrupted measurement goes on where it stopped. Titles are
+and scale.md beside this file. In a FOLDER of your own an interrupted measurement continues where it stopped. Titles are
 cut at 200 characters instead of by a tokenizer, so that only this project's reading is timed. Linux only.
 """
 

@@ -73,7 +73,7 @@ def check(name: str, work: Callable[[], Any]) -> None:
 
 
 def seconds(work: Callable[[], object], times: int = 5) -> float:
-    """Return the median of several runs behind one that warms up."""
+    """Return the median of several runs after one that warms up."""
     taken = []
     for _ in range(times + 1):
         begin = time.perf_counter()

@@ -7,7 +7,7 @@
 Both sides of a part run in fresh processes, A B A B; the ratio of a pair is that of two neighbouring runs. Writes
 results.json and results.md beside this file and appends a line to history.jsonl. Parts that are not asked for stay on
 the page where hardware and packages are still the same. What was measured stays in the scratch folder until the
-measurement is complete: an interrupted one goes on where it was. Linux only.
+measurement is complete: an interrupted one continues where it was. Linux only.
 """
 
 import argparse
@@ -139,7 +139,7 @@ def kept_parts(path: Path, results: dict[str, Any]) -> dict[str, Any]:
 
 
 def parts_and_pairs(text: str) -> dict[str, int | None]:
-    """Parts and their numbers of pairs, None where ``--pairs`` decides."""
+    """Parts and their numbers of pairs, None if ``--pairs`` decides."""
     return {name: int(count) if count else None for name, _, count in (word.partition(":") for word in text.split(","))}
 
 

@@ -79,7 +79,7 @@ class Curve:
 
 
 def timed(work: Callable[[], object], repetitions: int = 3) -> float:
-    """Processor seconds of the fastest repetition, behind one that does what is done once."""
+    """Processor seconds of the fastest repetition, after one that does what is done once."""
     work()
     best = math.inf
     for _ in range(repetitions):

@@ -3,6 +3,7 @@
 import importlib
 import re
 import shlex
+import tomllib
 from itertools import product
 from pathlib import Path
 
@@ -80,6 +81,12 @@ def test_a_table_of_the_paper_is_one_sweep_over_its_rows() -> None:
 def test_make_target_exists(command: str) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert command.split()[1] in targets
+
+
+def test_the_site_is_built_with_the_packages_of_its_extra() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert [package for package in extras["docs"] if f"'{package}'" not in makefile] == []
 
 
 def test_readme_names_the_two_commands_of_a_newcomer() -> None:

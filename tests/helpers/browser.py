@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -111,11 +112,24 @@ class Browser:
 
     def press(self, key: str) -> None:
         """Press and release a key, such as Tab or Enter."""
-        codes = {"Tab": 9, "Enter": 13, " ": 32}
+        codes = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}
         text = {"Enter": "\r", " ": " "}.get(key, "")
         down = {"type": "keyDown" if text else "rawKeyDown", "key": key, "windowsVirtualKeyCode": codes[key]}
         self.do("Input.dispatchKeyEvent", **down, **({"text": text} if text else {}))
         self.do("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=codes[key])
+
+    def type(self, text: str) -> None:
+        """Type text into the field that has the focus."""
+        for character in text:
+            self.do("Input.dispatchKeyEvent", type="keyDown", key=character, text=character)
+            self.do("Input.dispatchKeyEvent", type="keyUp", key=character)
+
+    def wait(self, script: str, seconds: float = 60) -> None:
+        """Wait until an expression is true in the page."""
+        end = time.monotonic() + seconds
+        while not self.evaluate(script):
+            assert time.monotonic() < end, f"not true after {seconds} s: {script}"
+            time.sleep(0.05)
 
     def picture(self, path: Path, whole: bool = True) -> None:
         """Save a picture of the page as PNG."""

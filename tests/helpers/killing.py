@@ -97,7 +97,7 @@ def lost_work(output: Path) -> None:
 def kills(
     arguments: list[str], output: Path, folder: Path, targets: list[str], duration: dict[str, float], seed: int
 ) -> Iterator[str]:
-    """Kill a run once per target, each time going on with what the last kill left; then let it end.
+    """Kill a run once per target, each time continuing with what the last kill left; then let it end.
 
     Args:
         arguments: of the command line.

@@ -33,7 +33,7 @@ def record(
     history: tuple[str, ...] = ("y", "z"),
     **changes: Any,
 ) -> dict[str, Any]:
-    """Return an answer; a character that is no lower-case letter is a title that does not exist."""
+    """Return an answer; a character that is not a lower-case letter is a title that does not exist."""
     return {
         "setting": setting,
         "user": user,

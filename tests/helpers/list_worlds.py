@@ -21,7 +21,7 @@ from ctrlrec.lm.parsing import written_items
 
 CATEGORIES = ("Comedy", "Drama", "Horror")
 KINDS = ("positive", "negative", "at_most", "at_least", "about")
-# Titles that begin like others, that share all but one token, and what few tokenizers know.
+# Titles that begin like others, that share all but one token, and what few tokenizers contain.
 _FAMILIES = (
     ("A", "AB", "ABC", "A B", "A B C", "A, B"),
     ("The Long Way Home 1", "The Long Way Home 2", "The Long Way Home 3", "The Long Way Home"),

@@ -15,7 +15,7 @@ from ctrlrec.generation.constraints.base import Constraint
 from ctrlrec.lm.chat_format import ChatFormat
 
 STEPS = '''
-"""Ids that leave the rest k at the k-th token, a line break as every third, and the end behind k + 6 tokens."""
+"""Ids that leave the rest k at the k-th token, a line break as every third, and the end after k + 6 tokens."""
 
 from typing import NamedTuple
 

@@ -12,7 +12,7 @@ _TEMPLATE = (
     "{% for m in messages %}{{ '<s>' + m['role'] + '|' + m['content'] + '</s>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<s>assistant|' }}{% endif %}"
 )
-# The pattern of Llama-3 and Qwen: punctuation takes the line breaks behind it.
+# The pattern of Llama-3 and Qwen: punctuation takes the line breaks after it.
 _CL100K = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
     r"\s+(?!\S)|\s+"
@@ -50,7 +50,7 @@ def gpt2_like(texts: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 def llama3_like(texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    """Punctuation takes the line break behind it."""
+    """Punctuation takes the line break after it."""
     return _byte_level([*texts, *([")\n(x)\n"] * 50)], _CL100K)
 
 

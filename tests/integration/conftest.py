@@ -1,7 +1,7 @@
 """Finished tiny runs for all tests of this folder; they copy them before they change them."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,3 +78,16 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
 @pytest.fixture(scope="session")
 def recommender(films: Films) -> Recommender:
     return Recommender.load(films.row)
+
+
+@pytest.fixture(scope="session")
+def address(recommender: Recommender) -> Iterator[str]:
+    """Where a page over the film row, twice side by side, is served."""
+    pytest.importorskip("gradio")
+    from ctrlrec.app import playground
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+        page = playground.build([recommender, recommender])
+        yield playground.launch(page, "127.0.0.1", 7913, wait=False)
+        page.close()

@@ -36,14 +36,14 @@ def test_kills_in_training_publishing_and_evaluation(sweep, copy_of, tmp_path: P
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_kills_in_every_stage(sweep, tmp_path: Path, seed: int) -> None:
-    """Up to twelve a seed: a kill that came behind the publishing of its stage leaves that moment out."""
+    """Up to twelve a seed: a kill that came after the publishing of its stage leaves that moment out."""
     targets = [target for stage in killing.STAGES for target in (stage, f"{stage}!")]
     met = survive(sweep, tmp_path / "runs", tmp_path, targets, seed)
     assert sum(met.values()) >= 9, met
 
 
 def stopped(sweep, output: Path, folder: Path, stage: str, stop: signal.Signals, **changed: object) -> str:
-    """Stop a run in a stage, behind its first checkpoint where it writes any; what it printed."""
+    """Stop a run in a stage, after its first checkpoint where it writes any; what it printed."""
     process = tiny_run.start([f"stage={stage}", "variant=full", *sweep.arguments(output, **changed)], folder / "log")
     try:
         assert killing.wait_for_stage(process, folder / "log", stage)
@@ -63,7 +63,7 @@ def stopped(sweep, output: Path, folder: Path, stage: str, stop: signal.Signals,
 def test_a_stopped_run_leaves_cleanly_and_goes_on(sweep, copy_of, tmp_path: Path, stop: signal.Signals) -> None:
     output = copy_of("data", "teacher", "instructions", "sl")
     printed = stopped(sweep, output, tmp_path, "rl", stop)
-    assert printed.splitlines()[-1].startswith("interrupted; the same command goes on") and "Traceback" not in printed
+    assert printed.splitlines()[-1].startswith("interrupted; the same command resumes") and "Traceback" not in printed
     assert not list(output.rglob("*.tmp"))
     again = tiny_run.run(["stage=rl", "variant=full", *sweep.arguments(output)], tmp_path / "again")
     assert re.search(r"rl +resume ", again)

@@ -1,7 +1,6 @@
 """The page of ``ctrlrec app`` over a finished row, asked as a browser asks it."""
 
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -18,15 +17,6 @@ from gradio_client import Client
 
 pytestmark = pytest.mark.xdist_group("films")
 NOTHING = playground.fields_of(Question())
-
-
-@pytest.fixture(scope="module")
-def address(recommender: Recommender) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
-        page = playground.build([recommender, recommender])
-        yield playground.launch(page, "127.0.0.1", 7913, wait=False)
-        page.close()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import tiny_run
 
 @pytest.mark.parametrize("case", ["ascii", "pipe", "closed"])
 def test_printing_never_ends_a_run(sweep, copy_of, tmp_path: Path, case: str) -> None:
-    """The teacher's row anew: titles, the tables' arrows and intervals, and the log."""
+    """The teacher's row again: titles, the tables' arrows and intervals, and the log."""
     output = copy_of("data", "teacher")
     command = [sys.executable, "-m", "ctrlrec", "variant=sasrec", *sweep.arguments(output)]
     environment = tiny_run.environment() | ({"PYTHONIOENCODING": "ascii"} if case == "ascii" else {})

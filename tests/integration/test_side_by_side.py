@@ -1,4 +1,4 @@
-"""Several processes on one output folder: each result is made once, whole, and by whoever is alive."""
+"""Several processes on one output folder: each result is made once, whole, by a process that is alive."""
 
 import re
 import signal

@@ -1,8 +1,8 @@
 """Weights & Biases without a network: offline run directories that are closed, and runs that nothing there can end."""
 
+import importlib.util
 import json
 import os
-import struct
 import subprocess
 import sys
 import time
@@ -13,26 +13,10 @@ from typing import Any
 import pytest
 import tiny_run
 
-
-def records_of(file: Path) -> list:
-    """Records of an offline run, in order: a log of blocks of 32 KiB that hold whole records or parts of them."""
-    from wandb.proto import wandb_internal_pb2
-
-    data, position, found, parts = file.read_bytes(), 7, [], b""
-    assert data.startswith(b":W&B")
-    while position + 7 <= len(data):
-        if (room := 32768 - position % 32768) < 7:  # a block's end too short for a header
-            position += room
-            continue
-        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
-        parts += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # a whole record, or the last part of one
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(parts)
-            found.append(record)
-            parts = b""
-    return found
+SPEC = importlib.util.spec_from_file_location("panels", tiny_run.ROOT / "experiments/panels/panels.py")
+assert SPEC and SPEC.loader
+panels = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(panels)
 
 
 def parts_of(records: list, kind: str) -> list:
@@ -41,7 +25,7 @@ def parts_of(records: list, kind: str) -> list:
 
 def the_run(directory: Path) -> list:
     (file,) = directory.rglob("offline-run-*/run-*.wandb")
-    return records_of(file)
+    return list(panels.records_of(file))
 
 
 def items(updates: Any) -> dict[str, Any]:
@@ -88,6 +72,7 @@ def test_rows_are_rows_and_shared_stages_are_called_by_what_they_are(tracked: Pa
     assert len(ids) == 3 and "mine" not in ids
     for variant in ("v2", "full"):
         (run, *_) = parts_of(the_run(tiny_run.only(tracked / "evaluate", f"*-{variant}-????????????")), "run")
+        assert run.display_name == f"{variant}-seed0"
         assert list(run.tags) == ["records", "llama_mini", variant]
         assert items(run.config.update)["variant"]["name"] == variant
 
@@ -104,7 +89,43 @@ def test_the_tables_of_a_sweep_are_one_run(tracked: Path) -> None:
     comparison = json.loads(tables["comparisons"].read_text())
     assert comparison["columns"][2:] == ["full - v2", "n"] and len(comparison["data"]) > 10
     assert {row[0] for row in json.loads(tables["table2"].read_text())["data"]} >= {"v2", "full"}
-    assert {path.name.partition("_")[0] for path in files.glob("images/*.png")} >= {"curves-sl-v2", "curves-rl-full"}
+    drawn = {str(path.relative_to(files / "images")).rpartition("_")[0] for path in files.glob("images/*/*.png")}
+    wanted = {"curves/sl-v2", "curves/rl-full", "whiskers/sequential", "whiskers/about_30", "differences/full - v2"}
+    assert wanted <= {name.rpartition("_")[0] for name in drawn} and "cases" in tables
+
+
+@pytest.mark.slow
+def test_panels_of_the_documentation_are_drawn_from_offline_runs(tracked: Path, tmp_path: Path) -> None:
+    made = panels.panels(tracked, tmp_path)
+    assert [path.stem for path in made] == ["whiskers", "differences", "lines-sl", "lines-rl"]
+    name, history = panels.history_of(next(tiny_run.only(tracked / "rl").rglob("run-*.wandb")))
+    assert name.startswith("rl-records-llama_mini") and len(history["reward/total"]) == 2
+
+
+@pytest.mark.slow
+def test_offline_runs_can_be_sent_later(tracked: Path) -> None:
+    runs = sorted(tracked.glob("*/*/wandb/offline-run-*"))  # as docs/wandb.md has it
+    done = subprocess.run(
+        [sys.executable, "-m", "wandb", "sync", "--dry-run", *map(str, runs)], capture_output=True, text=True,
+        env=tiny_run.environment(),
+    )  # fmt: skip
+    assert done.returncode == 0 and f"Would sync {len(runs)} run(s)" in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_an_agent_gets_one_run_and_the_other_stages_their_own(sweep, tmp_path: Path) -> None:
+    given = {"WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "trial1", "WANDB_PROJECT": "theirs"}
+    arguments = sweep.arguments(tmp_path / "runs", logger="offline")
+    with (tmp_path / "log").open("w") as log:
+        done = subprocess.run(
+            [sys.executable, "-m", "ctrlrec", "stage=sl", "variant=v1", *arguments], stdout=log, stderr=log,
+            cwd=tmp_path, env=tiny_run.environment() | given,
+        )  # fmt: skip
+    assert done.returncode == 0, (tmp_path / "log").read_text()
+    (trial, *_) = parts_of(the_run(tiny_run.only(tmp_path / "runs" / "sl")), "run")
+    assert (trial.run_id, trial.sweep_id, trial.project) == ("trial1", "sweep1", "theirs")
+    (teacher, *_) = parts_of(the_run(tiny_run.only(tmp_path / "runs" / "teacher")), "run")
+    assert teacher.run_id != "trial1" and (teacher.sweep_id, teacher.project) == ("", "ctrlrec")
 
 
 @pytest.mark.slow

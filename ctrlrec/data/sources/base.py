@@ -1,4 +1,4 @@
-"""What a source is."""
+"""The definition of a source."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ctrlrec.data.files import SourceFile
 from ctrlrec.data.ledger import Ledger
 
 INTERACTION_FIELDS = ("user", "item", "timestamp")
-NO_GENRES = "(no genres listed)"  # what MovieLens writes of a film without genre
+NO_GENRES = "(no genres listed)"  # the genre of films without one in MovieLens
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Source:
     """How the two files of a dataset are found and read; cleaning is the same for all.
 
     Attributes:
-        kind: of its categories; auto where the source does not say.
-        locate: (config, cache) -> the interactions file and the items file, downloaded where that is possible.
+        kind: of its categories; auto if the source does not say.
+        locate: (config, cache) -> the interactions file and the items file, downloaded if possible.
         interactions: blocks with columns user, item, timestamp (text or number) and line, in file order.
         items: blocks with columns item, title (null: none), categories (list of str) and line, in file order.
     """

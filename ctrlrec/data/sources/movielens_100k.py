@@ -35,7 +35,7 @@ def _interactions(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
 
 
 def _items(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
-    """Items with titles as "Toy Story (1995)"; the film that is all "unknown" has neither title nor genre."""
+    """Return items with titles as "Toy Story (1995)"; the film that is all "unknown" has neither title nor genre."""
     if file.name.startswith("u.item"):
         header = ("item", "title", "date", "video", "url", *_GENRES)
         genres = [pl.when(pl.col(name) == "1").then(pl.lit(name)) for name in _GENRES[1:]]

@@ -110,7 +110,7 @@ def _parquet(file: SourceFile, columns: tuple[str, ...]) -> pl.DataFrame:
 
 
 def _whole(*ids: str) -> Any:
-    """Ids that pandas made floats because one was missing, as the integers they were; NaN is none."""
+    """Return ids that pandas made floats because one was missing, as the integers they were; NaN is missing."""
     floats = selectors.by_name(*ids) & selectors.float()
     whole = floats.fill_nan(None).cast(pl.Int64, strict=False)
     return pl.when(whole == floats).then(whole.cast(pl.String)).otherwise(floats.fill_nan(None).cast(pl.String))

@@ -31,7 +31,7 @@ def _interactions(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
 
 
 def _items(file: SourceFile, ledger: Ledger) -> Iterator[pl.DataFrame]:
-    """Games with their tags, or their genres where they have no tag; ``app_name`` where ``title`` is missing."""
+    """Return games with their tags, or their genres if they have no tag; ``app_name`` if ``title`` is missing."""
     names = pl.List(pl.String)
     schema = {"id": pl.String, "title": pl.String, "app_name": pl.String, "tags": names, "genres": names}
     named = pl.col("tags").list.filter(pl.element().str.strip_chars() != "")

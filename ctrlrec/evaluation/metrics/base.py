@@ -1,4 +1,4 @@
-"""What a metric is, and what it is given.
+"""The definition of a metric, and the answer that it scores.
 
 A module in this folder, or in ``evaluation/metrics/`` of a plug-in folder, holds a tuple ``METRICS``. Each metric there
 is computed for every user, written to ``metrics.json`` with its interval, and shown in the summary, the tables and the
@@ -15,7 +15,7 @@ import numpy as np
 from ctrlrec.data.catalogue import Catalogue
 
 Record = Mapping[str, Any]  # a line of predictions.jsonl
-FREE = "_free"  # behind a metric's name: the same of the answer without control
+FREE = "_free"  # after a metric's name: the same of the answer without control
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class Answer:
 
     @cached_property
     def scored(self) -> Sequence[str | None]:
-        """Return the first k items; what stands behind them is not scored."""
+        """Return the first k items; what stands after them is not scored."""
         return self.items[: self.item_count]
 
     @cached_property
     def written(self) -> list[tuple[bool, str]]:
-        """Return for each of the first k items whether it is none, and its title.
+        """Return for each of the first k items whether it is not in the catalogue, and its title.
 
-        A written title that is no item is recognised again by its wording. It must not be taken for an item.
+        A written title that is not an item is recognised again by its wording. It must not be taken for an item.
         """
         titles = self.titles[: self.item_count]
         return [
@@ -76,7 +76,7 @@ class Metric:
         settings: that have the metric; None for all.
         free: also score the same user's answer without control, as ``NAME_free``.
         summary: show it in the summary and the comparisons of its family.
-        columns: settings in whose table it stands behind the paper's columns; None for all its settings.
+        columns: settings in whose table it stands after the paper's columns; None for all its settings.
         family: metrics that have a summary and comparisons of their own; empty for those of the paper's questions.
         corpus: in place of ``function``, for a value of all answers together: returns one number for each answer of a
             setting, (n_answers,), whose mean is the value.

@@ -8,7 +8,7 @@ from ctrlrec.evaluation.settings import SETTINGS
 
 
 def _measured(control: Control, literal: bool) -> Callable[[Answer], float]:
-    """Return the control's measure of an answer; a number behind the metric's @ is how many items it looks at."""
+    """Return the control's measure of an answer; a number after the metric's @ is how many items it looks at."""
     depth = control.metric.partition("@")[2]
 
     def measure(answer: Answer) -> float:

@@ -1,4 +1,4 @@
-"""What a model may write, one module for each choice of ``constraint.name`` (spec section 11)."""
+"""Constraints on what a model may write, one module for each choice of ``constraint.name`` (spec section 11)."""
 
 from collections.abc import Mapping
 

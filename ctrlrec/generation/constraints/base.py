@@ -1,4 +1,4 @@
-"""What a constraint is: the tokens that may follow, the same for the sampler and for the learner."""
+"""The base of a constraint: the tokens that may follow, the same for the sampler and for the learner."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -187,7 +187,7 @@ def support(
 
 
 def restricted(scores: torch.Tensor, choices: Sequence[np.ndarray | None]) -> torch.Tensor:
-    """Return scores (N, V) with the lowest finite number where row i is not among ``choices[i]``; None is every token.
+    """Return scores (N, V) with the lowest finite number if row i is not among ``choices[i]``; None is every token.
 
     The number is finite, because entropy multiplies it by a probability of 0.
     """

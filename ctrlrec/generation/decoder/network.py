@@ -19,11 +19,11 @@ _FEW_ROWS = 64  # up to which several threads are faster with the rows as column
 
 
 def unsupported(model: PreTrainedModel | PeftModel) -> str | None:
-    """Why the decoder cannot stand for a model; None where it can."""
+    """Return why the decoder cannot stand for a model; None if it can."""
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     settings = base.config
     if type(base) not in _ARCHITECTURES:
-        return f"{type(base).__name__} is none of {', '.join(kind.__name__ for kind in _ARCHITECTURES)}"
+        return f"{type(base).__name__} is not one of {', '.join(kind.__name__ for kind in _ARCHITECTURES)}"
     if settings.rope_parameters["rope_type"] not in _FIXED_ROTATIONS:
         return f"rotary embeddings of type {settings.rope_parameters['rope_type']} change with the length"
     windows = getattr(settings, "layer_types", None) or ["sliding_attention"]
@@ -65,7 +65,7 @@ def _folded(linear: Any) -> torch.Tensor:
 
 
 def _fused(linears: Sequence[Any], dtype: torch.dtype, mixed: torch.dtype | None) -> _Affine:
-    """Linear layers on the same input as one whose product runs in ``dtype``; ``mixed`` as of :class:`Network`."""
+    """Return linear layers on one input as one whose product runs in ``dtype``; ``mixed`` as of :class:`Network`."""
     apart = dtype != torch.float32 and any(_adapters(linear) for linear in linears)
     weights = [(linear.weight if apart else _folded(linear)).to(dtype) for linear in linears]
     weight = weights[0] if len(weights) == 1 else torch.cat(weights)
@@ -106,7 +106,7 @@ def _linear(states: torch.Tensor, affine: _Affine) -> torch.Tensor:
 def attention(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    """Plain attention, (B, kv_heads, Q, D): on a CPU far ahead of the fused kernel for one query and for short prompts.
+    """Return plain attention, (B, kv_heads, Q, D): on a CPU faster than the fused kernel for short prompts.
 
     Args:
         queries: (B, kv_heads, Q, D); those of all heads that share keys in one dimension.
@@ -136,7 +136,7 @@ class _Layer:
 class Network:
     """A model's forward pass; the residual stream keeps the model's precision.
 
-    Products run in ``mixed``, autocast's precision; where it is None in the model's, and adapters kept apart in theirs.
+    Products run in ``mixed``, autocast's precision; if it is None, in the model's, and adapters kept apart in theirs.
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel, mixed: torch.dtype | None):
@@ -168,7 +168,7 @@ class Network:
         positions: torch.Tensor,
         attend: Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
     ) -> torch.Tensor:
-        """Hidden states (..., H) before the last norm.
+        """Return hidden states (..., H) before the last norm.
 
         Args:
             ids: (...) tokens.

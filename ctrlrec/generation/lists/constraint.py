@@ -84,7 +84,7 @@ class ListConstraint(Constraint):
             shorter, longer = (self.catalogue.titles[item] for item in clash)
             raise CtrlRecError(
                 f"constraint.name={self.settings.name}: the title {longer!r} begins like the title {shorter!r} with "
-                "the next line behind it, so that an answer could mean both; set constraint.name=none, or rename one"
+                "the next line after it, so that an answer could mean both; set constraint.name=none, or rename one"
             )
         return form
 

@@ -42,7 +42,7 @@ class View:
     Attributes:
         trie: as given.
         holds_all: whether all items of the trie are of the set.
-        stopped: tokens of nodes at which a title may end, kept for whoever looks them up.
+        stopped: tokens of nodes at which a title may end, kept for later look-ups.
 
     Args:
         trie: over spelt titles.

@@ -1,4 +1,4 @@
-"""What is known of a list while it is written: the question, and which items may still stand."""
+"""The state of a list while it is written: the question, and which items are still allowed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from ctrlrec.generation.lists.views import Form, View
 
 
 class Question:
-    """What one instruction asks, with the memory that its states share.
+    """The demands of one instruction, with the cache that its states share.
 
     Attributes:
         form: how the list is written.

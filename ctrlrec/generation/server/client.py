@@ -1,4 +1,4 @@
-"""A client of servers that speak chat completions, with a cache on disk: a run that broke off pays nothing twice.
+"""A client of servers that speak chat completions, with a cache on disk: a run that breaks off never pays twice.
 
 Every answer is written under the hash of its request before it counts. The key is read from the environment when a
 client is made; it is sent in one header and stands in no message, file or configuration.
@@ -58,7 +58,7 @@ class ChatClient:
         self._key = key(config)
         self.cache = AnswerCache(config, folder)
         self._url = config.url.rstrip("/") + "/chat/completions"
-        # How the model wants to be asked, as far as its refusals have told.
+        # How requests have to look, as far as refusals have shown.
         self._limit, self._temperature = "max_tokens", {"temperature": 0}
         self._failure: Exception | None = None
         self._resume_at, self._served = 0.0, 0
@@ -134,7 +134,7 @@ class ChatClient:
             if failed.wait > config.longest_wait or failures >= config.attempts:
                 return True
             self.cache.retries += 1
-            self._resume_at = max(self._resume_at, time.monotonic() + failed.wait)  # told one request, it holds for all
+            self._resume_at = max(self._resume_at, time.monotonic() + failed.wait)  # for all requests
             return False
 
         attempts = AsyncRetrying(

@@ -15,6 +15,8 @@ from ctrlrec.reporting.comparisons import comparisons
 from ctrlrec.reporting.made import results_of
 from ctrlrec.reporting.page.build import COMMAND, NAME, write_page
 from ctrlrec.reporting.page.material import Material, of_results
+from ctrlrec.runtime.faults import explained
+from ctrlrec.runtime.printing import command
 from ctrlrec.runtime.results import finished
 
 
@@ -32,7 +34,7 @@ def gather(paths: Sequence[Path], users: Sequence[str] = ()) -> Material:
     for path in paths:
         found = _evaluations(path)
         if not found and len(paths) == 1 and (path / "rows.json").exists():
-            return kept.material(path)  # of results that are not at hand
+            return kept.material(path)  # of results that are gone
         if not found:
             raise CtrlRecError(
                 f"{path}: no finished evaluation there; give folders of runs/evaluate, a folder of runs/tables or runs"
@@ -72,24 +74,21 @@ def parser() -> argparse.ArgumentParser:
     return words
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status is 0, or 1 after an error.
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command.
 
     Args:
         argv: words of the command; None for those of the process.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     chosen = parser().parse_args(words)
-    try:
+    (folder, *others) = chosen.paths
+    beside = folder if not others and (folder / "rows.json").exists() else Path()
+    path = chosen.output or beside / NAME
+    with explained(path):
         material = gather(chosen.paths, chosen.user)
-        (folder, *others) = chosen.paths
-        beside = folder if not others and (folder / "rows.json").exists() else Path()
-        path = chosen.output or beside / NAME
         print(write_page(material, path, [*COMMAND, *words]))
-    except (CtrlRecError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":

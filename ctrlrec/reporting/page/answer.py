@@ -25,7 +25,7 @@ class Sentence:
 
 
 def answer(material: Material) -> list[Sentence]:
-    """Return the three sentences, as far as the rows at hand can carry them.
+    """Return the three sentences, as far as the given rows allow.
 
     A difference counts only if its interval leaves out 0, and a row follows a control only if its interval lies beside
     that of its own answer without control.

@@ -37,7 +37,7 @@ class Effect:
         label: metric.
         bounds: of the difference.
         text: difference and interval, as printed.
-        verdict: "better" or "worse" where that is sure, else empty.
+        verdict: "better" or "worse" if that is sure, else empty.
         falling: whether a smaller number is better, so that the line is drawn mirrored.
     """
 

@@ -14,7 +14,7 @@ from ctrlrec.reporting.render import Grid
 
 Figures = list[tuple[str, Markup]]  # (caption, drawing)
 
-# Of each setting a forest plot shows one metric of accuracy, one of control and one of form; the table has them all.
+# For each setting a forest plot shows one metric of accuracy, one of control and one of form; the table has them all.
 _LEADING = ("HR@10", "HR@K", "TCP@10", "CPA", "all_satisfied", "RepeatItem@K")
 _VERDICTS = {"best": "better", "second": "worse"}
 

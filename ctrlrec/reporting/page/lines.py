@@ -53,7 +53,7 @@ def curve(name: str, place: int, runs: Sequence[Run]) -> Curve | None:
 
 
 def line_chart(title: str, curves: Sequence[Curve], x_label: str) -> Markup:
-    """Return curves in one frame; the range of several seeds is shaded, and each curve's end bears its name."""
+    """Return curves in one frame; the range of several seeds is shaded, and each curve has its name at its end."""
     width, height, left, top, bottom = 400, 230, 46, 10, 40
     right = max(width_of(one.name) for one in curves) + 10
     told = "; ".join(f"{one.name} from {one.means[0]:.3g} to {one.means[-1]:.3g}" for one in curves)

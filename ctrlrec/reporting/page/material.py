@@ -1,4 +1,4 @@
-"""What a page shows, gathered from finished evaluations or from the files of a kept grid."""
+"""The material of a page, gathered from finished evaluations or from the files of a kept grid."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ _ITERATIONS = 60  # of RL whose answers are judged again for the parts of the re
 
 @dataclass(frozen=True)
 class Material:
-    """What a page shows.
+    """Everything that a page shows.
 
     Attributes:
         name: of the grid.

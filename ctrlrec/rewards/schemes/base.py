@@ -1,4 +1,4 @@
-"""What a reading of the reward is."""
+"""The definition of a reward scheme."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

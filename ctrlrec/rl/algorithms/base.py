@@ -211,7 +211,7 @@ class Offline(Algorithm):
 
 @dataclass(frozen=True, slots=True)
 class Outset:
-    """What an algorithm of another library starts from.
+    """The starting point of an algorithm of another library.
 
     Attributes:
         config: everything.

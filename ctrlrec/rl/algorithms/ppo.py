@@ -40,9 +40,9 @@ class PPO(Algorithm):
     def advantages(self, experience: "Experience", rewards: torch.Tensor) -> None:
         """Estimate advantages by GAE and whiten them over the sampled tokens of the batch, or of each task.
 
-        A greedy answer is no sample, so the critic does not judge it. The advantage of its tokens at item j is its
+        A greedy answer is not a sample, so the critic does not judge it. The advantage of its tokens at item j is its
         discounted reward from item j on, less the mean of that over the sampled answers to its prompt that reach item
-        j; 0 where none does. The critic's baseline would be the same in expectation, but is learnt on samples alone.
+        j; 0 if none does. The critic's baseline would be the same in expectation, but is learnt on samples alone.
         The difference is divided by the deviation of the sampled advantages and not shifted: a greedy answer that is
         worse than what the policy samples gets less likely, one that is better more likely. This is a heuristic, not
         a gradient of the greedy reward, which is flat almost everywhere.
@@ -92,7 +92,7 @@ def greedy_advantages(rewards: torch.Tensor, experience: "Experience", gamma: fl
         gamma: discount from one item to the next.
 
     Returns:
-        (B, T); 0 where no sampled answer reaches the item, and on padding.
+        (B, T); 0 if no sampled answer reaches the item, and on padding.
     """
     returns, reached = returns_by_step(rewards, experience.mask, experience.step, gamma)
     sampled = reached * experience.drawn_rows

@@ -33,7 +33,7 @@ from ctrlrec.runtime.results import read_json
 log = logging.getLogger(__name__)
 
 _TRL = "default"  # PEFT's name for the adapter that TRL adds
-# What TRL logs of a step, by the names that our algorithms have for it.
+# Names of what TRL logs at a step: theirs and ours.
 _NAMES = {
     "loss": "loss/policy",
     "kl": "kl/reference",
@@ -64,7 +64,7 @@ class TRLGRPO(Outside):
             )
         if config.greedy_row:
             raise CtrlRecError(
-                f"rl.greedy_row=true {name}: TRL's GRPOTrainer knows sampled answers alone; set rl.greedy_row=false"
+                f"rl.greedy_row=true {name}: TRL's GRPOTrainer supports sampled answers alone; set rl.greedy_row=false"
             )
         if config.micro_tokens is not None:
             raise CtrlRecError(

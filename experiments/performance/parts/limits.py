@@ -27,7 +27,7 @@ def prepare(scratch: Path, sizes: world.Sizes) -> None:
 
 
 def rate(work: Callable[[], object], amount: float, seconds: float) -> float:
-    """Amount a second of the fastest of many repetitions, behind one that does what is done once."""
+    """Amount a second of the fastest of many repetitions, after one that does what is done once."""
     work()
     best, until = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < until:

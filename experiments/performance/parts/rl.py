@@ -57,7 +57,7 @@ def ours(scratch: Path, sizes: world.Sizes) -> dict[str, Any]:
 
 
 def summarised(seconds: dict[str, list[float]], tokens: list[float]) -> dict[str, Any]:
-    """Means over iterations behind the first, which does what is done once."""
+    """Means over iterations after the first, which does what is done once."""
     means = {f"seconds_{phase}": sum(values[1:]) / len(values[1:]) for phase, values in seconds.items()}
     return means | {"seconds_an_iteration": sum(means.values()), "tokens": sum(tokens[1:]) / len(tokens[1:])}
 
@@ -136,7 +136,7 @@ def forward(model: Any, head: Any, adapter: str | None, ids: Any, mask: Any) -> 
 
 
 def log_probs(logits: Any, ids: Any, temperature: float) -> Any:
-    """Of every token behind the first, (B, L - 1)."""
+    """Of every token after the first, (B, L - 1)."""
     return (logits[:, :-1] / temperature).log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
 
 
@@ -171,7 +171,7 @@ def scored(config: Any, chat_format: Any, model: Any, head: Any, answers: list[t
 
 
 def learnt(config: Any, model: Any, head: Any, optimizer: Any, batch: dict[str, Any]) -> None:
-    """Epochs over the answers, one at a time with their padding; a step behind each epoch."""
+    """Epochs over the answers, one at a time with their padding; a step after each epoch."""
     import torch
 
     from ctrlrec.lm.adapters import ACTOR, CRITIC

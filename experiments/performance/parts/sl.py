@@ -56,7 +56,7 @@ def samples(stream: Any, step: int) -> list[tuple[list[int], list[int]]]:
 
 
 def summarised(sizes: world.Sizes, times: list[float], losses: list[float], tokens: list[int]) -> dict[str, Any]:
-    """Rates behind the warm-up; ``times`` holds the end of every step."""
+    """Rates after the warm-up; ``times`` holds the end of every step."""
     warm = sizes["warm"]
     seconds = times[-1] - times[warm - 1]
     return {"tokens_per_second": sum(tokens[warm:]) / seconds, "losses": losses, "tokens": sum(tokens)}

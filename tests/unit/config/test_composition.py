@@ -240,7 +240,7 @@ def test_the_defaults_cover_the_whole_schema_and_nothing_besides() -> None:
     own = {key for key in defaults if key in option_keys(key)}  # declared by the chosen modules
     teacher = {f"teacher.options.{field.name}" for field in dataclasses.fields(SASRecOptions)}
     assert own == {"rl.algorithm.options.whiten_advantages"} | teacher
-    # Dictionaries whose keys are no schema's.
+    # Dictionaries whose keys the schema does not list.
     free = {"teacher.options", "rl.algorithm.options", "trainer.callbacks", "trainer.extra"}
     assert defaults - own == leaves - free
 

@@ -62,7 +62,7 @@ def test_every_path_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPat
     config = compose("model=hf", "variant=v2", *(f"{key}=~/a b" for key in PATHS))
     assert {OmegaConf.select(config, key) for key in PATHS} == {str(tmp_path / "a b")}  # type: ignore[arg-type]
     with pytest.raises(
-        CtrlRecError, match=r"dataset\.path=~no-such-user/x: ~no-such-user is no home folder.*\./~no-such-user/x"
+        CtrlRecError, match=r"dataset\.path=~no-such-user/x: ~no-such-user is not a home folder.*\./~no-such-user/x"
     ):
         compose("dataset.path=~no-such-user/x")
 

@@ -35,7 +35,7 @@ def meets(kind: str, percent: int | None, count: int, k: int) -> bool:
 def by_trying_all(
     conditions: list[Condition], k: int, scores: np.ndarray, allowed: list[int], catalogue: Catalogue, first: int | None
 ) -> float | None:
-    """Return the largest sum of scores of the items behind ``first``; None if no list meets all."""
+    """Return the largest sum of scores of the items after ``first``; None if no list meets all."""
     kinds = {control: kind for kind, control in CONTROLS.items()}
     others = [item for item in allowed if item != first]
     sums = []

@@ -79,7 +79,7 @@ def test_names_from_the_data_stay_text(report, tmp_path, capsys):
     hostile = "<svg onload=x>|*b* [a](http://b) \x1b[31m$x_1$"
     report["dataset"] = hostile
     report["kept"]["categories"]["largest"] = {hostile: 4}
-    card.save(report, tmp_path)  # the picture's title, too: a stray $ is no formula
+    card.save(report, tmp_path)  # the picture's title, too: a stray $ is not a formula
     text = card.markdown(report)
     assert "<svg" not in text.replace(r"\<svg", "") and "\x1b" not in text
     assert r"\<svg onload=x\>\|\*b\* \[a\](http\://b)" in text

@@ -370,10 +370,10 @@ def test_a_truncated_gzip_names_the_file_and_how_far_it_got(load, tmp_path, name
     file.unlink()
     file = file.with_name(f"{name}.gz")
     file.write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(CtrlRecError, match=rf"{name}\.gz: the gzip archive ends too early, behind line \d+"):
+    with pytest.raises(CtrlRecError, match=rf"{name}\.gz: the gzip archive ends too early, after line \d+"):
         load("records")
     file.write_bytes(packed[:1000] + bytes(200) + packed[1200:])
-    with pytest.raises(CtrlRecError, match=rf"{name}\.gz: damaged behind line \d+ .*download it again"):
+    with pytest.raises(CtrlRecError, match=rf"{name}\.gz: damaged after line \d+ .*download it again"):
         load("records")
 
 

@@ -1,4 +1,4 @@
-"""Words that programs write for no value are no titles and no categories."""
+"""Words that programs write for no value are neither titles nor categories."""
 
 import json
 

@@ -90,7 +90,7 @@ BEST = 1 / math.log2(3) + 1 / math.log2(5) / math.log2(3) + 1 / math.log2(7) / 2
     ("written", "ranks", "total"),
     [
         ("ace", [0, 2, 4], BEST),
-        ("acefg", [0, 2, 4, 5, 6], BEST),  # behind the third nothing is scored
+        ("acefg", [0, 2, 4, 5, 6], BEST),  # after the third nothing is scored
         ("", [], 0.0),
         ("aa#", [0, 0, None], 1 / math.log2(3) - 2),  # a repeat and an invention
         ("y", [None], -1.0),  # in the history

@@ -102,7 +102,7 @@ def test_a_subject_that_the_harness_does_not_know_is_named_at_once(
     write_mmlu(tmp_path, "anatomy", True)
     assert len(exams(general_config(mmlu=str(tmp_path)))) == 1
     write_mmlu(tmp_path, "alchemy", True)
-    with pytest.raises(CtrlRecError, match=r"alchemy_test\.csv: alchemy is no subject"):
+    with pytest.raises(CtrlRecError, match=r"alchemy_test\.csv: alchemy is not a subject"):
         exams(general_config(mmlu=str(tmp_path)))
 
 
@@ -130,7 +130,7 @@ def model(make_model: Callable[..., PreTrainedModel]) -> PreTrainedModel:
 
 
 def best_letter(model: PreTrainedModel, chat_format: ChatFormat, prompt: str) -> int:
-    """The letter that the model finds likeliest behind the prompt."""
+    """The letter that the model finds likeliest after the prompt."""
     scores = []
     for letter in "ABCD":
         ids = chat_format.tokenizer(prompt + " " + letter, add_special_tokens=False)["input_ids"]

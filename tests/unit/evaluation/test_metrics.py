@@ -48,7 +48,7 @@ def test_formatting_scores_accuracy_at_the_number_asked_for():
         ("ababcdefgh", 10, 1, 0.2, 0.2, 0, 0),
         ("##!abcdefg", 10, 1, 0.1, 0.1, 0.3, 0),  # an invented title repeats by its wording
         ("yzyabcdefg", 10, 1, 0.1, 0.1, 0, 0.3),
-        ("abcdefghijaaa##yy", 10, 0, 0, 0, 0, 0),  # behind the tenth nothing is scored, but the count is wrong
+        ("abcdefghijaaa##yy", 10, 0, 0, 0, 0, 0),  # after the tenth nothing is scored, but the count is wrong
         ("abcdefghijkl", 12, 1, 0, 0, 0, 0),
         ("#yyabcd", 4, 0, 0.25, 0.25, 0.25, 0.5),
     ],

@@ -61,7 +61,7 @@ def test_answers_obey(
         assert obeys(answer.tokens, count, chat_format, 9) == (count != 0)
         if temperature is None:
             assert (answer == free[index // 3]) == (count == 0)
-    assert {len(answer.tokens) for answer in answers[:6]} == {8, 9}  # they ended: behind 7 and 8 tokens
+    assert {len(answer.tokens) for answer in answers[:6]} == {8, 9}  # they ended: after 7 and 8 tokens
 
 
 def test_engines_take_the_same_greedy_tokens(steps: Constraint, make_model: Make, chat_format: ChatFormat) -> None:

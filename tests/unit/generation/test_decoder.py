@@ -158,7 +158,7 @@ def test_what_is_finished_when_memory_runs_out_stays(monkeypatch: pytest.MonkeyP
 
 
 class Countdown:
-    """In place of a network: the token behind n is n - 1, and behind 49 another 49."""
+    """In place of a network: the token after n is n - 1, and after 49 another 49."""
 
     dtype, device, kv_heads, heads, width, scale, layers = torch.float32, torch.device("cpu"), 1, 1, 2, 1.0, ()
 

@@ -1,4 +1,4 @@
-"""Titles are cut to a number of the backbone's tokens; an evaluation that broke off goes on and counts all of it."""
+"""Titles are cut to a number of the backbone's tokens; an evaluation that broke off continues and counts all of it."""
 
 import json
 import logging

@@ -35,3 +35,12 @@ def test_panels_that_have_columns_are_drawn(tmp_path):
 def test_broken_logs_are_named(tmp_path, lines):
     with pytest.raises(CtrlRecError, match=r"metrics\.csv: expected numbers under a header with 'step'"):
         figures.read_curves([write(tmp_path / "metrics.csv", *lines)])
+
+
+def test_whiskers_wrap_into_lines_of_panels(tmp_path):
+    panels = {f"metric {place}": [("v2", (0.0, 1.0, 2.0)), ("full", (1.0, 1.0, 1.0))] for place in range(5)}
+    figures.draw_whiskers(panels, tmp_path / "five.png", "percent", zero=True)
+    figures.draw_whiskers({"metric": panels["metric 0"]}, tmp_path / "one.png", "percent")
+    with Image.open(tmp_path / "five.png") as five, Image.open(tmp_path / "one.png") as one:
+        assert five.width == 4 * one.width and five.height == 2 * one.height
+    assert not list(tmp_path.glob("*.tmp"))

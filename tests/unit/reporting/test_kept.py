@@ -73,7 +73,7 @@ def test_a_grid_is_one_folder_with_its_provenance(tables: Path, tmp_path: Path) 
 def test_a_table_is_joined_from_rows_made_at_different_times(tables: Path, tmp_path: Path) -> None:
     experiments = tmp_path / "experiments"
     keep(made(tables, row("v2"), row("full", hit_rate=0.3)), experiments)
-    keep(made(tables, row("palr"), row("full", hit_rate=0.4)), experiments)  # full anew
+    keep(made(tables, row("palr"), row("full", hit_rate=0.4)), experiments)  # full again
     folder = keep(made(tables, row("full", seed=1, hit_rate=0.5)), experiments)
     entries = json.loads((folder / "rows.json").read_text())
     assert [(entry["row"], entry["seed"]) for entry in entries] == [("palr", 0), ("v2", 0), ("full", 0), ("full", 1)]
@@ -97,7 +97,7 @@ def test_comparisons_do_not_outlive_their_rows(tables: Path, tmp_path: Path) -> 
     page = (folder / "comparisons.md").read_text()
     assert page.splitlines()[2] == "| Setting | Metric | zero\\_shot - palr | v3 - v2 (2 seeds) | n |"
     keep(made(tables, row("v2", seed=1), row("v1", seed=1)), experiments)
-    assert compared() == [("v2", "v1", 1), *others]  # only what was made anew goes
+    assert compared() == [("v2", "v1", 1), *others]  # only what was made again goes
 
 
 def test_curves_are_kept_once_for_all_rows_that_rest_on_them(tables: Path, tmp_path: Path) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from ctrlrec.config.compose import compose
+from ctrlrec.reporting import track
+from ctrlrec.reporting.cases import Case, ShownAnswer, ShownItem
+from ctrlrec.reporting.comparisons import Comparison
 from ctrlrec.reporting.page.material import Material
 from ctrlrec.reporting.render import Cell, Grid
 from ctrlrec.reporting.rows import Row
@@ -43,9 +46,39 @@ def test_tables_first_curves_and_the_page_are_shown(tmp_path: Path, monkeypatch:
     grid = Grid("", ("Row",), (), ("HR",), ((("v2",), (Cell("0.1"),)),))
     track_report(compose("logger=csv"), tmp_path, {"table2": grid}, material)
     assert recorder.tables == {"table2": (["Row", "HR"], [["v2", "0.1"]])} and recorder.closed
-    assert sorted(recorder.files) == ["curves-sl-v2", "report.html"] and recorder.files["report.html"] == b"page"
-    assert recorder.files["curves-sl-v2"].startswith(b"\x89PNG")
+    assert sorted(recorder.files) == ["curves/sl-v2", "report.html"] and recorder.files["report.html"] == b"page"
+    assert recorder.files["curves/sl-v2"].startswith(b"\x89PNG")
     assert started["tags"][-2:] == ["v2", "full"] and not list(tmp_path.glob("*.png"))
+
+
+def test_rows_pairs_and_cases_are_shown_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder, drawn = Recorder(), {}
+    monkeypatch.setattr(tracking, "start", lambda *_, **words: recorder)
+    draw = track.draw_whiskers
+
+    def whiskers(panels: Any, png: Path, unit: str, zero: bool = False) -> None:
+        drawn[png.stem] = (panels, zero)
+        draw(panels, png, unit, zero)
+
+    monkeypatch.setattr(track, "draw_whiskers", whiskers)
+    (tmp_path / "report.html").write_text("page")
+    cell = {"value": 0.2, "low": 0.1, "high": 0.4, "n": 10, "p": 0.5}
+    settings = {"sequential": {"HR@10": cell}, "category_positive": {"TCP@10": cell}}
+    pair = Comparison("full", "v2", {0: settings}, settings, 0.95)
+    items = (ShownItem("Fargo (1996)", ("target", "inside"), 1.0), ShownItem("Nowhere", ("nonexistent",), -1.0))
+    case = Case("7", "category_positive", "prompt", "Fargo (1996)", "Crime", (ShownAnswer("full", items, 0.5),))
+    rows = [Row("v2", settings), Row("full", settings)]
+    track_report(compose("logger=csv"), tmp_path, {}, Material("grid", [], rows, [pair], cases=[case]))
+    wanted = {"whiskers/sequential", "whiskers/category_positive", "differences/full - v2", "report.html"}
+    assert recorder.files.keys() == wanted
+    (lines,), zero = drawn["whiskers-0"][0].values(), drawn["whiskers-0"][1]
+    assert lines == [("v2", (10, 20, 40)), ("full", (10, 20, 40))] and not zero
+    assert list(drawn["differences-0"][0]) == ["nothing asked", "more of a category"] and drawn["differences-0"][1]
+    columns, told = recorder.tables["cases"]
+    assert dict(zip(columns, told[1], strict=True)) == {
+        "user": "7", "asked for": "more of a category", "category": "Crime", "row": "full", "place": 2,
+        "title": "Nowhere", "marks": "nonexistent", "item reward": -1.0,
+    }  # fmt: skip
 
 
 def test_a_page_becomes_part_of_an_offline_run(tmp_path: Path) -> None:

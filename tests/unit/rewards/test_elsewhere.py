@@ -97,7 +97,7 @@ def test_an_instruction_is_read_as_it_was_written(builder: InstructionBuilder, m
         ({"task": "dance"}, "task 'dance' is unknown"),
         ({"target": "No Such Film"}, "there is no 'No Such Film'"),
         ({"task": "category_positive", "category": "No Such Category"}, "there is no 'No Such Category'"),
-        ({"task": "blend", "constraints": [{"kind": "x"}]}, "is no constraint"),
+        ({"task": "blend", "constraints": [{"kind": "x"}]}, "is not a constraint"),
     ],
 )
 def test_what_is_no_instruction_of_the_catalogue_is_refused(catalogue: Catalogue, changed: dict, said: str) -> None:

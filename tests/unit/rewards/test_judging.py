@@ -27,7 +27,7 @@ from ctrlrec.teacher.ranker import Ranker
         ([1, 1], [], 1, [None, "repeat"]),
         ([1, 1], [1], 2, ["history", "repeat"]),
         ([2, 1], [1], 1, [None, "history"]),
-        # Two titles of no item are no repeat of each other.
+        # Two titles of no item do not repeat each other.
         ([None, None], [], 2, ["nonexistent", "nonexistent"]),
         # An item that was illegal before is still a repeat.
         ([3, 4, 4], [], 1, [None, "excess", "repeat"]),

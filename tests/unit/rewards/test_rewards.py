@@ -72,7 +72,7 @@ ABOUT, MOST, LEAST = "proportion_about", "proportion_at_most", "proportion_at_le
 ALGORITHM_1 = [
     # At most 40% of 5: at most 2 inside, at least 3 outside wanted.
     (MOST, "o", 5, 40, [1.0]),
-    (MOST, "i", 5, 40, [0.5]),  # the first of two allowed: counts include the item at hand, 1 < 2
+    (MOST, "i", 5, 40, [0.5]),  # the first of two allowed: counts include the current item, 1 < 2
     (MOST, "ii", 5, 40, [0.5, 0.0]),  # 2 < 2 does not hold
     (MOST, "iii", 5, 40, [0.5, 0.0, 0.0]),
     (MOST, "oooo", 5, 40, [1.0, 1.0, 1.0, 0.5]),  # the fourth outside one is more than 5 - 2
@@ -154,7 +154,7 @@ LISTS = [
     ("category_positive", "ii", 2, None, 20, 1.0, 1.0, 1.0),
     ("category_positive", "io", 2, None, 20, D3, D3, 1 / 2),
     ("category_positive", "oo", 2, None, 20, D4, D4, 1 / 3),
-    ("category_positive", "io", 2, None, 1, D3, D3, 1.0),  # released: no more than one item was to be had
+    ("category_positive", "io", 2, None, 1, D3, D3, 1.0),  # released: no more than one item was available
     ("category_negative", "oo", 2, None, 20, 1.0, 1.0, 1.0),
     ("category_negative", "ii", 2, None, 20, D4, D4, 1 / 3),
     (MOST, "oo", 2, 50, 20, 1.0, 1.0, 1.0),
@@ -282,7 +282,7 @@ ADDITIVE = [
     # As printed, I0's control is the sum over log2(2 + 2) = 2: half of it and a quarter of it again.
     ("paper_literal", "sequential", "oo", [1 + 7.5, 0.5 + 3.75 * D3], 0.0),
     ("paper_literal", "category_positive", "io", [1 + 5, 0.25 + 2.5 * D3], 5 * D3),
-    # Released: the sum relative to the best list's at the items; the target's position is no sum over items.
+    # Released: the sum relative to the best list's at the items; the target's position is not a sum over items.
     ("released", "sequential", "oo", [1 + 5 / BEST_2, 0.5 + 2.5 * D3 / BEST_2], 5.0),
 ]
 

@@ -18,7 +18,7 @@ def ragged() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize(("gamma", "gae_lambda"), [(0.99, 1.0), (1.0, 0.95), (0.9, 0.5), (0.99, 0.0), (0.0, 1.0)])
 def test_advantages_against_a_double_sum(ragged, gamma: float, gae_lambda: float) -> None:
-    """A_t = sum over l of (gamma lambda)^l delta_(t+l), summed anew for every t."""
+    """A_t = sum over l of (gamma lambda)^l delta_(t+l), summed again for every t."""
     rewards, values, mask = ragged
     advantages, returns = ppo.advantages_and_returns(rewards * mask, values, mask, gamma, gae_lambda)
     for row in range(4):

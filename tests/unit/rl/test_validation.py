@@ -45,7 +45,7 @@ def test_what_every_question_is_scored_by(scored: Ask, catalogue: Catalogue) -> 
     scores = scored("sequential", 1, 1, catalogue.titles[TARGET], catalogue.titles[TARGET], "No Such Film")
     assert scores == {"reward": 10 * 0.25 + 0 + 1 + 2 + 3 + 4, "repeat": 1 / 5, "nonexist": 1 / 5, "hr": 1}
     assert scored("sequential", 1, 1, item_weight=0)["reward"] == 2.5
-    assert scored("sequential", 2, 3, catalogue.titles[TARGET])["hr"] == 0  # behind the fifth item
+    assert scored("sequential", 2, 3, catalogue.titles[TARGET])["hr"] == 0  # after the fifth item
 
 
 def test_a_missing_item_is_no_merit(scored: Ask) -> None:

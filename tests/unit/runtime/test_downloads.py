@@ -69,7 +69,7 @@ def test_a_file_is_fetched_once_and_kept(server, tmp_path):
 def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path, ignore_ranges, encoding):
     """Also where a server calls what the file is packed in an encoding of its own."""
     server.limit, server.encoding = 1 << 20, encoding
-    with pytest.raises(CtrlRecError, match=r"could not be downloaded .*run again to go on"):
+    with pytest.raises(CtrlRecError, match=r"could not be downloaded .*run again to continue"):
         fetch(server.url, sha(), tmp_path)
     assert not (tmp_path / "downloads" / "file.gz").exists()
     server.limit, server.ignore_ranges = None, ignore_ranges
@@ -79,7 +79,7 @@ def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path, ignore_ran
 
 @pytest.mark.parametrize(("there", "asked"), [(CONTENT, 1), (CONTENT + b"more", 2)])
 def test_what_is_there_must_be_a_part_of_the_file(server, tmp_path, there, asked):
-    """Whole already, the connection broke behind the last byte; or longer, of an earlier edition of the file."""
+    """Whole already, the connection broke after the last byte; or longer, of an earlier edition of the file."""
     (tmp_path / "downloads").mkdir()
     (tmp_path / "downloads" / "file.gz.part").write_bytes(there)
     assert fetch(server.url, None, tmp_path).read_bytes() == CONTENT

@@ -1,4 +1,4 @@
-"""Out of memory: evaluation and rollouts go on with smaller batches and say so; training names the setting to lower."""
+"""Out of memory: evaluation and rollouts halve their batches and log it; training names the setting to lower."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ def test_a_batch_too_large_is_halved_until_it_fits(error: Exception, caplog: pyt
     with caplog.at_level(logging.WARNING):
         assert list(halving(answers, 11)) == ["by 11", "by 5", "by 2", "the rest"]
     assert asked == [11, 5, 2]
-    assert "out of memory with 11 answers at a time: going on with 5; lower generation.batch_size" in caplog.text
+    assert "out of memory with 11 answers at a time: continuing with 5; lower generation.batch_size" in caplog.text
 
 
 def test_a_single_answer_too_large_is_one_line() -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.runtime.printing import command
+
 ROOT = Path(__file__).resolve().parents[3]
 
 # A table as a run prints it: rich, logging and print, more than a pipe's buffer holds.
@@ -77,3 +80,36 @@ def test_output_on_a_full_disk_ends_nothing(tmp_path: Path) -> None:
         _, err = process.communicate(timeout=120)
     assert process.returncode == 0 and err.decode().strip() == "Amélie"
     assert (tmp_path / "kept").read_text() == "whole"
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "said"),
+    [(None, 0, ""), (CtrlRecError("a: expected b"), 1, "error: a: expected b\n"), (KeyboardInterrupt(), 130, "")],
+    ids=["done", "error", "ctrl-c"],
+)
+def test_a_command_ends_with_a_status_and_one_line(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, fault: BaseException | None, status: int, said: str
+) -> None:
+    for stream in ("stdout", "stderr"):  # guarded by the command, as they are after the test
+        monkeypatch.setattr(sys, stream, getattr(sys, stream))
+
+    @command
+    def main(words: list[str]) -> None:
+        print(*words)
+        if fault is not None:
+            raise fault
+
+    assert main(["a", "b"]) == status
+    assert capsys.readouterr() == ("a b\n", said)
+
+
+def test_a_command_lets_a_fault_of_its_code_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, getattr(sys, stream))
+
+    @command
+    def main() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        main()

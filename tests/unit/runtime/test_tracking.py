@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,37 @@ def test_texts_that_are_too_long_stay_apart() -> None:
     one, other = (tracking.shortened("x" * 100 + end, 64) for end in "ab")
     assert one != other and len(one) == len(other) == 64
     assert tracking.shortened("x" * 64, 64) == "x" * 64
+
+
+def test_the_best_validation_reward_so_far_is_logged_beside_each() -> None:
+    logged: list[dict[str, float]] = []
+    run = Run()
+    run.log = logged.append  # type: ignore[attr-defined]
+    tracker = tracking.Tracker(run)
+    for step, reward in enumerate([1.0, 3.0, 2.0]):
+        tracker.log_metrics({tracking.VALIDATED: reward}, step)
+    tracker.log_metrics({"loss": 0.0}, 3)
+    assert [values.get(tracking.BEST) for values in logged] == [1.0, 3.0, 3.0, None]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_an_agent_decides_the_run_of_the_stage_asked_for_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    """W&B would give the agent's id to every run of the process: all stages would be one run."""
+    given = {"WANDB_SWEEP_ID": "s1", "WANDB_SWEEP_PARAM_PATH": "p", "WANDB_RUN_ID": "r1"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    seen: dict[str, Any] = {}
+    torn_down: list[bool] = []
+
+    def init(**options: Any) -> Run:
+        seen.update(options, environment={name: os.environ.get(name) for name in given})
+        return Run()
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(wandb, "teardown", lambda: torn_down.append(True))
+    begin(tmp_path, asked=asked)
+    assert seen["environment"] == (given if asked else dict.fromkeys(given))
+    assert (seen["id"] is None, seen["project"]) == ((True, None) if asked else (False, "ctrlrec"))
+    assert torn_down and {name: os.environ[name] for name in given} == given

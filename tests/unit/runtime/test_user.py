@@ -33,7 +33,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def read_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder that cannot be written to, whoever runs the tests."""
+    """A folder that cannot be written to, also for root."""
     folder, access = tmp_path / "readonly", os.access
     folder.mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder and access(path, mode))

@@ -28,7 +28,7 @@ def make_stream(
 
 
 def rows_of(batches: list[MicroBatch]) -> Counter[tuple[int, ...]]:
-    """Of every sample its tokens, as positions that start anew part them."""
+    """Of every sample its tokens, as positions that start again part them."""
     found: Counter[tuple[int, ...]] = Counter()
     for batch in batches:
         for ids, mask, positions in zip(batch.ids, batch.mask.bool(), batch.positions, strict=True):

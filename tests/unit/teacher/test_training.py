@@ -43,7 +43,7 @@ def test_windows_are_stretches_of_training_items_and_cover_all_of_them(length):
         for window in epoch_of(sequences, 999, epoch=epoch).windows():
             items = window[window != 999].tolist()
             assert len(window) == 11 and len(items) > 1
-            assert window.tolist() == items + [999] * (11 - len(items))  # padded behind, never inside
+            assert window.tolist() == items + [999] * (11 - len(items))  # padded after, never inside
             assert items == list(range(items[0], items[0] + len(items)))
             assert items[-1] % 100 < length - 2
             transitions |= set(pairwise(items))
