@@ -1,4 +1,4 @@
-"""Answers given again by a model that is at hand."""
+"""Recompute the answers of a model that is available."""
 
 import hashlib
 import json

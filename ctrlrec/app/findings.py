@@ -1,4 +1,4 @@
-"""What ``ctrlrec audit`` and ``ctrlrec verify`` find, and how it is printed."""
+"""Findings of ``ctrlrec audit`` and ``ctrlrec verify``, and how they are printed."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ _SHOWN = 20  # findings of a check that are printed
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at, and what is wrong with it.
+    """A check of some files, and what is wrong with them.
 
     Attributes:
         name: of what was looked at.

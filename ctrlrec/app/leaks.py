@@ -33,7 +33,7 @@ class Leak:
         file: that holds it.
         line: from 1; None for a file without lines.
         user: whose interaction it is; None if that is unknown.
-        item: its title; None for what is no single item.
+        item: its title; None if the leak is not about one item.
         why: what is wrong.
     """
 
@@ -51,7 +51,7 @@ class Leak:
 
 
 class Held:
-    """Which items of a user are held out, by title.
+    """The held-out items of each user, by title.
 
     Args:
         catalogue: of the run.
@@ -161,7 +161,7 @@ def of_windows(path: Path, sequences: Sequences, titles: tuple[str, ...], seed: 
             user = None
             if len(whose):
                 user = sequences.users[int(np.searchsorted(sequences.offsets, whose[0], side="right")) - 1]
-            why = f"a window of epoch {epoch} teaches it behind '{titles[pair // size]}', which is held out"
+            why = f"a window of epoch {epoch} teaches it after '{titles[pair // size]}', which is held out"
             found.setdefault(pair, Leak(path, None, user, titles[pair % size], why))
     return list(found.values())
 

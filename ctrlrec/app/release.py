@@ -178,7 +178,7 @@ def model_card(record: Mapping[str, Any], metrics: Mapping[str, Any], run: Mappi
 
 
 def card_lines(settings: Mapping[str, Any]) -> dict[tuple[str, str], str]:
-    """Return the lines of the card's table by setting and metric, without what stands behind the interval.
+    """Return the lines of the card's table by setting and metric, without the cells after the interval.
 
     Args:
         settings: of the ``metrics.json`` of the released weights.

@@ -1,4 +1,4 @@
-"""Which engine answers and which one samples, and what each of them can do."""
+"""The engine that answers and the one that samples, and what each of them can do."""
 
 from typing import Any
 

@@ -47,7 +47,7 @@ class CategoryKind(StrEnum):
 
 
 class Split(StrEnum):
-    """What is held out for validation and test (``dataset.split``, :mod:`ctrlrec.data.splits`)."""
+    """The part that is held out for validation and test (``dataset.split``, :mod:`ctrlrec.data.splits`)."""
 
     last_out = "last_out"
     global_time = "global_time"
@@ -79,8 +79,8 @@ class CategorySampling(StrEnum):
 class DatasetConfig:
     """Where interactions come from, which of them are kept, and how they are split.
 
-    ``validation_share`` and ``test_share`` are shares of all interactions, those between the two cuts and those behind
-    the second; ``split: last_out`` does not read them.
+    ``validation_share`` and ``test_share`` are shares of all interactions: those between the two cuts and those after
+    the second. ``split: last_out`` does not read them.
     """
 
     name: str = MISSING

@@ -1,4 +1,4 @@
-"""What the keys of the split decide, and how data sets split otherwise than by default are called."""
+"""The settings that the split decides, and names of data sets that are not split by default."""
 
 from collections.abc import Mapping
 from typing import Any

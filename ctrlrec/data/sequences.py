@@ -76,11 +76,11 @@ class Sequences:
         return self.of(user)[: self.trained[user]]
 
     def validation(self, user: int) -> tuple[np.ndarray, int]:
-        """Return the validation item of one of :attr:`validated`, behind the history before it."""
+        """Return the history before the validation item of one of :attr:`validated`, and that item."""
         return self._held_out(user, 1)
 
     def test(self, user: int) -> tuple[np.ndarray, int]:
-        """Return the test item of one of :attr:`tested`, behind the history before it."""
+        """Return the history before the test item of one of :attr:`tested`, and that item."""
         return self._held_out(user, 2)
 
     def _held_out(self, user: int, which: int) -> tuple[np.ndarray, int]:

@@ -7,7 +7,7 @@ item, the rest is training. A user's training items may be later than another us
 
 - ``dataset.test_share`` of all interactions lie at or after the test cut, and ``dataset.validation_share`` of them
   between the validation cut and the test cut. Interactions count after cleaning and before the k-core, a repeated one
-  once. Equal timestamps stay together, behind the cut.
+  once. Equal timestamps stay together, after the cut.
 - Training is what lies before the validation cut. ``dataset.most_popular`` and the k-core look at training alone, so
   that the catalogue holds no item of the future. Later interactions with other items are left out.
 - The validation item of a user of the k-core is the first interaction between the cuts; the history before it is that
@@ -74,7 +74,7 @@ def _global_time(
     first, second = cuts(times, config)
     if report["times"]["first"] is None:
         log.warning(
-            "%-12s dataset.split=global_time: the timestamps are no dates; one cut fits all users only if they share "
+            "%-12s dataset.split=global_time: the timestamps are not dates; one cut fits all users only if they share "
             "a clock", "",
         )  # fmt: skip
     period = (times >= first).astype(int) + (times >= second)
@@ -143,12 +143,12 @@ def _count_dropped(period: np.ndarray, known: np.ndarray, kept: np.ndarray, repo
         "interactions between the cuts of users who are neither trained on nor tested": int(
             (known & ~kept & (period == 1)).sum()
         ),
-        "interactions behind the test cut that nobody is asked for": int((known & ~kept & (period == 2)).sum()),
+        "interactions after the test cut that nobody is asked for": int((known & ~kept & (period == 2)).sum()),
     }
 
 
 def _moment(time: int, report: dict[str, Any]) -> str:
-    """Return a cut as a date with its time, or as a number if the timestamps are no dates."""
+    """Return a cut as a date with its time, or as a number if the timestamps are not dates."""
     if report["times"]["first"] is None:
         return str(time)
     return str(np.datetime64(time, "us").astype("datetime64[s]")).replace("T", " ")

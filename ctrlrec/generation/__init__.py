@@ -1,5 +1,5 @@
 """Answers to prompts: who answers, what may be written, and how.
 
 ``engines`` answer, one file each, with ``decoder``, :mod:`~ctrlrec.generation.by_transformers`, vLLM or a ``server``;
-``constraints`` say what may be written, one file each, with ``lists`` behind those over a catalogue.
+``constraints`` limit what may be written, one file each; those over a catalogue use ``lists``.
 """

@@ -32,7 +32,7 @@ def pad(rows: Sequence[Sequence[int]], value: int, left: bool = False) -> tuple[
 def hidden_states(model: PreTrainedModel | PeftModel, ids: torch.Tensor) -> torch.Tensor:
     """Return the last hidden states (B, L, H) of rows that are padded on the right.
 
-    Causal attention hides what stands behind a token. So there is no mask, which would rule out the fastest kernels.
+    Causal attention hides what comes after a token. So there is no mask, which would rule out the fastest kernels.
     """
     return packed_hidden_states(model, ids, torch.arange(ids.shape[1], device=ids.device).expand_as(ids))
 

@@ -15,7 +15,7 @@ class Experience:
     """The tensors of one iteration; rows are answers, columns generated tokens.
 
     Attributes:
-        ids: (B, L) prompts with their answers right behind, padded on the right.
+        ids: (B, L) prompts with their answers right after, padded on the right.
         lengths: (B,) tokens of each row.
         before: (B, T) place in ``ids`` of the token before each generated one, which predicts it.
         actions: (B, T) generated ids.

@@ -64,7 +64,7 @@ class ForwardPasses(pl.LightningModule):
         """Return the hidden states that predict the generated tokens, (b, T, H): those one place before them."""
         longest = int(experience.lengths[rows].max())
         hidden = hidden_states(self.model, experience.ids[rows, :longest])
-        before = experience.before[rows].clamp(max=longest - 1)  # what lies behind an answer is masked
+        before = experience.before[rows].clamp(max=longest - 1)  # what lies after an answer is masked
         return hidden.take_along_dim(before[..., None], dim=1)
 
 

@@ -1,4 +1,4 @@
-"""Which form of Adam a device has."""
+"""The form of Adam that a device has."""
 
 from collections.abc import Iterable
 from typing import Any

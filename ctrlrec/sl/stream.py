@@ -137,7 +137,7 @@ def _laid_out(groups: Sequence[Sequence[Row]], padding: int, layout: Layout) -> 
 
 
 def _places(lengths: Sequence[int], width: int) -> list[int]:
-    """Return the positions of a row, in which padding goes on counting: it belongs to the last sample."""
+    """Return the positions of a row; padding belongs to the last sample and continues its positions."""
     places = [place for length in lengths for place in range(length)]
     return places + list(range(lengths[-1], lengths[-1] + width - len(places)))
 

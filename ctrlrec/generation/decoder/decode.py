@@ -1,6 +1,6 @@
 """A decoder for Llama-like models: the answers of transformers' ``generate`` at a fraction of its cost.
 
-What makes a step cheap: fused projections (:mod:`ctrlrec.generation.decoder.network`); keys lie transposed in a cache
+Steps are cheap because of fused projections (:mod:`ctrlrec.generation.decoder.network`); keys lie transposed in a cache
 that is written in place, so that attention of one query is two batched products; every row counts its own positions, so
 prompts are padded on the right, need no mask, and a finished row makes room for a waiting one. Samples of one prompt
 share its prefill.
@@ -43,8 +43,8 @@ def decode(
 ) -> Iterator[tuple[int, Sample]]:
     """Answer any number of prompts and yield each answer with its place once it is finished.
 
-    Products run in autocast's precision where it is on, in the model's otherwise. Neither autocast nor the mode without
-    gradients is changed for whoever takes the answers.
+    Products run in autocast's precision if it is on, in the model's otherwise. The caller's autocast and gradient mode
+    stay as they are between answers.
 
     Args:
         model: a supported one, with the adapter to use active.

@@ -1,4 +1,4 @@
-"""What answers prompts, one module for each choice of ``generation.engine``."""
+"""Engines that answer prompts, one module for each choice of ``generation.engine``."""
 
 from collections.abc import Mapping
 

@@ -4,7 +4,7 @@ The row ``api`` is a general model that was never trained on the catalogue (GPT-
 prompts of Listings 1 to 3, and the first 1,000 test users because answers cost money. What differs: the paper's
 gpt-3.5-turbo-0613 is no longer served, so the model is whatever ``api.model`` names; as for the untouched backbone, a
 sentence asks for the bare list (``variant.prompt_suffix``); answers are greedy as far as the server obeys a temperature
-of 0. Where ``evaluation.users`` takes a sample, the first of the sample are asked.
+of 0. If ``evaluation.users`` takes a sample, the first of the sample are asked.
 
 Titles are sent as they are: whether text in a message that looks like a special token is taken for one is up to the
 server's tokenizer, while for a model in this process :mod:`ctrlrec.lm.inert_text` spells it out.

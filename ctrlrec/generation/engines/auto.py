@@ -1,4 +1,4 @@
-"""The native decoder where it supports the model, transformers elsewhere."""
+"""The native decoder if it supports the model, transformers otherwise."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""What an engine is: prompts in, finished answers out, one by one."""
+"""The base of an engine: prompts in, finished answers out, one by one."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is answered.
+    """A prompt to answer.
 
     Attributes:
         tokens: ids of the prompt; empty for an engine that is sent the messages.
@@ -34,7 +34,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Setup:
-    """What an engine is made from.
+    """The parts that an engine is made from.
 
     Attributes:
         chat_format: prompts, texts, and the ends of answers.

@@ -1,6 +1,6 @@
 """vLLM in process, an optional extra: ``pip install ctrlrec[vllm]``.
 
-It holds a copy of the model's weights without adapters. The adapter that is in force is written anew at each call and
+It holds a copy of the model's weights without adapters. The active adapter is written again at each call and
 passed beside them as a LoRA request with a number of its own: merged into bfloat16 weights, most of it would be lost.
 """
 

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """Return answer, finish reason and usage of a reply; raise one of the usual errors if it is no completion."""
+    """Return answer, finish reason and usage of a reply; raise one of the usual errors if it is not a completion."""
     body = json.loads(text)
     choice = body["choices"][0]
     content = choice["message"].get("content")

@@ -123,7 +123,7 @@ def test_intervals_of_corpus_values_hold_them_where_plain_resampling_would_not()
 
 
 def test_rows_of_other_users_are_compared_over_those_of_both():
-    """The second row was asked the first two users alone: the coverage of eight more users is no difference."""
+    """The second row answers the first two users alone; the coverage of eight more users is not a difference."""
     full = [record("sequential", user, [TITLES[3 + user % 5]]) for user in range(10)]
     part = [record("sequential", user, [TITLES[3 + user % 5]]) for user in range(2)]
     found = paired_differences(full, part, CATALOGUE)["sequential"]

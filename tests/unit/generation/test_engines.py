@@ -146,7 +146,7 @@ def steps(tmp_path: Path, catalogue: Catalogue, chat_format: ChatFormat) -> Iter
 
 
 def counting(*counts: int) -> list[Prompt]:
-    """Prompts of one length; ``steps`` ends an answer behind 6 tokens more than the count, and fails at 5."""
+    """Prompts of one length; ``steps`` ends an answer after 6 tokens more than the count, and fails at 5."""
     return [Prompt([1, 20 + place, 4, 2], asking(count)) for place, count in enumerate(counts)]
 
 

@@ -81,7 +81,7 @@ def test_packed_micro_batches_hold_every_sample_in_fewer_rows() -> None:
     for batch in batches:
         assert torch.equal(batch.labels != IGNORED, (batch.ids == 0) | (batch.labels == batch.ids))
         assert (batch.ids[batch.mask == 0] == 99).all()
-        # Padding is no sample: it goes on counting.
+        # Padding is not a sample: it continues the positions of the last one.
         assert not (batch.positions[batch.mask == 0] == 0).any()
     # Samples of 20, 10, 5 and 4 tokens take two rows: the last three share one. Of 10, 7 and 5 none fit together.
     assert [tuple(batch.ids.shape) for batch in batches] == [(2, 20), (3, 10)]
