@@ -34,7 +34,7 @@ from ctrlrec.teacher.models.base import DESCRIPTION, WEIGHTS
 LARGEST = 10_000_000  # bytes of weights
 # Sections that decide what is asked and how answers are read; everything else depends on the machine.
 _SECTIONS = (
-    *("seed", "dataset", "model", "teacher", "instructions", "reward", "variant"),
+    *("seed", "dataset", "model", "indexing", "teacher", "instructions", "reward", "variant"),
     *("generation", "constraint", "evaluation"),
 )
 _OWN = "records"  # the source of data that have no download
