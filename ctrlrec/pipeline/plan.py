@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from ctrlrec.config.engines import ENGINES, answering_engine, sampling_engine
 from ctrlrec.config.schema import Config, StageName
 from ctrlrec.pipeline import data, evaluate, instructions, rl, sl, teacher
 from ctrlrec.pipeline.settings import constrained
@@ -119,8 +120,12 @@ def outdated(directory: Path) -> str:
 
 
 def _choices(config: Config, stage: str) -> dict[str, list[str]]:
-    """Return the modules that a stage of a run chooses, by folder; a constraint counts only if it is in force."""
-    found = code.choices(config)
+    """Return the modules that a stage of a run chooses, by folder.
+
+    A constraint counts only if it is in force, and of the engines only the one that the stage asks.
+    """
+    engine = {"rl": sampling_engine, "evaluate": answering_engine}.get(stage, lambda _: None)(config)
+    found = code.choices(config) | {ENGINES.package: [] if engine is None else [engine]}
     return found if constrained(config, stage) else found | {"generation.constraints": ["none"]}
 
 
