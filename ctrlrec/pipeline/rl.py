@@ -6,6 +6,7 @@ from ctrlrec.config.compose import plain
 from ctrlrec.config.engines import sampling_engine
 from ctrlrec.config.schema import Config
 from ctrlrec.config.split import data_label
+from ctrlrec.config.unrecorded import as_before
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.checks import check_backbone
 from ctrlrec.pipeline.inputs import cache_folder
@@ -62,8 +63,8 @@ STAGE = Stage(
     "rl",
     lambda _: ("data", "teacher", "instructions", "sl"),
     lambda c: {
-        "rl": without(c.rl, "micro_batch_size", "micro_tokens", "memory_share", "constrained"),
-        "reward": plain(c.reward),
+        "rl": as_before("rl", without(c.rl, "micro_batch_size", "micro_tokens", "memory_share", "constrained")),
+        "reward": as_before("reward", plain(c.reward)),
         "engine": sampling_engine(c),
         "model": model_settings(c),
         "seed": c.seed,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrlrec.config.split import deciding
+from ctrlrec.config.unrecorded import completed
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.intervals import mean_of_seeds, with_spread
 from ctrlrec.evaluation.metrics import limits_of
@@ -84,7 +85,7 @@ class Result:
             here, there = _deciding(self.config, section), _deciding(config, section)
             for key in dict.fromkeys([*here, *there]):
                 if here.get(key) != there.get(key) and not _named(f"{section}.{key}", own):
-                    return f"{section}.{key}={here.get(key)}"
+                    return f"{section}.{key}={here.get(key, self.config[section].get(key))}"
         return None
 
 
@@ -137,7 +138,7 @@ def _exams(config: Mapping[str, Any]) -> tuple[Any, ...] | None:
 def _deciding(config: Mapping[str, Any], section: str) -> dict[str, Any]:
     """Return the settings of a section that decide numbers, those of an inner section by dotted key."""
     found: dict[str, Any] = {}
-    settings = config.get(section, {})
+    settings = completed(section, config.get(section, {}))
     for key, value in (deciding(settings) if section == "dataset" else settings).items():
         if isinstance(value, Mapping):
             found |= {f"{key}.{inner}": of_inner for inner, of_inner in value.items()}

@@ -13,13 +13,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ctrlrec.config.schema import RewardConfig
+from ctrlrec.config.unrecorded import completed
 from ctrlrec.controls.instruction import Instruction
 from ctrlrec.controls.registry import CHAT, SEARCH
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.parsing import WrittenItem, written_items
 from ctrlrec.rewards.judging import Judgement, judge
-from ctrlrec.rewards.reward import UNRECORDED, Reward
+from ctrlrec.rewards.reward import Reward
 from ctrlrec.runtime.files import check_files
 from ctrlrec.runtime.results import RECORD, made_from, read
 
@@ -155,7 +156,7 @@ def finished_run(folder: str | Path) -> tuple[dict[str, Path], dict[str, Any]]:
 
 def _settings(recorded: Mapping[str, Any], changed: Mapping[str, Any]) -> RewardConfig:
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(RewardConfig), UNRECORDED | dict(recorded), changed)
+        merged = OmegaConf.merge(OmegaConf.structured(RewardConfig), completed("reward", recorded), changed)
     except OmegaConfBaseException as error:
         raise CtrlRecError(f"reward.{error.full_key}: {str(error).splitlines()[0]}") from None
     return OmegaConf.to_object(merged)  # type: ignore[return-value]

@@ -5,11 +5,10 @@ from dataclasses import fields
 from typing import Any
 
 from ctrlrec.config.schema import RewardConfig
+from ctrlrec.config.unrecorded import completed
 from ctrlrec.rewards.judging import Judgement
 from ctrlrec.rewards.schemes import SCHEMES
 from ctrlrec.rewards.schemes.base import Part, Total
-
-UNRECORDED = {"missing_item": 0.0}  # keys that older records lack, with the values that ran
 
 
 class Reward:
@@ -34,7 +33,7 @@ class Reward:
     @classmethod
     def of_run(cls, recorded: Mapping[str, Any]) -> "Reward":
         """Return the reward of a finished run from its section ``reward``, whose older records lack the newest keys."""
-        return cls(RewardConfig(**UNRECORDED | dict(recorded)))
+        return cls(RewardConfig(**completed("reward", recorded)))
 
     def item(self, judgement: Judgement) -> list[float]:
         """Return R_item of each written item, before its weight (Eq. 2)."""

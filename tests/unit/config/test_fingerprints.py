@@ -8,7 +8,7 @@ import pytest
 from ctrlrec.config.compose import compose
 from ctrlrec.config.schema import Config
 from ctrlrec.errors import CtrlRecError
-from ctrlrec.pipeline.plan import plan
+from ctrlrec.pipeline.plan import STAGES, plan
 from ctrlrec.pipeline.run import planned, requested
 from ctrlrec.reporting.report import tables_folder
 from ctrlrec.runtime import hardware
@@ -248,3 +248,15 @@ def test_shares_that_leave_no_training_are_refused(row) -> None:
     row(*shares)
     with pytest.raises(CtrlRecError, match=r"dataset\.test_share=0\.5: together they leave nothing to train on"):
         row("dataset.split=global_time", *shares)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("rl.kl_loss_coefficient", 0.005), ("reward.missing_item", 1.0), ("rl.algorithm.options.scale", "batch")],
+)
+def test_a_newer_key_counts_only_if_it_is_not_what_ran_before_it_existed(row, key: str, value: object) -> None:
+    asked, name = ("variant=full", "rl/algorithm=item_grpo"), key.rpartition(".")[2]
+    usual, other = row(*asked), row(*asked, f"{key}={value}")
+    assert f'"{name}"' not in json.dumps(STAGES["rl"].settings(usual))
+    assert f'"{name}": {json.dumps(value)}' in json.dumps(STAGES["rl"].settings(other))
+    assert changed(usual, other) == {"rl", "evaluate"}

@@ -261,3 +261,23 @@ def test_rows_of_two_splits_share_no_table_and_old_rows_are_of_the_default_one(t
     }
     assert alike == {("last_out", "old"), ("old", "others"), ("last_out", "others")}
     assert results["last_out"].unlike(results["by_time"].config) == "dataset.split=last_out"
+
+
+@pytest.mark.parametrize(
+    ("changes", "unlike"),
+    [
+        ({}, None),
+        ({"kl": 0.005}, "rl.kl_loss_coefficient=0.0"),
+        ({"missing": 1.0}, "reward.missing_item=0.0"),
+        ({"scale": "batch"}, "rl.algorithm.options={'scale': 'group'}"),
+    ],
+)
+def test_a_record_from_before_a_key_existed_is_of_what_ran_then(tmp_path, changes, unlike):
+    def trained(options, rl, reward):
+        algorithm = {"name": "item_grpo", "options": options}
+        return config("full", rl={"iterations": 5, "algorithm": algorithm} | rl, reward={"name": "paper"} | reward)
+
+    new = {"kl": 0.0, "missing": 0.0, "scale": "group"} | changes
+    rl, reward = {"kl_loss_coefficient": new["kl"], "memory_share": 0.35}, {"missing_item": new["missing"]}
+    (old,) = read_results([make(tmp_path, "old", trained({}, {}, {}))])
+    assert old.unlike(trained({"scale": new["scale"]}, rl, reward)) == unlike
