@@ -47,7 +47,7 @@ def track_report(config: Config, folder: Path, grids: Mapping[str, Grid], materi
             config.model.name,
             *(row.name for row in material.rows),
         ],
-        settings={"dataset": config.dataset.name, "model": config.model.name, "budget": config.budget.name},
+        settings={"dataset": data_label(config.dataset), "model": config.model.name, "budget": config.budget.name},
         run_id=run_id,
     )
     if tracker is not None:

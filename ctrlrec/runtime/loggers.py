@@ -64,7 +64,7 @@ def _tracker(config: Config, job_type: str, directory: Path, told: Mapping[str, 
     settings = plain(config) | {"variants": variants} | {key: told[key] for key in ("result",) if key in told}
     label = told.get("label", config.variant.name)
     if job_type in _ROWS:
-        name = label.removeprefix(f"{config.dataset.name}-{config.model.name}-")
+        name = label.removeprefix(f"{data_label(config.dataset)}-{config.model.name}-")
     else:
         name = f"{job_type}-{label}"
         del settings["variant"]  # of the row that happened to come first

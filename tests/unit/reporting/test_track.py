@@ -44,7 +44,9 @@ def test_tables_first_curves_and_the_page_are_shown(tmp_path: Path, monkeypatch:
     }
     material = Material("grid", [], [Row("v2", {}), Row("full", {})], curves=curves)
     grid = Grid("", ("Row",), (), ("HR",), ((("v2",), (Cell("0.1"),)),))
-    track_report(compose("logger=csv"), tmp_path, {"table2": grid}, material)
+    config = compose("logger=csv", "dataset.split=global_time")
+    track_report(config, tmp_path, {"table2": grid}, material)
+    assert started["settings"]["dataset"] == f"{config.dataset.name}-global_time"
     assert recorder.tables == {"table2": (["Row", "HR"], [["v2", "0.1"]])} and recorder.closed
     assert sorted(recorder.files) == ["curves/sl-v2", "report.html"] and recorder.files["report.html"] == b"page"
     assert recorder.files["curves/sl-v2"].startswith(b"\x89PNG")
