@@ -21,12 +21,13 @@ _HEAD_SHARE = 0.5  # of the tokens of a pass that are predicted; counted: a thir
 USED = 0.6  # of the memory that is free before training: optimiser, gradients and gaps between blocks take the rest
 
 
-def bytes_per_token(shape: PretrainedConfig, config: TrainerConfig) -> float:
+def bytes_per_token(shape: PretrainedConfig, config: TrainerConfig, chunked: bool) -> float:
     """Return an upper estimate of what one token of a training pass takes in memory.
 
     Args:
         shape: of the model.
         config: says whether activations are recomputed and whether they are kept in bfloat16.
+        chunked: whether the scores of the vocabulary never exist for all tokens at once.
     """
     sizes: Any = shape.get_text_config()
     width, layers = sizes.hidden_size, sizes.num_hidden_layers
@@ -35,7 +36,7 @@ def bytes_per_token(shape: PretrainedConfig, config: TrainerConfig) -> float:
         kept = 2 * width * layers + _KEPT * width
     if precision(config) == "32-true":
         kept *= 2
-    if is_chunked(config) and not shape.is_encoder_decoder:  # their scores never exist together
+    if chunked and not shape.is_encoder_decoder:
         return kept
     return kept + 4 * _HEAD_COPIES * _HEAD_SHARE * sizes.vocab_size
 
@@ -61,7 +62,7 @@ def token_budget(
         return asked
     free, whole = torch.cuda.mem_get_info(where)
     free = max(0, free - int(taken * whole))
-    budget = max(1, int(USED * free / bytes_per_token(model.config, config)))
+    budget = max(1, int(USED * free / bytes_per_token(model.config, config, is_chunked(config))))
     log.info("%-12s passes of at most %d tokens (%s.micro_tokens), for %.0f GB are free", "", budget, stage, free / 1e9)
     return budget
 

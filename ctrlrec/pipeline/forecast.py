@@ -96,7 +96,7 @@ class Forecast:
             self.copied = self.wide * self.layers * self.width * fused
             each = with_adapter(model, 1, 1).num_parameters(only_trainable=True)
             self.adapters = each * config.sl.lora_rank, each * config.rl.lora_rank
-        self.per_token = bytes_per_token(shape, config.trainer)
+        self.per_token = bytes_per_token(shape, config.trainer, config.trainer.chunked_head is not False)
 
     def lines(self) -> list[Line]:
         """Return a line for each stage of the row that needs the card."""
@@ -185,8 +185,8 @@ def counted(config: Config, steps: dict[str, Step]) -> Sizes | None:
     responses = [len(row) for row in chat_format.responses([row["response"] for row in rows])]
     prompts = [len(row) for row in chat_format.contents([row["prompt"] for row in rows])]
     item = sum(responses) / max(1, sum(len(row["labels"]) for row in rows))  # tokens of an item, dialogues among them
-    with (folders["data"] / "sequences.jsonl").open(encoding="utf-8") as file:
-        users = sum(1 for _ in file)
+    sequences = read_jsonl(folders["data"] / "sequences.jsonl")
+    users = sum(row.get("test", True) is not None for row in sequences)  # of the default split all have a test item
     mean = sum(responses) / len(rows), sum(prompts) / len(rows)
     return Sizes(total, sum(mean), mean[0], item * config.evaluation.item_count, mean[1], users, COUNTED)
 

@@ -116,7 +116,7 @@ def test_the_head_is_chunked_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_scores_that_never_exist_together_take_no_memory() -> None:
     shape = LlamaConfig(hidden_size=576, num_hidden_layers=30, vocab_size=49152)
-    whole, chunked = (bytes_per_token(shape, trainer(chunked_head=choice)) for choice in (False, True))
+    whole, chunked = (bytes_per_token(shape, trainer(), choice) for choice in (False, True))
     assert whole - chunked == 4 * 4 * 0.5 * 49152
     both = SimpleNamespace(is_encoder_decoder=True, get_text_config=lambda: shape)
-    assert bytes_per_token(both, trainer(chunked_head=True)) == whole  # type: ignore[arg-type]
+    assert bytes_per_token(both, trainer(), True) == whole  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from ctrlrec.pipeline import forecast
 from ctrlrec.pipeline.cards import CARDS, SHAPES
 from ctrlrec.pipeline.forecast import Forecast, Sizes, backbone, counted, main
 from ctrlrec.pipeline.plan import plan
-from ctrlrec.runtime.files import write_jsonl
+from ctrlrec.runtime.files import read_jsonl, write_jsonl
 
 PUBLISHED = {
     "smollm2_wheel": 134_515_008,
@@ -56,6 +56,14 @@ def test_hours_grow_with_the_model_and_shrink_with_the_card() -> None:
     assert large["sl"].memory < 80e9
     few = lines("model=llama2_7b_chat", "budget=paper", "trainer.activation_checkpointing=true")
     assert few["sl"].memory < large["sl"].memory
+
+
+def test_the_card_has_the_head_in_chunks_whatever_this_machine_has() -> None:
+    def taken(*words: str) -> float:
+        config = compose("variant=full", "model=smollm2_135m", *words)
+        return Forecast(config, CARDS["h100"], backbone(config), SIZES).per_token
+
+    assert taken() == taken("trainer.chunked_head=true") < taken("trainer.chunked_head=false")
 
 
 def test_the_command_marks_what_is_measured_and_what_is_not(capsys: pytest.CaptureFixture) -> None:
@@ -103,3 +111,9 @@ def test_finished_instructions_are_counted(
     assert sizes.response == pytest.approx(sum(map(len, responses)) / len(examples))
     prompts = chat_format.prompts([example.instruction.messages for example in examples])
     assert sizes.tokens - sizes.response == pytest.approx(sum(map(len, prompts)) / len(examples), rel=0.1)
+    rows = [
+        row | {"test": None if number < 4 else 2} for number, row in enumerate(read_jsonl(data / "sequences.jsonl"))
+    ]
+    write_jsonl(data / "sequences.jsonl", rows)
+    fewer = counted(config, steps)
+    assert fewer is not None and fewer.users == 21
