@@ -1,12 +1,13 @@
 """Weights & Biases: runs, tables and lineage. A failure there never ends a run."""
 
+import csv
 import hashlib
 import logging
 import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,13 @@ class Tracker(Logger):
 
     Args:
         run: of ``wandb.init``.
+        best: validation reward of earlier attempts.
     """
 
-    def __init__(self, run: Any):
+    def __init__(self, run: Any, best: float = float("-inf")):
         super().__init__()
         self._run = run
-        self._best = float("-inf")
+        self._best = best
         # Lightning's steps are the x-axis of every metric.
         self._do(lambda run: run.define_metric("trainer/global_step"))
         self._do(lambda run: run.define_metric("*", step_metric="trainer/global_step", step_sync=True))
@@ -210,7 +212,7 @@ def start(
                     reinit="finish_previous",
                     settings=wandb.Settings(init_timeout=_INIT_SECONDS, finish_timeout=_FINISH_SECONDS, silent=True),
                 )
-            return Tracker(run)
+            return Tracker(run, _validated(directory))
         except Exception as error:
             if attempt == "online":
                 _unreachable = True
@@ -218,6 +220,21 @@ def start(
             else:
                 log.warning("%-12s failed (%s): this run continues, with CSV files alone", "wandb", _reason(error))
     return None
+
+
+def _validated(directory: Path) -> float:
+    """Return the best validation reward that earlier attempts at a stage logged; minus infinity without one.
+
+    Args:
+        directory: of the stage, with ``logs/attempt_N/metrics.csv``.
+    """
+    found = [float("-inf")]
+    for path in directory.glob("logs/attempt_*/metrics.csv"):
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                with suppress(ValueError):  # a line that a kill cut off
+                    found.append(float(row.get(VALIDATED) or "-inf"))
+    return max(found)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import pytest
 import wandb
 
 from ctrlrec.config.compose import compose
-from ctrlrec.runtime import tracking
+from ctrlrec.pipeline.plan import STAGES
+from ctrlrec.runtime import loggers, tracking
 
 
 class Run:
@@ -127,6 +128,32 @@ def test_the_best_validation_reward_so_far_is_logged_beside_each() -> None:
         tracker.log_metrics({tracking.VALIDATED: reward}, step)
     tracker.log_metrics({"loss": 0.0}, 3)
     assert [values.get(tracking.BEST) for values in logged] == [1.0, 3.0, 3.0, None]
+
+
+def test_the_best_validation_reward_of_earlier_attempts_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for attempt, lines in enumerate(["step,loss\n0,5\n", "step,validation/reward\n0,\n1,4.5\n2,2\n3,-\n"]):
+        log = tmp_path / "logs" / f"attempt_{attempt}" / "metrics.csv"
+        log.parent.mkdir(parents=True)
+        log.write_text(lines)
+    logged: list[dict[str, float]] = []
+    run = Run()
+    run.log = logged.append  # type: ignore[attr-defined]
+    monkeypatch.setattr(wandb, "init", lambda **_: run)
+    tracker = begin(tmp_path)
+    assert tracker is not None
+    for step, reward in enumerate([3.0, 6.0], 4):
+        tracker.log_metrics({tracking.VALIDATED: reward}, step)
+    assert [values[tracking.BEST] for values in logged] == [4.5, 6.0]
+
+
+@pytest.mark.parametrize("split", ["last_out", "global_time"])
+def test_the_run_of_a_row_is_named_without_data_and_backbone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    monkeypatch.setattr(tracking, "start", lambda *_, name, **__: name)
+    config = compose("variant=full", f"dataset.split={split}")
+    told = {"label": STAGES["evaluate"].label(config)}
+    assert loggers._tracker(config, "evaluate", tmp_path, told) == "full-seed0"  # type: ignore[comparison-overlap]
 
 
 @pytest.mark.parametrize("asked", [False, True])
