@@ -29,6 +29,11 @@ def grids(rows: Sequence[Row], found: Sequence[Comparison]) -> dict[str, tuple[G
     return made
 
 
+def pages() -> list[str]:
+    """Return the names of the files that :func:`write_families` may write, comparisons aside."""
+    return [f"{_file(family)}.md" for family in filter(None, families())]
+
+
 def write_families(rows: Sequence[Row], found: Sequence[Comparison], directory: Path) -> list[Path]:
     """Write ``FAMILY.md``, and ``comparisons-FAMILY.*`` if there is a pair; return their paths.
 
@@ -39,9 +44,13 @@ def write_families(rows: Sequence[Row], found: Sequence[Comparison], directory: 
     """
     written = []
     for family, (shown, compared) in grids(rows, found).items():
-        name = family.replace(" ", "_")
+        name = _file(family)
         write_text(directory / f"{name}.md", markdown(shown))
         written.append(directory / f"{name}.md")
         if compared is not None:
             written += write_grid(compared, directory / f"comparisons-{name}")
     return written
+
+
+def _file(family: str) -> str:
+    return family.replace(" ", "_")

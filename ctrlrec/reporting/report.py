@@ -20,7 +20,7 @@ from ctrlrec.reporting.aggregate import Result, aggregate, comparable, read_resu
 from ctrlrec.reporting.cases import Case, find_cases, write_cases
 from ctrlrec.reporting.closing import closing
 from ctrlrec.reporting.comparisons import comparison_grid, comparisons
-from ctrlrec.reporting.families import write_families
+from ctrlrec.reporting.families import pages, write_families
 from ctrlrec.reporting.made import made
 from ctrlrec.reporting.page.build import COMMAND, NAME, write_page
 from ctrlrec.reporting.page.material import of_results
@@ -69,7 +69,7 @@ def report(config: Config, directory: Path, outdated: Callable[[Path], str] = la
             write_text(folder / "comparisons.json", json.dumps(records, indent=1))
             written.append(folder / "comparisons.json")
         written += write_families(rows, found, folder)
-        patterns = ["comparisons.*", "comparisons-*", *(f"table{number}.*" for number in TABLES), *_SUPERSEDED]
+        patterns = ["comparisons[.-]*", *pages(), *(f"table{number}.*" for number in TABLES), *_SUPERSEDED]
         for left in {path for pattern in patterns for path in folder.glob(pattern)} - set(written):
             left.unlink()  # of rows that no longer belong here
         record, text = folder / "rows.json", json.dumps([made(result) for result in results], indent=2)

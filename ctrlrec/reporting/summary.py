@@ -25,9 +25,9 @@ def summary(rows: Sequence[Row], family: str = "") -> Grid:
     notes, columns = Notes(), lines_of(ordered, family)
     lines = [(labels, _line(column, ordered, notes)) for labels, column in columns]
     silent = any(column.silent(row) for _, column in columns for row in ordered)
-    title = f"{family.capitalize()}." if family else "Did it help?"
+    title = f"{family.capitalize()}. Percent unless a unit is named" if family else "Did it help? Percent"
     return Grid(
-        caption=f"{title} Percent; a (b) ±c: value, (without control), half the interval over n users."
+        caption=f"{title}; a (b) ±c: value, (without control), half the interval over n users."
         f"{' ' + SILENT if silent else ''}",
         labels=("Setting", "Metric"),
         groups=(),

@@ -72,6 +72,16 @@ def test_a_run_reports_all_finished_rows_that_belong_together(tmp_path, evaluate
     assert made[2]["settings"] == json.loads((directory / "metrics.json").read_text())["settings"]
 
 
+def test_a_page_of_a_family_that_no_row_has_numbers_of_goes(evaluate, monkeypatch):
+    settings, directory = evaluate("v2", good, "variant=v2")
+    page = report(settings, directory) / "beyond_accuracy.md"
+    caption, paper = (path.read_text() for path in (page, page.with_name("summary.md")))
+    assert "Percent unless a unit is named; a (b)" in caption and "Did it help? Percent; a (b)" in paper
+    monkeypatch.setattr("ctrlrec.reporting.report.write_families", lambda *_: [])
+    report(settings, directory)
+    assert not page.exists() and not list(page.parent.glob("comparisons*"))
+
+
 def test_a_model_that_was_deleted_leaves_its_row(evaluate, tmp_path):
     settings, directory = evaluate("full", good, "variant=full")
     shutil.rmtree(tmp_path / "sl")
