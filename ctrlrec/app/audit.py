@@ -34,7 +34,7 @@ from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.pipeline.plan import STAGES, outdated
 from ctrlrec.runtime import results
 from ctrlrec.runtime.faults import explained
-from ctrlrec.runtime.printing import guard_output
+from ctrlrec.runtime.printing import command
 from ctrlrec.runtime.user import settle
 
 
@@ -150,16 +150,15 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@command
 def main() -> int:
     """Run the command line; the exit status is 0, or 1 after an error or if there is a leak."""
-    guard_output()
     arguments = parser().parse_args()
     try:
         with explained(arguments.run):
             leaking = show(audit(arguments.run), "LEAK")
-    except (CtrlRecError, json.JSONDecodeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except json.JSONDecodeError as error:
+        raise CtrlRecError(str(error)) from None
     print(f"{leaking} leaks" if leaking else "no leak")
     return 1 if leaking else 0
 

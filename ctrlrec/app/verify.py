@@ -38,7 +38,7 @@ from ctrlrec.reporting.kept import render
 from ctrlrec.runtime import results
 from ctrlrec.runtime.faults import explained
 from ctrlrec.runtime.files import check_files, read_jsonl, sha256_of
-from ctrlrec.runtime.printing import guard_output
+from ctrlrec.runtime.printing import command
 
 _NEAR = 1e-9  # relative; sums over users may be taken in another order on another machine
 _UNKEPT = "general"  # the setting of MMLU and GSM8K
@@ -269,16 +269,12 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@command
 def main() -> int:
     """Run the command line; the exit status is 0, or 1 after an error or if anything differs."""
-    guard_output()
     arguments = parser().parse_args()
-    try:
-        with explained(arguments.run):
-            wrong = show(verify(arguments.run), "FAIL")
-    except CtrlRecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with explained(arguments.run):
+        wrong = show(verify(arguments.run), "FAIL")
     print(f"{wrong} differences" if wrong else "as it was left")
     return 1 if wrong else 0
 

@@ -69,23 +69,22 @@ def guard_output() -> None:
         setattr(sys, name, Output(stream))
 
 
-def command(main: Callable[Arguments, None]) -> Callable[Arguments, int]:
+def command(main: Callable[Arguments, int | None]) -> Callable[Arguments, int]:
     """Return the body of a command as its entry point.
 
-    The entry point guards the output. A :class:`CtrlRecError` becomes one line on standard error. The exit status is 0,
-    1 after an error, or 130 after Ctrl-C.
+    The entry point guards the output. A :class:`CtrlRecError` becomes one line on standard error. The exit status is
+    what the body returns, 0 if that is None; 1 after an error, or 130 after Ctrl-C.
     """
 
     @wraps(main)
     def run(*words: Arguments.args, **options: Arguments.kwargs) -> int:
         guard_output()
         try:
-            main(*words, **options)
+            return main(*words, **options) or 0
         except CtrlRecError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             return 130
-        return 0
 
     return run

@@ -103,6 +103,12 @@ def test_a_command_ends_with_a_status_and_one_line(
     assert capsys.readouterr() == ("a b\n", said)
 
 
+def test_a_command_ends_with_the_status_that_its_body_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, getattr(sys, stream))
+    assert command(lambda: 1)() == 1
+
+
 def test_a_command_lets_a_fault_of_its_code_through(monkeypatch: pytest.MonkeyPatch) -> None:
     for stream in ("stdout", "stderr"):
         monkeypatch.setattr(sys, stream, getattr(sys, stream))
