@@ -190,7 +190,9 @@ def _parts(name: str, config: Config, inputs: Mapping[str, Path], evaluated: boo
     model = None
     if answers_with == "model":
         stages = inputs.get("sl"), inputs.get("rl")
-        model = load_policy(settled(config), cache_folder(config), chat_format.tokenizer, config.seed, *stages)
+        model = load_policy(
+            settled(config), cache_folder(config), chat_format.tokenizer, config.seed, *stages, items=chat_format.items
+        )
         model = model.to(device(config.trainer)).eval()  # type: ignore[arg-type]
     return Parts(name, config, builder, chat_format, model)
 
