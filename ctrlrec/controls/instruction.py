@@ -32,7 +32,7 @@ class Condition:
         """Return the condition of an entry of ``constraints`` in the files of spec section 12.
 
         Raises:
-            CtrlRecError: for an entry that is not an instruction.
+            CtrlRecError: for an entry that is not a constraint.
         """
         try:
             return cls(CONTROLS[constraint["kind"]], constraint["category"], constraint["proportion"])

@@ -29,7 +29,7 @@ class Catalogue:
         titles: unique; the only identity a language model sees.
         categories: path categories from short to long, or flat ones in source order.
         target_categories: the most specific category of each item.
-        interactions: training interactions (the last two items of each user are not counted).
+        interactions: training interactions (items that the split holds out are not counted).
     """
 
     items: tuple[str, ...]
