@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ctrlrec.config.schema import Config
-from ctrlrec.evaluation.answering import Answerer
 
 if TYPE_CHECKING:
     from ctrlrec.controls.instruction import Instruction
+    from ctrlrec.evaluation.answering import Answerer
     from ctrlrec.generation.constraints.base import Constraint
     from ctrlrec.generation.engines import Engine
     from ctrlrec.lm.chat_format import ChatFormat
@@ -20,7 +20,7 @@ def longest(config: Config, constraint: "Constraint | None") -> int:
     return min(config.generation.max_new_tokens, config.model.max_response_length)
 
 
-def model_answers(config: Config, model: Any, chat_format: "ChatFormat", constraint: "Constraint | None") -> Answerer:
+def model_answers(config: Config, model: Any, chat_format: "ChatFormat", constraint: "Constraint | None") -> "Answerer":
     """Return what answers instructions with the model of this process, greedily or with its best beams.
 
     Args:
@@ -37,7 +37,7 @@ def model_answers(config: Config, model: Any, chat_format: "ChatFormat", constra
     return engine_answers(config, make_engine(config.generation.engine, setup), constraint)
 
 
-def engine_answers(config: Config, engine: "Engine", constraint: "Constraint | None") -> Answerer:
+def engine_answers(config: Config, engine: "Engine", constraint: "Constraint | None") -> "Answerer":
     """Return what answers instructions greedily with an engine."""
     from ctrlrec.generation.engines.base import in_order
     from ctrlrec.runtime.hardware import autocast
@@ -54,7 +54,7 @@ def engine_answers(config: Config, engine: "Engine", constraint: "Constraint | N
     return answer
 
 
-def beam_answers(config: Config, model: Any, chat_format: "ChatFormat", constraint: "Constraint | None") -> Answerer:
+def beam_answers(config: Config, model: Any, chat_format: "ChatFormat", constraint: "Constraint | None") -> "Answerer":
     """Return what answers instructions with lists whose items are the best beams of a model."""
     from ctrlrec.baselines.instructrec import beam_lists
     from ctrlrec.generation.constraints.base import start

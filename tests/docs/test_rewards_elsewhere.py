@@ -14,7 +14,7 @@ from datasets import load_dataset
 from ctrlrec import export
 from ctrlrec.rewards import verl
 
-pytestmark = pytest.mark.xdist_group("script")  # one run for all tests of the file
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("script")]  # one run for all tests of the file
 
 PAGE = (tiny_run.ROOT / "docs" / "rewards_in_trl_and_verl.md").read_text(encoding="utf-8")
 SMALLER = {
@@ -45,7 +45,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_the_script_trains(runs: Path) -> None:
     (script,) = re.findall(r'```python title="grpo\.py"\n(.*?)```', PAGE, re.DOTALL)
     assert len([line for line in script.splitlines() if line]) <= 30

@@ -1,6 +1,7 @@
 """Finished tiny runs for all tests of this folder; they copy them before they change them."""
 
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,5 +90,8 @@ def address(recommender: Recommender) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
         page = playground.build([recommender, recommender])
-        yield playground.launch(page, "127.0.0.1", 7913, wait=False)
+        with socket.socket() as found:  # one that no other worker serves at
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
+        yield playground.launch(page, "127.0.0.1", port, wait=False)
         page.close()

@@ -59,7 +59,7 @@ def stopped(sweep, output: Path, folder: Path, stage: str, stop: signal.Signals,
     return (folder / "log").read_text()
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("stop", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_stopped_run_leaves_cleanly_and_goes_on(sweep, copy_of, tmp_path: Path, stop: signal.Signals) -> None:
     output = copy_of("data", "teacher", "instructions", "sl")
     printed = stopped(sweep, output, tmp_path, "rl", stop)

@@ -187,7 +187,7 @@ def test_results_of_training_recommend_too(films, recommender: Recommender) -> N
 def test_a_row_of_the_teacher_alone_and_the_choice_between_rows(films, tmp_path: Path) -> None:
     for stage in ("data", "teacher", "evaluate"):
         shutil.copytree(films.output / stage, tmp_path / "runs" / stage)
-    assert loading._result(tmp_path / "runs").name == films.row.name
+    assert loading.result_of(tmp_path / "runs").name == films.row.name
     tiny_run.run(["variant=sasrec", *tiny_films.settings(films.data, tmp_path / "runs")], tmp_path / "log")
     with pytest.raises(CtrlRecError, match=r"holds 2 rows; name one of them:\n.*full.*\n.*sasrec"):
         Recommender.load(tmp_path / "runs")

@@ -85,6 +85,7 @@ def test_the_api_row_asks_the_first_users_and_reports_what_it_took(sweep, copy_o
         assert not path.is_file() or b"sk-secret-of-the-test" not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_server_may_answer_for_the_model_at_hand(sweep, copy_of, tmp_path: Path) -> None:
     output = copy_of("data", "teacher", "instructions", "sl")
     with serving() as server:

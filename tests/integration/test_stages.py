@@ -110,6 +110,7 @@ def test_a_directory_with_another_configuration_is_refused(sweep, copy_of, tmp_p
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_make_each_stage_once_and_stop_where_they_are_told(sweep, tmp_path: Path) -> None:
     arguments = sweep.arguments(tmp_path / "runs")
     first = tiny_run.start(["stage=teacher", *arguments], tmp_path / "first")

@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.decoder.decode import decode
+from ctrlrec.generation.engines.base import in_order
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import check_base, merge, sample_weights, save_adapters, trainable_state, with_adapter
@@ -174,7 +175,7 @@ def test_rows_of_items_learn_beside_the_adapter_and_come_back(
         assert torch.allclose(whole(input_ids=batch.ids).logits, expected, atol=1e-4)
     assert torch.allclose(layers_of(whole)[0].weight[: items.first], words, atol=1e-6)
     prompts = [row.prompt for row in encode(builder.epoch(0, ("sequential",))[:3], item_format)]
-    native = decode(whole, prompts, item_format.ends, 8)
+    native = in_order(decode(whole, prompts, item_format.ends, 8))
     reference = generate(whole, item_format, prompts, 8, "hf")
     assert [answer.tokens for answer in native] == [answer.tokens for answer in reference]
 
