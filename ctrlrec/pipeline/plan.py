@@ -124,7 +124,10 @@ def _choices(config: Config, stage: str) -> dict[str, list[str]]:
 
     A constraint counts only if it is in force, and of the engines only the one that the stage asks.
     """
-    engine = {"rl": sampling_engine, "evaluate": answering_engine}.get(stage, lambda _: None)(config)
+    asked = {"rl": sampling_engine, "evaluate": answering_engine}.get(stage)
+    # Without a record there is no engine to ask for.
+    recorded = OmegaConf.select(config, "generation.engine") is not None  # type: ignore[arg-type]
+    engine = asked(config) if asked is not None and recorded else None
     found = code.choices(config) | {ENGINES.package: [] if engine is None else [engine]}
     return found if constrained(config, stage) else found | {"generation.constraints": ["none"]}
 

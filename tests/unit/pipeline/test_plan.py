@@ -1,9 +1,10 @@
 """The code that a stage of a run rests on."""
 
 import functools
+from pathlib import Path
 
 from ctrlrec.config.compose import compose
-from ctrlrec.pipeline.plan import _choices, plan
+from ctrlrec.pipeline.plan import _choices, outdated, plan
 from ctrlrec.runtime import code
 
 composed = functools.cache(compose)
@@ -27,3 +28,8 @@ def test_only_the_engine_that_a_stage_asks_counts() -> None:
     assert engines("evaluate", *SERVED) == engines("evaluate", "variant=api", "api.model=m") == {"api.py"}
     assert "auto.py" in engines("rl", *SERVED) and "api.py" not in engines("rl", *SERVED)
     assert not engines("evaluate", "variant=sasrec") and not engines("sl", "variant=full")
+
+
+def test_a_result_without_its_record_is_outdated(tmp_path: Path) -> None:
+    for stage in ("rl", "evaluate"):
+        assert outdated(tmp_path / stage / "made").startswith("code in ")
