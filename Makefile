@@ -39,10 +39,10 @@ bench: setup .venv-peers/.ready  ## hours on two quiet cores: each part of the w
 	$(RUN) experiments/performance/bench.py
 
 test: setup-dev  ## the fast tests
-	CUDA_VISIBLE_DEVICES= $(RUN) -m pytest -n 2 --dist loadgroup
+	CUDA_VISIBLE_DEVICES= $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup-dev  ## every test, the slow ones included
-	CUDA_VISIBLE_DEVICES= $(RUN) -m pytest -n 2 --dist loadgroup -m ''
+	CUDA_VISIBLE_DEVICES= $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m ''
 
 test-gpu: setup-dev  ## what a GPU must do as a CPU does; without one it rehearses on the CPU
 	$(RUN) -m pytest -n 0 -m gpu tests/gpu

@@ -14,7 +14,7 @@ from datasets import load_dataset
 from ctrlrec import export
 from ctrlrec.rewards import verl
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("script")]  # one run for all tests of the file
+pytestmark = pytest.mark.slow
 
 PAGE = (tiny_run.ROOT / "docs" / "rewards_in_trl_and_verl.md").read_text(encoding="utf-8")
 SMALLER = {

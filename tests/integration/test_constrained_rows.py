@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from tiny_run import happened, read_lines, run, settings, write_records
 
-pytestmark = pytest.mark.xdist_group("constrained")  # one run for all tests of the file
-
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 import tiny_run
 
-pytestmark = pytest.mark.xdist_group("extending")  # one run for all tests of the page
-
 PAGE = tiny_run.ROOT / "docs" / "extending.md"
 FILE = re.compile(r'^```(?:python|yaml) title="([^"]+)"\n(.*?)^```$', re.M | re.S)
 

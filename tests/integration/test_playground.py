@@ -15,7 +15,6 @@ from ctrlrec.app.questions import Question
 pytest.importorskip("gradio")
 from gradio_client import Client
 
-pytestmark = pytest.mark.xdist_group("films")
 NOTHING = playground.fields_of(Question())
 
 

@@ -11,10 +11,7 @@ import pytest
 from ctrlrec import Recommender, Wish
 from ctrlrec.app.questions import Question
 
-pytestmark = [
-    pytest.mark.xdist_group("films"),
-    pytest.mark.skipif(browser.CHROMIUM is None, reason="Chromium is not installed"),
-]
+pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="Chromium is not installed")
 
 BUTTON = "[...document.querySelectorAll('button')].find(one => one.textContent.trim().startsWith({}))"
 FIELD = "document.querySelector('input[aria-label={}]')"

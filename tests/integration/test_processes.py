@@ -15,8 +15,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ctrlrec.lm.backbone import train_tokenizer
 
-pytestmark = pytest.mark.xdist_group("processes")
-
 _TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 

@@ -28,8 +28,6 @@ from ctrlrec.evaluation.settings import SETTINGS
 from ctrlrec.lm.merge import merge_stage
 from ctrlrec.runtime.files import record_files
 
-pytestmark = pytest.mark.xdist_group("films")
-
 
 @pytest.fixture
 def published(films, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -24,8 +24,6 @@ from ctrlrec.rewards.schemes import SCHEMES
 from ctrlrec.rl import rollout
 from ctrlrec.teacher.ranker import Ranker
 
-pytestmark = pytest.mark.xdist_group("blends")  # one run for all tests of the file
-
 
 @pytest.fixture(scope="module")
 def output(sweep, tmp_path_factory: pytest.TempPathFactory) -> Path:

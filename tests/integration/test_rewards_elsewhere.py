@@ -21,8 +21,6 @@ from ctrlrec.lm.backbone import load_tokenizer
 from ctrlrec.rewards import verl
 from ctrlrec.rewards.trl import ControlReward
 
-pytestmark = pytest.mark.xdist_group("elsewhere")  # one run for all tests of the file
-
 FIELDS = (
     "task", "user", "history", "target", "item_count", "category", "proportion", "candidates", "constraints",
 )  # fmt: skip
