@@ -37,6 +37,11 @@ _SECTIONS = (
     *("seed", "dataset", "model", "indexing", "teacher", "instructions", "reward", "variant"),
     *("generation", "constraint", "evaluation"),
 )
+_FREE = "Lists may hold invented titles, titles of the history and repeats; `--explain` marks them."
+_CONSTRAINED = (
+    "Answers keep to `constraint={}`, as in the table below, unless `--constraint` names another. With `--constraint "
+    "none` lists may hold invented titles, titles of the history and repeats; `--explain` marks them."
+)
 _OWN = "records"  # the source of data that have no download
 _INSIDE = (
     "`data/` holds titles and categories of the catalogue, with the number of interactions of each item in training, "
@@ -159,6 +164,7 @@ def model_card(record: Mapping[str, Any], metrics: Mapping[str, Any], run: Mappi
     source = config["dataset"]["source"]
     values = {
         "name": record["name"],
+        "row": config["variant"]["name"],
         "description": config["variant"]["description"],
         "dataset": config["dataset"]["name"],
         "model": config["model"]["name"],
@@ -166,6 +172,7 @@ def model_card(record: Mapping[str, Any], metrics: Mapping[str, Any], run: Mappi
         "history": str(config["dataset"]["history_length"]),
         "users": str(config["evaluation"]["users"] or "all"),
         "holds": _INSIDE if inside else _FETCHED,
+        "lists": _CONSTRAINED.format(name) if (name := _constraint(config)) != "none" else _FREE,
         "terms": next((terms for name, terms in _TERMS.items() if source.startswith(name)), _OTHER_TERMS),
         "table": _table(metrics["settings"], run["settings"]),
         "command": made["command"],
@@ -175,6 +182,11 @@ def model_card(record: Mapping[str, Any], metrics: Mapping[str, Any], run: Mappi
     }
     text = resources.files("ctrlrec.app").joinpath("model_card.md").read_text(encoding="utf-8")
     return string.Template(text).substitute(values)
+
+
+def _constraint(config: Mapping[str, Any]) -> str:
+    """Return the name of the constraint that answers keep to."""
+    return config["constraint"]["name"] if config["evaluation"]["constrained"] else "none"
 
 
 def card_lines(settings: Mapping[str, Any]) -> dict[tuple[str, str], str]:
