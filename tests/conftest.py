@@ -173,7 +173,8 @@ def make_sl_config() -> Callable[..., SLConfig]:
             "trainable": Trainable.full, "lora_rank": 4, "lora_alpha": 8, "learning_rate": 1e-3, "batch_size": 8,
             "micro_batch_size": 4, "micro_tokens": None, "epochs": 1, "max_steps": None, "warmup_share": 0.0,
             "decay_power": 1.0, "gradient_clip": 1.0, "validations": 1, "constrained": False,
-            "muon_learning_rate": None, "soft_labels": None, "allowed_weight": 0.0,
+            "muon_learning_rate": None, "soft_labels": None, "soft_labels_end": None,
+            "allowed_weight": 0.0,
         }  # fmt: skip
         return SLConfig(**{**values, **changes})
 

@@ -119,6 +119,11 @@ def _check_items(config: Config) -> None:
             f"sl.allowed_weight={sl.allowed_weight} sl.soft_labels=null: the allowed items are those of soft labels; "
             "set sl.soft_labels to a temperature, such as 0.5, or sl.allowed_weight=0"
         )
+    if sl.soft_labels_end is not None and sl.soft_labels is None:
+        raise CtrlRecError(
+            f"sl.soft_labels_end={sl.soft_labels_end} sl.soft_labels=null: there is no temperature to start from; set "
+            "sl.soft_labels, such as 0.3, or sl.soft_labels_end=null"
+        )
     if sl.soft_labels is not None and sl.constrained and config.constraint.name != "none":
         raise CtrlRecError(
             f"sl.soft_labels={sl.soft_labels} sl.constrained=true: soft labels learn what is allowed by "

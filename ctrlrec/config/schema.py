@@ -180,6 +180,7 @@ class SLConfig:
     validations: int = bounded(1)
     constrained: bool = MISSING
     soft_labels: float | None = bounded(0.001)
+    soft_labels_end: float | None = bounded(0.001)
     allowed_weight: float = bounded(0)
 
 

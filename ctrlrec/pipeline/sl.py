@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
+from ctrlrec.config.unrecorded import as_before
 from ctrlrec.lm.checks import check_backbone
 from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.loading import load_builder
@@ -37,7 +38,7 @@ STAGE = Stage(
     "sl",
     lambda _: ("data", "teacher", "instructions"),
     lambda c: {
-        "sl": without(c.sl, "micro_batch_size", "micro_tokens", "constrained"),
+        "sl": as_before("sl", without(c.sl, "micro_batch_size", "micro_tokens", "constrained")),
         "model": model_settings(c),
         "tasks": plain(c.variant.tasks),
         "seed": c.seed,

@@ -30,6 +30,7 @@ def response_loss(
     first_item: int = 0,
     allowed_weight: float = 0.0,
     chunked_head: bool = False,
+    sharpness: float = 1.0,
 ) -> tuple[torch.Tensor, int]:
     """Return the summed loss of the response tokens and their number.
 
@@ -42,6 +43,7 @@ def response_loss(
         first_item: the token of the first item, for soft labels.
         allowed_weight: ``sl.allowed_weight``.
         chunked_head: whether the scores of few tokens exist at a time; not of an encoder-decoder.
+        sharpness: factor on the scores of soft labels; their temperature is divided by it.
     """
     if model.config.is_encoder_decoder:  # type: ignore[union-attr]
         predicted = batch.labels != IGNORED
@@ -64,7 +66,9 @@ def response_loss(
         log_probs = torch.log_softmax(scores, -1)
         of_items = log_probs[~hard, first_item : first_item + soft.scores.shape[1]]
         loss = -log_probs[hard].gather(1, wanted[at][hard, None]).sum()
-        return loss + soft_loss(of_items, soft.scores[soft.lists[label]], soft.allowed[label], allowed_weight)
+        return loss + soft_loss(
+            of_items, sharpness * soft.scores[soft.lists[label]], soft.allowed[label], allowed_weight
+        )
 
     parts = by_chunks(model, hidden, loss_of, chunked_head)  # type: ignore[arg-type]
     return sum(parts[1:], parts[0]), len(wanted)
@@ -120,7 +124,7 @@ class SupervisedModule(pl.LightningModule):
         optimizer.zero_grad()  # type: ignore[union-attr]
         # Processes that share out a model make equally many passes, whatever happens in one; added ones count nothing.
         for index, micro in enumerate([*batch, *batch[-1:] * (max(passes) - len(batch))]):
-            loss, _ = self._loss(micro)
+            loss, _ = self._loss(micro, self._sharpness(self.global_step))
             if index < len(batch):
                 bad = micro if bad is None and not torch.isfinite(loss) else bad
                 total += float(loss.detach())
@@ -144,8 +148,16 @@ class SupervisedModule(pl.LightningModule):
             }
         )
 
-    def _loss(self, micro: MicroBatch) -> tuple[torch.Tensor, int]:
-        return response_loss(self.model, micro, self.first_item, self.config.allowed_weight, self.chunked_head)
+    def _loss(self, micro: MicroBatch, sharpness: float) -> tuple[torch.Tensor, int]:
+        options = (self.first_item, self.config.allowed_weight, self.chunked_head, sharpness)
+        return response_loss(self.model, micro, *options)
+
+    def _sharpness(self, step: int) -> float:
+        """Return what the scores of soft labels are multiplied by: 1 until half of the steps, then up in a line."""
+        start, end = self.config.soft_labels, self.config.soft_labels_end
+        if start is None or end is None:
+            return 1.0
+        return 1 + (start / end - 1) * max(0.0, 2 * step / self.total_steps - 1)
 
     def _refuse(self, what: str, batch: Sequence[MicroBatch]) -> NoReturn:
         """Stop before the step; see :func:`refuse`."""
@@ -163,7 +175,7 @@ class SupervisedModule(pl.LightningModule):
         if batch_idx % processes.count() != processes.rank():
             return
         task, micro, counts = batch
-        loss, tokens = self._loss(micro)
+        loss, tokens = self._loss(micro, self._sharpness(self.total_steps))  # always what is wanted at the end
         if counts:
             self._losses[task].append((float(loss), tokens))
 

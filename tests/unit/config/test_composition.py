@@ -23,6 +23,12 @@ CHOICES = [
 ]
 ALGORITHMS = ("grpo", "rloo", "item_grpo", "trl_grpo", "dpo", "best_of_8")  # rows of RL algorithms beside PPO
 PARTS = {"rl/beyond": "rl/beyond@rl"}  # groups whose keys go into the section above
+SOFT = (
+    "indexing.name",
+    "sl.soft_labels",
+    "sl.soft_labels_end",
+    "sl.allowed_weight",
+)  # what rows with soft labels differ in
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
@@ -85,11 +91,11 @@ def test_flan_t5_is_a_backbone_of_the_rows_without_rl() -> None:
         ("grpo", "trl_grpo", {"rl.algorithm.name"}),
         ("grpo", "dpo", {"rl.algorithm.name", "rl.algorithm.options.beta"}),
         ("grpo", "best_of_8", {"rl.algorithm.name"}),
-        ("v1", "v1_soft", {"indexing.name", "sl.soft_labels", "sl.allowed_weight", "variant.differs"}),
-        ("v2", "v2_soft", {"indexing.name", "sl.soft_labels", "sl.allowed_weight", "variant.differs"}),
+        ("v1", "v1_soft", {*SOFT, "variant.differs"}),
+        ("v2", "v2_soft", {*SOFT, "variant.differs"}),
         (
             "full", "full_soft",
-            {"indexing.name", "sl.soft_labels", "sl.allowed_weight", "variant.differs", "reward.missing_item"},
+            {*SOFT, "variant.differs", "reward.missing_item"},
         ),
         ("v2_soft", "full_soft", {"variant.rl", "variant.differs", "reward.missing_item"}),
         ("v1", "palr", {"variant.instructions"}),
@@ -213,6 +219,7 @@ def test_values_that_no_run_could_use_are_refused(override: str, said: str) -> N
     [
         (["sl.allowed_weight=4", "indexing=item_token"], "sl.soft_labels=null"),
         (["sl.soft_labels=1", "indexing=item_token", "variant=palr"], "variant=palr"),
+        (["sl.soft_labels_end=0.1"], "sl.soft_labels=null: there is no temperature to start from"),
         (["indexing=item_token", "model=flan_t5_xl", "variant=v2"], "causal language model"),
         (
             ["trainer.compile=true", "model=flan_t5_xl", "variant=v2"],

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -16,6 +18,8 @@ from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm import head
 from ctrlrec.lm.backbone import load_model
 from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.sl import module
+from ctrlrec.sl.data import SLData
 from ctrlrec.sl.module import response_loss
 from ctrlrec.sl.soft import SoftLabels, soft_loss
 from ctrlrec.sl.stream import Layout, TrainingStream, collate, encode, split
@@ -167,6 +171,45 @@ def test_the_loss_of_a_batch_is_that_of_its_places_one_by_one(
         loss, tokens = loss + float(part.detach()), tokens + count
     assert tokens == sum(len(row.response) for row in rows)
     assert loss == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_sharper_labels_are_those_of_a_lower_temperature(
+    model: PreTrainedModel, soft: SoftLabels, item_format: ChatFormat, builder: InstructionBuilder
+) -> None:
+    assert item_format.items is not None
+    colder = SoftLabels(builder.catalogue, builder.ranker, item_format.items, 0.125)
+    examples, losses = builder.epoch(0, FAMILIES)[:6], []
+    for labels, sharpness in ((soft, 4.0), (colder, 1.0), (soft, 1.0)):
+        batch = collate(encode(examples, item_format, soft=labels), item_format.pad, "packed")
+        loss, _ = response_loss(model, batch, len(item_format.tokenizer), 1.5, sharpness=sharpness)
+        losses.append(float(loss.detach()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert losses[0] != pytest.approx(losses[2], rel=1e-4)
+
+
+def test_the_temperature_falls_over_the_second_half_of_the_steps(
+    model: PreTrainedModel, item_format: ChatFormat, builder: InstructionBuilder, make_sl_config: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    seen: dict[bool, list[float]] = {True: [], False: []}
+
+    def noted(*options: Any) -> tuple[torch.Tensor, int]:
+        seen[torch.is_grad_enabled()].append(options[-1])
+        return response_loss(*options)
+
+    monkeypatch.setattr(module, "response_loss", noted)
+    config = make_sl_config(max_steps=8, validations=2, soft_labels=0.3, soft_labels_end=0.1)
+    stream = TrainingStream(builder, ("sequential",), item_format, 4, 4, "packed")
+    questions = [("sequential", split(encode(builder.validation()[:4], item_format), 4, item_format.pad, "packed"))]
+    data = SLData(stream, questions, 8, 2)
+    fit = pl.Trainer(
+        max_epochs=data.intervals, accelerator="cpu", logger=False, enable_checkpointing=False, num_sanity_val_steps=0,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+        reload_dataloaders_every_n_epochs=1,
+    )  # fmt: skip
+    fit.fit(module.SupervisedModule(model, config, 8, builder.seed), data)
+    assert [0.3 / sharpness for sharpness in seen[True]] == pytest.approx([0.3] * 5 + [0.2, 0.15, 0.12])
+    assert [0.3 / sharpness for sharpness in seen[False]] == pytest.approx([0.1, 0.1])
 
 
 def test_a_head_in_chunks_changes_nothing(
