@@ -43,6 +43,7 @@ MODULES: dict[str, Choices[Any]] = {
     "reward.item": Choices("rewards.schemes", "SCHEME"),
     "reward.list": Choices("rewards.schemes", "SCHEME"),
     "constraint.name": Choices("generation.constraints", "CONSTRAINT"),
+    "rl.guided_row": Choices("generation.constraints", "CONSTRAINT"),
     "generation.engine": ENGINES,
     "rl.algorithm.name": Choices("rl.algorithms", "ALGORITHM"),
 }

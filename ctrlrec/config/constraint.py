@@ -21,6 +21,11 @@ def check_constraint(config: Config) -> None:
                     f"constraint, or set {section}.constrained=false"
                 )
         return
+    if variant.rl and config.rl.constrained and (guide := config.rl.guided_row) != "none":
+        raise CtrlRecError(
+            f"rl.guided_row={guide} constraint.name={name} rl.constrained=true: samples that obey a constraint need no "
+            "guide; set rl.guided_row=none or rl.constrained=false"
+        )
     if variant.beam_search and name == "control" and config.evaluation.constrained:
         raise CtrlRecError(
             f"variant={variant.name} constraint.name=control: its items are beams, each found "

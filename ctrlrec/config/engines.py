@@ -36,6 +36,11 @@ def check_engine(config: Config) -> None:
             f"variant={variant.name} generation.engine={name}: it gives no log-probabilities, which RL needs; use "
             "generation.engine=auto"
         )
+    if (guide := config.rl.guided_row) != "none" and not engine.constrainable:
+        raise CtrlRecError(
+            f"rl.guided_row={guide} generation.engine={name}: its answers cannot be constrained; set "
+            "rl.guided_row=none or generation.engine=auto"
+        )
     if constraint != "none" and config.rl.constrained and not engine.constrainable:
         raise CtrlRecError(
             f"constraint.name={constraint} rl.constrained=true generation.engine={name}: its answers cannot be "

@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 from ctrlrec.config.constraint import check_constraint
-from ctrlrec.config.schema import Config, RLConfig, Split, StageName, Trainable
+from ctrlrec.config.schema import Config, RLConfig, Split, StageName, Trainable, answers_per_prompt
 from ctrlrec.errors import CtrlRecError
 
 
@@ -149,11 +149,11 @@ def check_rl(rl: RLConfig) -> None:
         )
     if rl.item_count_min > rl.item_count_max:
         raise CtrlRecError("rl.item_count_min is larger than rl.item_count_max")
-    rollouts = rl.prompts * (rl.samples_per_prompt + rl.greedy_row)
+    rollouts = rl.prompts * answers_per_prompt(rl)
     if rollouts % rl.minibatches:
         raise CtrlRecError(
             f"rl.minibatches={rl.minibatches} does not divide the {rollouts} answers of an iteration: set a divisor "
-            "of rl.prompts times the answers to a prompt, the greedy one of rl.greedy_row included"
+            "of rl.prompts times the answers to a prompt, those of rl.greedy_row and rl.guided_row included"
         )
     if rl.validate_every is not None and rl.validate_every > rl.iterations:
         raise CtrlRecError(

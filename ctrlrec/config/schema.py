@@ -228,6 +228,7 @@ class RLConfig:
     temperature: float = bounded(0.01, 10)
     temperature_end: float | None = bounded(0.01, 10)
     greedy_row: bool = MISSING
+    guided_row: str = MISSING
     validate_every: int | None = bounded(1)
     kl_loss_coefficient: float = bounded(0)
     ppo_epochs: int = bounded(1)
@@ -242,6 +243,11 @@ class RLConfig:
     gae_lambda: float = bounded(0, 1)
     whiten_rewards: bool = MISSING
     constrained: bool = MISSING
+
+
+def answers_per_prompt(rl: RLConfig) -> int:
+    """Return the answers to each prompt of an iteration: samples, then the greedy one, then the guided one."""
+    return rl.samples_per_prompt + rl.greedy_row + (rl.guided_row != "none")
 
 
 @dataclass

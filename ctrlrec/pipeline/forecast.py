@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig
 
 from ctrlrec.config.choices import nearest
 from ctrlrec.config.compose import compose
-from ctrlrec.config.schema import Config, Trainable
+from ctrlrec.config.schema import Config, Trainable, answers_per_prompt
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.adapters import with_adapter
 from ctrlrec.lm.backbone import load_settings
@@ -120,7 +120,7 @@ class Forecast:
     def rl(self) -> Line:
         """Return the line of reinforcement learning."""
         config, sizes = self.config.rl, self.sizes
-        rows = config.prompts * (config.samples_per_prompt + config.greedy_row)
+        rows = config.prompts * answers_per_prompt(config)
         tokens = rows * (sizes.prompt + sizes.answer)
         adapters = 2 if config.algorithm.name == "ppo" else 1
         held = self._weights() + 16 * adapters * self.adapters[1]

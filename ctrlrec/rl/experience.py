@@ -22,12 +22,12 @@ class Experience:
         mask: (B, T) 1 on generated tokens.
         support: what a constraint allowed at each token; None if everything was.
         decided: (B, T) 1 on generated tokens that were not the only one allowed; forced tokens teach nothing.
-        drawn_rows: (B, 1) 1 on sampled answers; 0 on greedy ones, which are not samples of the policy.
+        drawn_rows: (B, 1) 1 on sampled answers; 0 on greedy and guided ones, which are not samples of the policy.
         drawn: (B, T) 1 on the decided tokens of sampled answers.
         group: (B,) number of the prompt; answers to one prompt share it.
         task: (B,) number of the kind of instruction.
         step: (B, T) number of the item that a token writes, from 0; the end of the answer is a step of its own.
-        sampled: (B, T) log-probabilities as the decoder computed them; 0 on greedy answers.
+        sampled: (B, T) log-probabilities as the decoder computed them; 0 on greedy and guided answers.
         rewards: (B, T) rule rewards on tokens, weighted.
         log_probs: (B, T) of the policy that sampled; likewise ``reference``, ``values``, ``advantages``, ``returns``.
     """
@@ -41,11 +41,11 @@ class Experience:
         self.ids, self.lengths = ids.to(device), attention.sum(1).to(device)
         self.before = (starts[:, None] - 1 + torch.arange(mask.shape[1])).to(device)
         self.actions, self.mask = actions.to(device), mask.float().to(device)
-        greedy = torch.tensor([answer.greedy for answer in answers], device=device)
+        sampled_rows = torch.tensor([answer.sampled for answer in answers], device=device)
         asked = [answer.judgement.instruction for answer in answers]
         self.support = support(constraint, asked, [answer.tokens for answer in answers])
         self.decided = self.mask if self.support is None else self.mask * ~self.support.forced.to(device)
-        self.drawn_rows = (~greedy[:, None]).float()
+        self.drawn_rows = sampled_rows[:, None].float()
         self.drawn = self.decided * self.drawn_rows
         self.group = _numbered(asked).to(device)
         self.task = _numbered([instruction.task for instruction in asked]).to(device)

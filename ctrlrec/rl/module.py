@@ -14,7 +14,7 @@ from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from ctrlrec.config.compose import plain
-from ctrlrec.config.schema import ClipGroups, RLConfig
+from ctrlrec.config.schema import ClipGroups, RLConfig, answers_per_prompt
 from ctrlrec.controls.instruction import Instruction
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.constraints.base import Constraint
@@ -51,6 +51,7 @@ class RLModule(ForwardPasses):
         engine: Engine,
         directory: Path,
         constraint: Constraint | None = None,
+        guide: Constraint | None = None,
     ):
         super().__init__()
         self.save_hyperparameters({"rl": plain(config), "reward": reward.settings}, logger=False)
@@ -58,7 +59,7 @@ class RLModule(ForwardPasses):
         self.strict_loading = False  # checkpoints hold the trainable tensors alone; on_load_checkpoint compares names
         self.model, self.chat_format, self.seed = model, chat_format, builder.seed
         self.config, self.reward = config, reward
-        self.sampler = Sampler(engine, builder.catalogue, builder.ranker, reward, constraint)
+        self.sampler = Sampler(engine, builder.catalogue, builder.ranker, reward, constraint, guide)
         self.rollouts = Rollouts(directory / "rollouts.jsonl", builder.catalogue)
         self.algorithm = make_algorithm(config)
         self.value_head = value_head(model) if self.algorithm.critic else None
@@ -110,7 +111,7 @@ class RLModule(ForwardPasses):
         learnt = self.learn(experience, actor=iteration >= self.config.critic_ahead)
         self.lr_schedulers().step()  # type: ignore[union-attr,call-arg]
         if processes.rank() == 0:
-            self.rollouts.add(iteration, answers, self.answers_per_prompt)
+            self.rollouts.add(iteration, answers, answers_per_prompt(self.config))
         tokens = float(experience.mask.sum())
         metrics = summary(answers, self.reward) | learnt
         metrics["answer/unended"] = unended / len(answers)
@@ -134,11 +135,6 @@ class RLModule(ForwardPasses):
         self._measured = []
         self.log_dict({f"validation/{name}": value for name, value in means_by_kind(everyones).items()})
 
-    @property
-    def answers_per_prompt(self) -> int:
-        """Rows of an iteration that belong to one prompt."""
-        return self.config.samples_per_prompt + self.config.greedy_row
-
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
         with self._profiler.profile(f"phase: {name}"):  # which, if it is asked for, waits for the GPU at both ends
@@ -149,7 +145,8 @@ class RLModule(ForwardPasses):
     def collect(self, instructions: Sequence[Instruction]) -> list[Answer]:
         """Return judged and rewarded answers to the prompts of an iteration; processes share the prompts.
 
-        Answers to one prompt lie side by side: the sampled ones and, with ``rl.greedy_row``, a greedy one after them.
+        Answers to one prompt lie side by side: the sampled ones, with ``rl.greedy_row`` a greedy one, and with
+        ``rl.guided_row`` one under that constraint.
         """
         with self._phase("prompts"):
             prompts = self.sampler.engine.prompts(processes.share(instructions))
@@ -158,9 +155,10 @@ class RLModule(ForwardPasses):
         with self._phase("rollout"), using(self.model, None if self.algorithm.offline else ACTOR):
             answers: list[Answer] = []
             if prompts:
-                answers = self.sampler(prompts, self.temperature, samples, self.config.greedy_row)
+                more = (self.config.greedy_row, self.sampler.guide is not None)
+                answers = self.sampler(prompts, self.temperature, samples, *more)
             shares = processes.gather(answers)
-            rows = self.answers_per_prompt
+            rows = answers_per_prompt(self.config)
             return [
                 answer
                 for place in range(len(instructions))

@@ -69,7 +69,7 @@ class KeptReward(ControlReward):
         """Return the reward of each completion; see :class:`ControlReward`."""
         rows: list[int] = columns["row"]
         asked = [self.prompts.instruction(row) for row in rows]
-        samples = [(Sample(list(tokens), [0.0] * len(tokens)), False) for tokens in completion_ids]
+        samples = [Sample(list(tokens), [0.0] * len(tokens)) for tokens in completion_ids]
         answers = self.sampler.judged(self.sampler.engine.prompts(asked), samples)
         iteration = rows[0] // self.prompts.each
         unended = self.watch(iteration, answers)

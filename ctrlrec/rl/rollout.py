@@ -3,7 +3,9 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.generation.constraints.base import Constraint
 from ctrlrec.generation.engines import Engine
-from ctrlrec.generation.engines.base import Prompt, in_order
+from ctrlrec.generation.engines.base import Prompt
 from ctrlrec.generation.sample import Sample
 from ctrlrec.lm.parsing import last_tokens, written_items
 from ctrlrec.rewards.credit import place
@@ -20,6 +22,8 @@ from ctrlrec.rewards.judging import Judgement, judge
 from ctrlrec.rewards.reward import Reward
 from ctrlrec.runtime.files import json_line, write_jsonl
 from ctrlrec.teacher.ranker import Ranker
+
+_JUDGED_AT_ONCE = 32  # finished answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class Answer:
         list_reward: R_list before its weight.
         reward_at: generated-token index of each item reward, then of the list reward.
         greedy: whether it was decoded greedily and not sampled.
+        guided: whether it was decoded greedily under a constraint that the samples do not have.
     """
 
     prompt: list[int]
@@ -49,6 +54,12 @@ class Answer:
     list_reward: float
     reward_at: tuple[int, ...]
     greedy: bool = False
+    guided: bool = False
+
+    @property
+    def sampled(self) -> bool:
+        """Whether it is a sample of the policy."""
+        return not (self.greedy or self.guided)
 
     def record(self, iteration: int, sample: int, catalogue: Catalogue) -> dict[str, Any]:
         """Return one line of ``rollouts.jsonl`` (spec section 9)."""
@@ -69,7 +80,19 @@ class Answer:
             "tokens": len(self.tokens),
             "reward_at": list(self.reward_at),
             **({"greedy": True} if self.greedy else {}),
+            **({"guided": True} if self.guided else {}),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Answers of one kind to each prompt: how many, at which temperature, under which constraint."""
+
+    count: int
+    temperature: float | None
+    constraint: Constraint | None
+    greedy: bool = False
+    guided: bool = False
 
 
 class Sampler:
@@ -81,6 +104,7 @@ class Sampler:
         ranker: the teacher.
         reward: what answers earn.
         constraint: what may be written; None for anything.
+        guide: a constraint for one more greedy answer to each prompt of a group; None for no such answer.
     """
 
     def __init__(
@@ -90,41 +114,62 @@ class Sampler:
         ranker: Ranker,
         reward: Reward,
         constraint: Constraint | None = None,
+        guide: Constraint | None = None,
     ):
         self.engine, self.catalogue, self.ranker, self.reward = engine, catalogue, ranker, reward
-        self.chat_format, self.constraint = engine.setup.chat_format, constraint
+        self.chat_format, self.constraint, self.guide = engine.setup.chat_format, constraint, guide
 
     def __call__(
-        self, prompts: Sequence[Prompt], temperature: float | None, samples: int = 1, greedy_row: bool = False
+        self,
+        prompts: Sequence[Prompt],
+        temperature: float | None,
+        samples: int = 1,
+        greedy_row: bool = False,
+        guided_row: bool = False,
     ) -> list[Answer]:
         """Return answers of the model as it is now, in evaluation mode; those to one prompt lie side by side.
+
+        A thread judges finished answers while others are still in the making.
 
         Args:
             prompts: B prompts of the engine, with their instructions.
             temperature: of sampling; None for greedy answers.
             samples: answers to each.
             greedy_row: add a greedy answer after the samples of each prompt.
+            guided_row: add a greedy answer under the guide after those.
         """
-        drawn = in_order(self.engine.answers(prompts, samples, temperature, self.constraint))
-        rows = [(sample, temperature is None) for sample in drawn]
+        kinds = [_Kind(samples, temperature, self.constraint, greedy=temperature is None)]
         if greedy_row:
-            likeliest = in_order(self.engine.answers(prompts, constraint=self.constraint))
-            groups = [rows[begin : begin + samples] for begin in range(0, len(rows), samples)]
-            rows = [row for group, one in zip(groups, likeliest, strict=True) for row in (*group, (one, True))]
-        each = samples + greedy_row
-        return self.judged([prompt for prompt in prompts for _ in range(each)], rows)
+            kinds.append(_Kind(1, None, self.constraint, greedy=True))
+        if guided_row:
+            kinds.append(_Kind(1, None, self.guide, guided=True))
+        each = sum(kind.count for kind in kinds)
+        judged: dict[int, Answer] = {}
+        with ThreadPoolExecutor(1, "judge") as beside:
+            jobs, first = [], 0
+            for kind in kinds:
+                answers = iter(self.engine.answers(prompts, kind.count, kind.temperature, kind.constraint))
+                while finished := dict(islice(answers, _JUDGED_AT_ONCE)):
+                    asked = [prompts[place // kind.count] for place in finished]
+                    rows = [place // kind.count * each + first + place % kind.count for place in finished]
+                    written = list(finished.values())
+                    jobs.append((rows, beside.submit(self.judged, asked, written, kind.greedy, kind.guided)))
+                first += kind.count
+            for rows, job in jobs:
+                judged |= zip(rows, job.result(), strict=True)
+        return [judged[row] for row in sorted(judged)]
 
-    def judged(self, prompts: Sequence[Prompt], rows: Sequence[tuple[Sample, bool]]) -> list[Answer]:
-        """Return one answer to each prompt; a row is what was generated, and whether greedily."""
+    def judged(
+        self, prompts: Sequence[Prompt], samples: Sequence[Sample], greedy: bool = False, guided: bool = False
+    ) -> list[Answer]:
+        """Return one answer to each prompt from what was generated, all of one kind."""
         instructions = [prompt.instruction for prompt in prompts if prompt.instruction is not None]
-        texts = [self.chat_format.decode(sample.tokens) for sample, _ in rows]
+        texts = [self.chat_format.decode(sample.tokens) for sample in samples]
         written = [written_items(text) for text in texts]
         titles = [[item.title for item in items] for items in written]
         judgements = judge(instructions, titles, self.catalogue, self.ranker)
         answers = []
-        for prompt, (sample, greedy), text, items, judgement in zip(
-            prompts, rows, texts, written, judgements, strict=True
-        ):
+        for prompt, sample, text, items, judgement in zip(prompts, samples, texts, written, judgements, strict=True):
             tokens = sample.tokens
             ends = last_tokens(self.chat_format.written, tokens, text, [item.end for item in items])
             answers.append(
@@ -139,6 +184,7 @@ class Sampler:
                     self.reward.list(judgement),
                     (*ends, len(tokens) - 1),
                     greedy,
+                    guided,
                 )
             )
         return answers
@@ -184,10 +230,13 @@ def placed_rewards(answers: Sequence[Answer], reward: Reward) -> torch.Tensor:
 def summary(answers: Sequence[Answer], reward: Reward) -> dict[str, float]:
     """Return means to log for one iteration: rewards, overall and per task, and shares of illegal items.
 
-    They are those of the sampled answers; greedy ones are summed up beside them, as ``greedy/``.
+    They are those of the sampled answers; greedy and guided ones have their own, as ``greedy/`` and ``guided/``.
     """
-    greedy = [answer for answer in answers if answer.greedy]
-    answers = [answer for answer in answers if not answer.greedy]
+    others = {
+        "greedy": [answer for answer in answers if answer.greedy],
+        "guided": [answer for answer in answers if answer.guided],
+    }
+    answers = [answer for answer in answers if answer.sampled]
     groups: dict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
         groups[""].append(answer)
@@ -209,7 +258,8 @@ def summary(answers: Sequence[Answer], reward: Reward) -> dict[str, float]:
     means["answer/right_count"] = sum(
         len(answer.titles) == answer.judgement.instruction.item_count for answer in answers
     ) / len(answers)
-    if greedy:
-        likeliest = summary([replace(answer, greedy=False) for answer in greedy], reward)
-        means |= {f"greedy/{name.partition('/')[2]}": likeliest[name] for name in ("reward/total", "illegal/repeat")}
+    for kind, members in others.items():
+        if members:
+            own = summary([replace(answer, greedy=False, guided=False) for answer in members], reward)
+            means |= {f"{kind}/{name.partition('/')[2]}": own[name] for name in ("reward/total", "illegal/repeat")}
     return means

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from ctrlrec.config.engines import sampling_engine
-from ctrlrec.config.schema import Config
+from ctrlrec.config.schema import Config, ConstraintConfig
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.generation.engines import Engine, Setup, make_engine
 from ctrlrec.instructions.builder import InstructionBuilder
@@ -98,13 +98,14 @@ def _train_with_lightning(
     if constraint is not None and config.rl.validate_every is not None:
         for question in builder.validation_questions():
             constraint.start(question)  # refuses now what it would refuse after hours
+    guide = make_constraint(ConstraintConfig(config.rl.guided_row), builder.catalogue, chat_format)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         critic = ALGORITHMS[config.rl.algorithm.name].critic
         adapted = with_actor_and_critic(model, config.rl.lora_rank, config.rl.lora_alpha, critic)
         engine = _engine(config, adapted, chat_format)
         module = RLModule(
-            adapted, chat_format, builder, Reward(config.reward), config.rl, engine, directory, constraint
+            adapted, chat_format, builder, Reward(config.reward), config.rl, engine, directory, constraint, guide
         )
     taken = 0.0 if engine.local else config.rl.memory_share
     module.micro_tokens = token_budget(config.rl.micro_tokens, model, config.trainer, "rl", taken)

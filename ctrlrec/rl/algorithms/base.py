@@ -98,6 +98,19 @@ class Choice:
             raise CtrlRecError(f"rl.critic_ahead={config.critic_ahead} {name}: it has no critic; set rl.critic_ahead=0")
 
 
+def refuse_rows(config: RLConfig, reason: str) -> None:
+    """Refuse answers that are not sampled.
+
+    Raises:
+        CtrlRecError: naming the key, the reason and what to change.
+    """
+    name = f"rl.algorithm.name={config.algorithm.name}"
+    if config.greedy_row:
+        raise CtrlRecError(f"rl.greedy_row=true {name}: {reason}; set rl.greedy_row=false")
+    if config.guided_row != "none":
+        raise CtrlRecError(f"rl.guided_row={config.guided_row} {name}: {reason}; set rl.guided_row=none")
+
+
 class Algorithm(Choice, ABC):
     """An algorithm with an actor and, if declared, a critic; the loss of the actor is PPO's clipped surrogate.
 
@@ -139,7 +152,7 @@ class Algorithm(Choice, ABC):
             yield self.surrogate(policy, experience, rows)
 
     def surrogate(self, policy: Policy, experience: "Experience", rows: torch.Tensor) -> Term:
-        """Return the clipped surrogate less the entropy bonus, without greedy answers, and the KL loss."""
+        """Return the clipped surrogate less the entropy bonus, without greedy and guided answers, and the KL loss."""
         log_probs, entropy = policy.log_probs(experience, rows)
         loss, ratio, clipped = losses.policy_loss(
             log_probs, experience.log_probs[rows], experience.advantages[rows], self.config.clip
@@ -166,8 +179,8 @@ class Algorithm(Choice, ABC):
 class Compared(Algorithm):
     """An algorithm without a critic that compares the total rewards of the answers to one prompt.
 
-    The KL penalty is part of the reward, per token as in PPO, and not a term of the loss. A greedy answer is compared
-    with the sampled ones and changes nothing for them.
+    The KL penalty is part of the reward, per token as in PPO, and not a term of the loss. A greedy or guided answer is
+    compared with the sampled ones and changes nothing for them.
 
     Attributes:
         compare: a function of :mod:`ctrlrec.rl.advantages`.
@@ -192,13 +205,9 @@ class Offline(Algorithm):
 
     @classmethod
     def check(cls, config: RLConfig) -> None:
-        """Refuse what :meth:`Algorithm.check` refuses, and greedy answers."""
+        """Refuse what :meth:`Algorithm.check` refuses, and answers that are not sampled."""
         super().check(config)
-        if config.greedy_row:
-            raise CtrlRecError(
-                f"rl.greedy_row=true rl.algorithm.name={config.algorithm.name}: it learns from sampled answers alone; "
-                "set rl.greedy_row=false"
-            )
+        refuse_rows(config, "it learns from sampled answers alone")
 
     def advantages(self, experience: "Experience", rewards: torch.Tensor) -> None:
         """Leave the advantages 0: what is learnt from is chosen, not weighed."""

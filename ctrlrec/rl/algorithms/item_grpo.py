@@ -34,7 +34,7 @@ class ItemGRPO(Algorithm):
     Item rewards stand at their items and the list reward at the end, which is a step of its own after the last item.
     ``rl.gamma`` discounts from one step to the next. An answer that ended earlier has no part in a later step, and a
     step that one answer alone reaches has advantage 0. The KL penalty is part of the reward, per token as in PPO. A
-    greedy answer is compared with the sampled ones and does not enter their mean and deviation.
+    greedy or guided answer is compared with the sampled ones and does not enter their mean and deviation.
     """
 
     Options = ItemGRPOOptions

@@ -1,4 +1,4 @@
-"""Greedy answers beside sampled ones: compared with them, and never taken for them."""
+"""Greedy and guided answers beside sampled ones: compared with them, and never taken for them."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,15 +16,18 @@ Make = Callable[..., RLModule]
 Collect = Callable[[RLModule], list[Answer]]
 
 
-def marked(answers: list[Answer]) -> list[Answer]:
-    """The same answers, every third one greedy, those of one prompt side by side."""
+EITHER = pytest.mark.parametrize("kind", ["greedy", "guided"])
+
+
+def marked(answers: list[Answer], kind: str) -> list[Answer]:
+    """The same answers, every third one greedy or guided, those of one prompt side by side."""
     asked = [answers[place - place % 3].judgement.instruction for place in range(6)]
     return [
         dataclasses.replace(
             answer,
             prompt=answers[place - place % 3].prompt,
             judgement=dataclasses.replace(answer.judgement, instruction=asked[place]),
-            greedy=place % 3 == 2,
+            **{kind: place % 3 == 2},
         )
         for place, answer in enumerate(answers)
     ]
@@ -43,11 +46,14 @@ def test_a_prompt_gets_one_answer_more_and_it_is_the_likeliest(make_module: Make
         assert scores.argmax(-1).tolist() == answer.tokens
 
 
-def test_the_critic_the_divergence_and_the_scale_see_samples_alone(make_module: Make, answers: list[Answer]) -> None:
-    rows = marked(answers)
+@EITHER
+def test_the_critic_the_divergence_and_the_scale_see_samples_alone(
+    kind: str, make_module: Make, answers: list[Answer]
+) -> None:
+    rows = marked(answers, kind)
     module, alone = make_module(), make_module()
     experience = module.score(rows)
-    only = alone.score([row for row in rows if not row.greedy])
+    only = alone.score([row for row in rows if row.sampled])
     sampled, width = [0, 1, 3, 4], only.mask.shape[1]
     for name in ("advantages", "returns", "values"):
         assert torch.allclose(getattr(experience, name)[sampled, :width], getattr(only, name), atol=1e-4), name
@@ -64,7 +70,7 @@ def test_the_critic_the_divergence_and_the_scale_see_samples_alone(make_module: 
 
 def test_the_likelihood_of_a_bad_greedy_answer_falls(make_module: Make, answers: list[Answer]) -> None:
     module = make_module(entropy_coefficient=0.0, kl_coefficient=0.0, learning_rate=3e-3, ppo_epochs=3)
-    rows = marked(answers)
+    rows = marked(answers, "greedy")
     rows = [
         dataclasses.replace(row, list_reward=-5.0 if row.greedy else 1.0, item_rewards=(0.0,) * len(row.item_rewards))
         for row in rows
@@ -78,11 +84,12 @@ def test_the_likelihood_of_a_bad_greedy_answer_falls(make_module: Make, answers:
     assert float(((after - before) * compared)[[2, 5]].sum()) < 0
 
 
-def test_rewards_are_logged_apart(answers: list[Answer]) -> None:
-    rows = marked(answers)
+@EITHER
+def test_rewards_are_logged_apart(kind: str, answers: list[Answer]) -> None:
+    rows = marked(answers, kind)
     reward = Reward(compose().reward)
     means = summary(rows, reward)
-    sampled = summary([row for row in rows if not row.greedy], reward)
-    assert {name: value for name, value in means.items() if not name.startswith("greedy/")} == sampled
-    total = sum(sum(row.item_rewards) + 10 * row.list_reward for row in rows if row.greedy) / 2
-    assert means["greedy/total"] == pytest.approx(total)
+    sampled = summary([row for row in rows if row.sampled], reward)
+    assert {name: value for name, value in means.items() if not name.startswith(f"{kind}/")} == sampled
+    total = sum(sum(row.item_rewards) + 10 * row.list_reward for row in rows if not row.sampled) / 2
+    assert means[f"{kind}/total"] == pytest.approx(total)

@@ -1,0 +1,104 @@
+"""Guided answers: what the model writes under a constraint, learnt from without it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ctrlrec.config.checks import check, check_choices
+from ctrlrec.config.compose import compose
+from ctrlrec.config.schema import ConstraintConfig
+from ctrlrec.data.catalogue import Catalogue
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.generation.constraints import make_constraint
+from ctrlrec.generation.engines.base import in_order
+from ctrlrec.lm.adapters import ACTOR, using
+from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.rl.module import RLModule
+from ctrlrec.rl.rollout import Answer
+
+Make = Callable[..., RLModule]
+Collect = Callable[[RLModule], list[Answer]]
+
+
+def guided(make_module: Make, catalogue: Catalogue, chat_format: ChatFormat, **changes: object) -> RLModule:
+    """A module that answers each prompt once more, under control."""
+    module = make_module(max_new_tokens=160, guided_row="control", **changes)
+    module.sampler.guide = make_constraint(ConstraintConfig("control"), catalogue, chat_format)
+    return module
+
+
+def test_a_prompt_gets_one_answer_more_that_does_what_was_asked(
+    make_module: Make, collect: Collect, catalogue: Catalogue, chat_format: ChatFormat
+) -> None:
+    plain = collect(make_module(max_new_tokens=160, greedy_row=True))
+    module = guided(make_module, catalogue, chat_format, greedy_row=True)
+    answers = collect(module)
+    assert [answer.guided for answer in answers] == [False, False, False, True] * 3
+    assert [answer for answer in answers if not answer.guided] == plain
+    for answer in answers[3::4]:
+        judged, count = answer.judgement, answer.judgement.instruction.item_count
+        assert len(answer.titles) == count and not any(judged.illegal)
+        for side in judged.sides:
+            assert side.count_in in side.condition.control.allowed(count, side.condition.proportion)
+    engine, asked = module.sampler.engine, [answer.judgement.instruction for answer in answers[3::4]]
+    with using(module.model, ACTOR):
+        expected = in_order(engine.answers(engine.prompts(asked), constraint=module.sampler.guide))
+    assert [answer.tokens for answer in answers[3::4]] == [sample.tokens for sample in expected]
+
+
+def test_its_log_probabilities_are_those_of_the_free_model(
+    make_module: Make, collect: Collect, catalogue: Catalogue, chat_format: ChatFormat
+) -> None:
+    module = guided(make_module, catalogue, chat_format)
+    answers = collect(module)
+    experience = module.score(answers)
+    assert experience.support is None and torch.equal(experience.decided, experience.mask)
+    ids = torch.tensor([answers[2].prompt + answers[2].tokens])
+    with torch.no_grad(), using(module.model, ACTOR):
+        scores = module.model(input_ids=ids).logits[0, len(answers[2].prompt) - 1 : -1] / module.temperature
+    expected = scores.log_softmax(-1).gather(1, torch.tensor(answers[2].tokens)[:, None])[:, 0]
+    assert torch.allclose(experience.log_probs[2, : len(expected)], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("algorithm", ["item_grpo", "grpo", "rloo", "ppo"])
+def test_the_free_model_learns_to_write_it(
+    algorithm: str, make_module: Make, collect: Collect, catalogue: Catalogue, chat_format: ChatFormat
+) -> None:
+    own = {"entropy_coefficient": 0.0, "kl_coefficient": 0.0, "learning_rate": 3e-3, "ppo_epochs": 3}
+    module = guided(make_module, catalogue, chat_format, algorithm=algorithm, **own)
+    answers = collect(module)
+    experience = module.score(answers)
+    rows = [row for row, answer in enumerate(answers) if answer.guided]
+    before = (experience.log_probs * experience.mask).sum(1)[rows]
+    module.learn(experience)
+    after = (module.score(answers).log_probs * experience.mask).sum(1)[rows]
+    assert (after > before).all()
+
+
+def test_its_rows_are_marked_and_numbered_last(
+    make_module: Make, collect: Collect, catalogue: Catalogue, chat_format: ChatFormat, tmp_path: Path
+) -> None:
+    module = guided(make_module, catalogue, chat_format)
+    module.rollouts.add(0, collect(module), 3)
+    rows = [json.loads(line) for line in module.rollouts.path.read_text(encoding="utf-8").splitlines()]
+    assert [(row["sample"], row.get("guided", False)) for row in rows] == [(0, False), (1, False), (2, True)] * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["rl.guided_row=contrl"], "rl.guided_row=contrl: .*control"),
+        (["rl.guided_row=control", "rl/algorithm=dpo"], "it learns from sampled answers alone; set rl.guided_row=none"),
+        (["rl.guided_row=fresh", "rl/algorithm=trl_grpo"], "sampled answers alone; set rl.guided_row=none"),
+        (["rl.guided_row=fresh", "constraint=control", "rl.constrained=true"], "need no guide; set rl.guided_row=none"),
+        (["rl.guided_row=fresh", "rl.minibatches=16"], "does not divide the 24 answers"),
+    ],
+)
+def test_what_cannot_be_guided_is_refused(changes: list[str], said: str) -> None:
+    with pytest.raises(CtrlRecError, match=said):
+        config = compose("variant=full", "model=llama_mini", "rl.prompts=8", "rl.minibatches=1", *changes)
+        check(config)
+        check_choices(config)
