@@ -24,8 +24,8 @@ setup-dev: $(VENV)/.ready-dev  ## the same with the tools of tests and checks
 
 demo: setup  ## ten minutes on two cores: what control is, over all seven settings, without instructions, after SL and after RL
 	$(PIP) '.[joblib]'
-	$(RUN) -m ctrlrec -m experiment=demo hydra/launcher=joblib hydra.launcher.n_jobs=2 trainer.threads=1
-	$(RUN) -m ctrlrec experiment=demo variant=full_soft constraint=fresh trainer.threads=1
+	$(RUN) -m ctrlrec -m experiment=demo variant=v1_soft,v2_soft hydra/launcher=joblib hydra.launcher.n_jobs=2 trainer.threads=1
+	$(RUN) -m ctrlrec -m experiment=demo variant=full_soft constraint=none,fresh trainer.threads=2
 
 ablation: setup  ## an hour or two a row on two cores: the ablation rows v1, v2, v3, full; resumes when run again
 	$(RUN) -m ctrlrec -m variant=v1,v2,v3,full budget=small
