@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = timedelta(days=30)  # process 0 may prepare data or evaluate for as long as it takes
+_PATIENCE = timedelta(days=30)  # process 0 may prepare data or ask a server for as long as it takes
 _MEETING = timedelta(minutes=5)  # from the first process that is ready to the last
 _NOTICE = 5.0  # seconds of waiting for other processes until a line says so
 # Variables that launchers set; a process without a launcher should not have them.

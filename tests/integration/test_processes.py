@@ -103,8 +103,8 @@ def test_two_processes_answer_what_one_answers(records: Path, tmp_path: Path) ->
 
     def answer(output: Path, row: str, *launcher: str) -> tuple[int, Path]:
         arguments = tiny_run.settings(
-            records, output, variant=row, trainer__precision="32-true", evaluation__users=5,
-            evaluation__settings="[sequential,category_positive]", constraint="none" if row == "sasrec" else "catalogue",
+            records, output, variant=row, constraint="none" if row == "sasrec" else "fresh", evaluation__users=5,
+            evaluation__settings="[sequential,category_positive]", trainer__precision="32-true",
         )  # fmt: skip
         status = tiny_run.start(arguments, log, launcher or ("-m", "ctrlrec")).wait(timeout=300)
         return status, output / "evaluate"
@@ -120,13 +120,12 @@ def test_two_processes_answer_what_one_answers(records: Path, tmp_path: Path) ->
     for row in ("v2", "sasrec"):
         status, made = answer(tmp_path / "two", row, *_TWO, "-m", "ctrlrec")
         assert status == 0, log.read_text()
-        expected, found = (
-            tiny_run.only(tmp_path / name / "evaluate", f"*-{row}*-????????????") for name in ("one", "two")
-        )
+        name = f"*-{row}*-????????????"
+        expected, found = (tiny_run.only(tmp_path / folder / "evaluate", name) for folder in ("one", "two"))
         for file in ("predictions.jsonl", "metrics.json"):
             assert (found / file).read_bytes() == (expected / file).read_bytes(), (row, file)
-        assert len(list((found / "logs").iterdir())) == (2 if row == "v2" else 1)  # one process writes, at each attempt
-        assert all(line["response"] for line in tiny_run.read_lines(found / "predictions.jsonl"))
+        assert len(list((found / "logs").glob("attempt_*"))) == 1  # one process writes, and a failed one no metrics
+        assert len({line["response"] for line in tiny_run.read_lines(found / "predictions.jsonl")}) >= 5
         assert json.loads((found / "provenance.json").read_text())["processes"] == 2
 
 
