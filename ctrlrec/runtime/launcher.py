@@ -235,7 +235,7 @@ def _gpu_name(place: int) -> str:
 
 @contextmanager
 def on_its_own() -> Iterator[None]:
-    """Start a process that sees the GPU of this one alone, and that is none of the run's processes.
+    """Let a process start that sees the GPU of this one alone, and is not one of the run's.
 
     It reads the environment at its start. As a child of torchrun's it would look for a store at whatever address it
     makes, and wait for ever: the store is to be torchrun's. In a run of one process nothing changes.

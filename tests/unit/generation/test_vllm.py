@@ -147,7 +147,7 @@ def two_processes(patch: pytest.MonkeyPatch, gpus: int) -> None:
 def test_each_process_starts_its_own_on_its_own_gpu(
     make_model: Make, chat_format: ChatFormat, monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: str
 ) -> None:
-    """Its child is none of torchrun's processes: as one it would wait for a store that nobody makes."""
+    """Its child does not inherit torchrun's variables: with them it would wait for a store that nobody makes."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
