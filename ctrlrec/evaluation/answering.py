@@ -66,31 +66,69 @@ def check_demands(constraint: Constraint, config: Config, builder: InstructionBu
 def predictions(
     setting: str, config: Config, builder: InstructionBuilder, answerer: Answerer, matcher: TitleMatcher
 ) -> Iterator[dict[str, Any]]:
-    """Return lines of ``predictions.jsonl`` (spec section 9) of one setting; none if nobody can be asked.
+    """Return lines of ``predictions.jsonl`` of one setting: its questions, answered and read.
+
+    Args:
+        setting: its name.
+        config: see :func:`asked_of` and :func:`lines`.
+        builder: catalogue, sequences and teacher.
+        answerer: turns instructions into answer texts.
+        matcher: turns written titles into items; it remembers, so one serves all settings.
+    """
+    examples = asked_of(setting, config, builder)
+    return lines(setting, examples, answered(examples, answerer), config, builder, matcher)
+
+
+def asked_of(setting: str, config: Config, builder: InstructionBuilder) -> list[Example]:
+    """Return the questions of one setting; none, with a warning, if nobody can be asked.
+
+    Args:
+        setting: its name.
+        config: its ``evaluation`` section decides, and the variant's prompt suffix and number of users.
+        builder: catalogue, sequences and teacher.
+    """
+    variant = config.variant
+    examples = questions(setting, builder, config.evaluation, variant.prompt_suffix, variant.first_users)
+    if not examples:
+        log.warning(
+            "%-12s %s: left out, there is nothing to ask: every target has every category, or no list meets a blend",
+            "",
+            setting,
+        )
+    return examples
+
+
+def answered(examples: Sequence[Example], answerer: Answerer) -> list[str]:
+    """Return the text of the answer to each question."""
+    return answerer([example.instruction for example in examples]) if examples else []
+
+
+def lines(
+    setting: str,
+    examples: Sequence[Example],
+    texts: Sequence[str],
+    config: Config,
+    builder: InstructionBuilder,
+    matcher: TitleMatcher,
+) -> Iterator[dict[str, Any]]:
+    """Return lines of ``predictions.jsonl`` (spec section 9) of one setting.
 
     If candidates were given, the line holds them, and an item that is not among them counts as none. For a blend it
     holds the best list that meets all conditions, with its teacher ranks: what regret is measured against.
 
     Args:
         setting: its name.
-        config: its ``evaluation`` section decides, and the variant's prompt suffix, number of users and way of reading.
-        builder: catalogue, sequences and teacher.
-        answerer: turns instructions into answer texts.
+        examples: B questions.
+        texts: B answers.
+        config: its variant says how answers are read.
+        builder: catalogue and teacher.
         matcher: turns written titles into items; it remembers, so one serves all settings.
     """
-    catalogue = builder.catalogue
-    variant = config.variant
-    examples = questions(setting, builder, config.evaluation, variant.prompt_suffix, variant.first_users)
-    asked = [example.instruction for example in examples]
-    if not asked:
-        log.warning(
-            "%-12s %s: left out, there is nothing to ask: every target has every category, or no list meets a blend",
-            "",
-            setting,
-        )
+    if not examples:
         return
-    texts = answerer(asked)
-    written, items = read_answers(asked, texts, matcher, variant.lenient_answers)
+    catalogue = builder.catalogue
+    asked = [example.instruction for example in examples]
+    written, items = read_answers(asked, texts, matcher, config.variant.lenient_answers)
     ranks = builder.ranker.ranks([instruction.history for instruction in asked], items)
     for example, text, titles, matched, places in zip(examples, texts, written, items, ranks, strict=True):
         instruction = example.instruction

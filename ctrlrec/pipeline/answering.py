@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ctrlrec.config.schema import Config
+from ctrlrec.runtime import processes
 
 if TYPE_CHECKING:
     from ctrlrec.controls.instruction import Instruction
@@ -50,6 +51,22 @@ def engine_answers(config: Config, engine: "Engine", constraint: "Constraint | N
                 finished.append(one)
                 advance(1)
         return [engine.text(sample) for sample in in_order(finished)]
+
+    return answer
+
+
+def shared(answerer: "Answerer") -> "Answerer":
+    """Return what has each process answer its share; all are to ask the same, and all get the answers, in order.
+
+    A process whose share is empty answers nothing. Its engine starts at the first question, so not at all.
+    """
+
+    def answer(asked: "Sequence[Instruction]") -> list[str]:
+        texts: list[str] = []
+        with processes.together():
+            if share := processes.share(asked):
+                texts = answerer(share)
+        return processes.joined(texts)
 
     return answer
 

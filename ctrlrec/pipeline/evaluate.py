@@ -11,27 +11,33 @@ from ctrlrec.config.engines import answering_engine
 from ctrlrec.config.schema import Config
 from ctrlrec.config.split import data_label
 from ctrlrec.lm.checks import check_backbone
-from ctrlrec.pipeline.answering import beam_answers, engine_answers, longest
+from ctrlrec.pipeline.answering import beam_answers, engine_answers, longest, shared
 from ctrlrec.pipeline.inputs import cache_folder
 from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.pipeline.settings import constrained, constraint_label, model_settings, without
 from ctrlrec.pipeline.stage import Inputs, Stage
-from ctrlrec.runtime import results
+from ctrlrec.runtime import processes, results
 from ctrlrec.runtime.files import read_jsonl, write_jsonl, write_text
 from ctrlrec.runtime.hardware import precision, settled
 
 if TYPE_CHECKING:
+    from ctrlrec.evaluation.answering import Answerer
+    from ctrlrec.evaluation.matching import TitleMatcher
     from ctrlrec.generation.constraints.base import Constraint
     from ctrlrec.generation.engines import Engine
+    from ctrlrec.instructions.builder import InstructionBuilder
     from ctrlrec.lm.chat_format import ChatFormat
 
 log = logging.getLogger(__name__)
 
 
 def run(config: Config, inputs: Inputs, directory: Path) -> None:
-    """Write answers of all settings and their metrics, and general ability if it is asked for."""
+    """Write answers of all settings and their metrics, and general ability if it is asked for.
+
+    Every process that takes part answers its share of each setting's questions; process 0 does the rest.
+    """
     from ctrlrec.evaluation import general
-    from ctrlrec.evaluation.answering import check_demands, predictions, teacher_answers, warn_of_useless
+    from ctrlrec.evaluation.answering import check_demands, teacher_answers
     from ctrlrec.evaluation.intervals import SHARE, summarise
     from ctrlrec.evaluation.matching import TitleMatcher
     from ctrlrec.evaluation.scoring import score
@@ -39,19 +45,20 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     from ctrlrec.generation.engines import ENGINES
     from ctrlrec.runtime.loggers import log_answers, log_summary, loggers
 
-    builder, chat_format = load_builder(config, inputs)
-    constraint = None
-    if constrained(config, "evaluate"):
-        constraint = make_constraint(config.constraint, builder.catalogue, chat_format)
-    if constraint is not None:
-        check_demands(constraint, config, builder)  # before anything is answered
-    served = answering_engine(config)
-    exams = general.exams(config.general) if general.asked(config) else []
-    model: Any = None
-    if (served is not None and ENGINES[served].reads_model) or exams:
-        model = _whole_model(config, inputs, chat_format)
-    settings = config.evaluation
-    matcher = TitleMatcher(builder.catalogue.titles, settings.match_max_edits)
+    served, settings = answering_engine(config), config.evaluation
+    with processes.together():
+        builder, chat_format = load_builder(config, inputs)
+        constraint, exams = None, []
+        if constrained(config, "evaluate"):
+            constraint = make_constraint(config.constraint, builder.catalogue, chat_format)
+        if processes.rank() == 0:
+            if constraint is not None:
+                check_demands(constraint, config, builder)  # before anything is answered
+            exams = general.exams(config.general) if general.asked(config) else []
+        model: Any = None
+        if (served is not None and ENGINES[served].reads_model) or exams:
+            model = _whole_model(config, inputs, chat_format)
+        matcher = TitleMatcher(builder.catalogue.titles, settings.match_max_edits)
     with loggers(config, "evaluate", directory) as made, ExitStack() as stack:
         engine = None
         if served is None:
@@ -62,35 +69,87 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
             engine = stack.enter_context(_engine(config, inputs, chat_format, model, constraint))
             answerer = engine_answers(config, engine, constraint)
         reported = engine is not None and engine.reports
-        rows: list[dict[str, Any]] = []
         kept = directory / "answered"  # setting by setting, should the run be killed in a later one
-        kept.mkdir(exist_ok=True)
+        processes.once(lambda: kept.mkdir(exist_ok=True))
+        rows: list[dict[str, Any]] = []
         for setting in settings.settings:
-            answered = kept / f"{setting}.jsonl"
-            if reported or not answered.exists():  # a server's answers are kept elsewhere, and its report counts them
-                write_jsonl(answered, predictions(setting, config, builder, answerer, matcher))
-            answers = read_jsonl(answered)
-            warn_of_useless(answers, setting)
-            rows += answers
-        write_jsonl(directory / "predictions.jsonl", rows)
-        if engine is not None and reported:
-            report = engine.report()
-            write_text(directory / "api.json", json.dumps(report, indent=2))
-            log.info("%-12s %s", "api", ", ".join(f"{name} {value}" for name, value in report.items()))
+            path = kept / f"{setting}.jsonl"
+            # A server's answers are kept elsewhere, and its report counts them.
+            rows += _answers(setting, path, reported, config, builder, shared(answerer), matcher)
+        report = engine.report() if engine is not None and reported else None
         stack.close()  # the memory of an engine is for the exams now
-        metrics = score(rows, builder.catalogue, settings.bootstrap_resamples, settings.confidence, config.seed)
-        if exams:
-            limit, size = config.general.limit, config.general.batch_size
-            correct = general.general_scores(model, chat_format.tokenizer, exams, limit, size, str(model.device), kept)
-            resampled = (settings.bootstrap_resamples, settings.confidence, config.seed, dict.fromkeys(correct, SHARE))
-            parts = [summarise({name: right}, *resampled) for name, right in correct.items()]
-            metrics["settings"]["general"] = {name: cell for part in parts for name, cell in part.items()}
-        else:
-            log.info("%-12s %s", "general", general.unasked_because(config))
-        write_text(directory / "metrics.json", json.dumps(metrics, indent=2))
-        log_summary(made, metrics)
-        log_answers(made, rows, ("setting", "user", "category", "item_count", "prompt", "response"))
-    shutil.rmtree(kept)
+
+        def conclude() -> None:
+            write_jsonl(directory / "predictions.jsonl", rows)
+            if report is not None:
+                write_text(directory / "api.json", json.dumps(report, indent=2))
+                log.info("%-12s %s", "api", ", ".join(f"{name} {value}" for name, value in report.items()))
+            resampled = (settings.bootstrap_resamples, settings.confidence, config.seed)
+            metrics = score(rows, builder.catalogue, *resampled)
+            if exams:
+                limit, size = config.general.limit, config.general.batch_size
+                right = general.general_scores(
+                    model, chat_format.tokenizer, exams, limit, size, str(model.device), kept
+                )
+                shares = dict.fromkeys(right, SHARE)
+                parts = [summarise({name: each}, *resampled, shares) for name, each in right.items()]
+                metrics["settings"]["general"] = {name: cell for part in parts for name, cell in part.items()}
+            else:
+                log.info("%-12s %s", "general", general.unasked_because(config))
+            write_text(directory / "metrics.json", json.dumps(metrics, indent=2))
+            log_summary(made, metrics)
+            log_answers(made, rows, ("setting", "user", "category", "item_count", "prompt", "response"))
+
+        processes.once(conclude)
+    processes.once(lambda: shutil.rmtree(kept))
+
+
+def _answers(
+    setting: str,
+    path: Path,
+    again: bool,
+    config: Config,
+    builder: "InstructionBuilder",
+    answerer: "Answerer",
+    matcher: "TitleMatcher",
+) -> list[dict[str, Any]]:
+    """Answer the questions of a setting unless an earlier attempt did.
+
+    Args:
+        setting: its name.
+        path: where its lines are kept until the evaluation ends.
+        again: whether to answer even if they are there.
+        config: of the row.
+        builder: gives the questions.
+        answerer: turns instructions into answer texts; every process calls it.
+        matcher: turns written titles into items.
+
+    Returns:
+        The lines of the setting in process 0; none in the others.
+    """
+    from ctrlrec.evaluation.answering import answered, asked_of, lines, warn_of_useless
+
+    if processes.once(lambda: again or not path.exists()):
+        examples = asked_of(setting, config, builder)
+        texts = answered(examples, answerer)
+        processes.once(lambda: write_jsonl(path, lines(setting, examples, texts, config, builder, matcher)))
+    rows: list[dict[str, Any]] = []
+    with processes.together():
+        if processes.rank() == 0:
+            rows = read_jsonl(path)
+            warn_of_useless(rows, setting)
+    return rows
+
+
+def _shared(config: Config) -> bool:
+    """Return whether every process answers a share: not if the teacher or a server answers, nor an engine that counts.
+
+    Those are asked by process 0 alone: the teacher is done in seconds, and a server's limits and report are for all.
+    """
+    from ctrlrec.generation.engines import ENGINES
+
+    served = answering_engine(config)
+    return served is not None and ENGINES[served].reads_model and not ENGINES[served].reports
 
 
 def _check(config: Config) -> None:
@@ -205,5 +264,6 @@ STAGE = Stage(
     lambda c: f"{data_label(c.dataset)}-{c.model.name}-{c.variant.name}" + constraint_label(c, "evaluate"),
     run,
     "lower generation.batch_size",
+    shared=_shared,
     check=_check,
 )

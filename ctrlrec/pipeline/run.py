@@ -182,7 +182,7 @@ def _make(step: Step, config: Config, upstream: Mapping[str, Result]) -> Result:
         raise CtrlRecError(f"{partial}: made by process 0 and not here: output= must lie where all processes see it")
     started = time.monotonic()
     with explained(partial, stage.memory):
-        if stage.trains:
+        if stage.shared(config):
             stage.run(config, inputs, partial)
         else:
             processes.once(lambda: stage.run(config, inputs, partial))

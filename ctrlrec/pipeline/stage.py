@@ -14,6 +14,11 @@ def _nothing_to_check(config: Config) -> None:
     """Accept every configuration."""
 
 
+def _by_one(config: Config) -> bool:
+    """Leave every configuration to process 0."""
+    return False
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step of the flow.
@@ -26,7 +31,7 @@ class Stage:
         run: called as ``run(config, inputs, directory)`` with the finished upstream directories and the partial
             directory to fill or to resume from.
         memory: advice for running out of memory.
-        trains: whether several processes share it; any other stage is done by the first alone.
+        shared: whether every process takes part; otherwise process 0 does it alone, as in a run of one process.
         check: called with the configuration before the first stage of a run that will make this result; refuses what
             is known to stop it. Imports nothing heavy and reads no large file.
     """
@@ -37,7 +42,7 @@ class Stage:
     label: Callable[[Config], str]
     run: Callable[[Config, Inputs, Path], None]
     memory: str = ""
-    trains: bool = False
+    shared: Callable[[Config], bool] = _by_one
     check: Callable[[Config], None] = _nothing_to_check
 
 

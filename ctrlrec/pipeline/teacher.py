@@ -34,6 +34,6 @@ STAGE = Stage(
     lambda c: f"{data_label(c.dataset)}-{c.teacher.name}",
     run,
     "lower teacher.batch_size",
-    trains=True,
+    shared=lambda _: True,
     check=lambda c: check_accelerator(c.trainer),
 )

@@ -5,7 +5,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = timedelta(days=30)  # process 0 may prepare data or evaluate for as long as it takes
+_PATIENCE = timedelta(days=30)  # process 0 may prepare data or ask a server for as long as it takes
 _MEETING = timedelta(minutes=5)  # from the first process that is ready to the last
 _NOTICE = 5.0  # seconds of waiting for other processes until a line says so
 # Variables that launchers set; a process without a launcher should not have them.
 _TORCHRUN = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "GROUP_WORLD_SIZE", "TORCHELASTIC_RUN_ID")
+_MEETING_PLACE = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_USE_AGENT_STORE")  # of processes that torchrun starts
 _SRUN = ("SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES", "SLURM_PROCID", "SLURM_LOCALID")
 
 
@@ -118,9 +120,7 @@ def _share_gpus(config: TrainerConfig) -> None:
 
     seen = torch.cuda.device_count()  # asks the driver's library, and not CUDA
     if seen > 1:
-        names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        names = names if len(names) == seen else [str(place) for place in range(seen)]
-        os.environ["CUDA_VISIBLE_DEVICES"] = names[int(HydraConfig.get().job.num) % seen]
+        os.environ["CUDA_VISIBLE_DEVICES"] = _gpu_name(int(HydraConfig.get().job.num) % seen)
 
 
 def _check_variables() -> None:
@@ -225,6 +225,47 @@ def settle_gpu() -> "torch.device":
     device = gpu()
     torch.cuda.set_device(device)
     return device
+
+
+def _gpu_name(place: int) -> str:
+    """Return how ``CUDA_VISIBLE_DEVICES`` names a GPU that this process sees: a number, or an identifier."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return visible.split(",")[place].strip() if visible else str(place)
+
+
+@contextmanager
+def on_its_own() -> Iterator[None]:
+    """Let a process start that sees the GPU of this one alone, and is not one of the run's.
+
+    It reads the environment at its start. As a child of torchrun's it would look for a store at whatever address it
+    makes, and wait for ever: the store is to be torchrun's. In a run of one process nothing changes.
+
+    Raises:
+        CtrlRecError: if this process has no GPU of its own.
+    """
+    if count() == 1:
+        yield
+        return
+    import torch
+
+    meanwhile: dict[str, str | None] = dict.fromkeys((*_variables(), *_MEETING_PLACE))
+    if torch.cuda.is_available():
+        meanwhile["CUDA_VISIBLE_DEVICES"] = _gpu_name(gpu().index)
+    before = {name: os.environ.get(name) for name in meanwhile}
+    _set(meanwhile)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(variables: dict[str, str | None]) -> None:
+    """Set variables of the environment, and delete those without a value."""
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def on_gpus(config: TrainerConfig) -> bool:

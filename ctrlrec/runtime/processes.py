@@ -1,10 +1,13 @@
 """How the processes of one run share work and stop together.
 
-A launcher starts the same command in every process. All of them train, each on its share of every batch; whatever is
-not training is done by process 0 while the others wait. In a run of one process every function here is a plain call.
+A launcher starts the same command in every process. All of them train, each on its share of every batch, and answer,
+each its share of the questions. Process 0 does everything else while the others wait. In a run of one process every
+function here is a plain call.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ctrlrec.config.schema import TrainerConfig
@@ -16,10 +19,17 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 
+_ALONE = ContextVar("alone", default=False)  # whether process 0 does what the others wait for
+
+
+def _several() -> bool:
+    """Return whether other processes take part in what this one does now."""
+    return count() > 1 and not _ALONE.get()
+
 
 def gather(value: Made) -> list[Made]:
     """Gather the value of every process, in the order of their ranks."""
-    if count() == 1:
+    if not _several():
         return [value]
     from torch import distributed
 
@@ -28,30 +38,41 @@ def gather(value: Made) -> list[Made]:
     return values
 
 
+@contextmanager
+def together() -> Iterator[None]:
+    """Let all processes leave the block, or none if one of them fails in it; inside, none may wait for another.
+
+    Raises:
+        CtrlRecError: in the others if one fails, which raises its own error.
+    """
+    try:
+        yield
+    except Exception:
+        gather(True)
+        raise
+    failed = gather(False)
+    if any(failed):
+        raise CtrlRecError(f"process {rank()} stopped: process {failed.index(True)} failed and says why")
+
+
 def once(work: Callable[[], Made]) -> Made:
-    """Work done by process 0; the others wait for what it gives.
+    """Work done by process 0, as in a run of one process; the others wait for what it gives.
 
     Raises:
         CtrlRecError: in every process if it fails in process 0.
     """
-    if count() == 1:
+    if not _several():
         return work()
     made: Any = None
-    failure: Exception | None = None
-    if rank() == 0:
-        try:
-            made = work()
-        except Exception as error:
-            failure = error
-    from torch import distributed
-
-    told = [made, failure is not None]
-    distributed.broadcast_object_list(told, src=0)
-    if failure is not None:
-        raise failure
-    if told[1]:
-        raise CtrlRecError(f"process {rank()} stopped: process 0 failed and says why")
-    return told[0]
+    with together():
+        if rank() == 0:
+            before = _ALONE.set(True)
+            try:
+                made = work()
+            finally:
+                _ALONE.reset(before)
+    everyones = gather(made)
+    return made if rank() == 0 else everyones[0]
 
 
 def stop_where(bad: bool, refuse: Callable[[], NoReturn]) -> None:
@@ -60,7 +81,7 @@ def stop_where(bad: bool, refuse: Callable[[], NoReturn]) -> None:
     Raises:
         CtrlRecError: what ``refuse`` raises, in every process.
     """
-    if count() == 1:
+    if not _several():
         if bad:
             refuse()
         return
@@ -101,7 +122,16 @@ def shard_frozen(model: "torch.nn.Module", layers: "list[torch.nn.Module]", conf
 
 def share(work: Any) -> Any:
     """Return this process's part of a list, a range or a tensor: every n-th element, from its rank on."""
-    return work[rank() :: count()]
+    return work[rank() :: count() if _several() else 1]
+
+
+def joined(part: list[Made]) -> list[Made]:
+    """Return the whole list, in order, of which each process has what belongs to its :func:`share`."""
+    parts = gather(part)
+    whole: list[Any] = [None] * sum(map(len, parts))
+    for place, mine in enumerate(parts):
+        whole[place :: len(parts)] = mine
+    return whole
 
 
 def own_seed(seed: int, place: int) -> int:
@@ -111,7 +141,7 @@ def own_seed(seed: int, place: int) -> int:
 
 def add_up(*tensors: "torch.Tensor") -> None:
     """Replace every tensor by its sum over processes, in place."""
-    if count() == 1:
+    if not _several():
         return
     import torch
     from torch import distributed
@@ -124,7 +154,7 @@ def add_up(*tensors: "torch.Tensor") -> None:
 
 def sum_gradients(parameters: Iterable["torch.nn.Parameter"]) -> None:
     """Replace each gradient by its sum over processes; a process without one adds nothing."""
-    if count() == 1:
+    if not _several():
         return
     gradients = []
     for parameter in parameters:

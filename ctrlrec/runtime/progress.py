@@ -16,6 +16,7 @@ from pytorch_lightning.profilers import SimpleProfiler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ctrlrec.config.schema import TrainerConfig
+from ctrlrec.runtime import processes
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +117,11 @@ def _wait_for_gpu() -> None:
 
 @contextmanager
 def progress(config: TrainerConfig, label: str, total: int) -> Iterator[Any]:
-    """Show a bar with rate and remaining time for loops outside a trainer; yield a function that advances it."""
-    if not config.progress:
+    """Show a bar with rate and remaining time for loops outside a trainer; yield a function that advances it.
+
+    Process 0 alone shows one, of its own share.
+    """
+    if not config.progress or processes.rank():
         yield lambda count: None
         return
     columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())

@@ -5,6 +5,7 @@ of an adapter is bounded, logits processors are those of the V1 engine, log-prob
 """
 
 import importlib
+import os
 import sys
 from abc import ABC
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from ctrlrec.lm.scoring import pad
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 RUNNING: list["LLM"] = []  # engines that hold memory
+STARTED: list[dict[str, str]] = []  # the environment of each engine's process, which inherits it
 
 
 class MoveDirectionality(Enum):
@@ -91,6 +93,7 @@ class LLM:
     ):
         assert generation_config == "vllm" and logprobs_mode == "processed_logprobs"
         assert max_lora_rank in RANKS and max_loras == 1 and 0 < gpu_memory_utilization <= 1
+        STARTED.append(dict(os.environ))
         self.memory, self.seed, self.length = gpu_memory_utilization, seed, max_model_len
         self.model = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).eval()
         assert AutoTokenizer.from_pretrained(model).chat_template
@@ -235,3 +238,4 @@ def install_stand_in(patch: pytest.MonkeyPatch) -> None:
         patch.setitem(sys.modules, name, ModuleType(name))
     patch.delitem(sys.modules, "ctrlrec.generation.vllm_masks", raising=False)
     RUNNING.clear()
+    STARTED.clear()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -41,19 +42,20 @@ sys.exit(main())
 
 
 def test_two_processes_make_what_one_makes(records: Path, tmp_path: Path) -> None:
-    """Without dropout. 15 samples, 13 windows, 5 prompts and minibatches of 5 answers leave shares of unequal size."""
+    """Without dropout. 15 samples, 13 windows, 5 prompts, minibatches of 5, 5 users: shares are of unequal size."""
     script = tmp_path / "fixed_answers.py"
     script.write_text(_FIXED_ANSWERS)
     made = []
     for name, launcher in (("one", ()), ("two", _TWO)):
         output = tmp_path / name
         arguments = tiny_run.settings(
-            records, output, stage="rl", variant="full", teacher__options__dropout=0.0, teacher__batch_size=13,
+            records, output, variant="full", teacher__options__dropout=0.0, teacher__batch_size=13,
             sl__batch_size=15, rl__prompts=5, rl__iterations=2, trainer__precision="32-true",
+            evaluation__users=5, evaluation__settings="[sequential,about_30,blend_2]",
         )  # fmt: skip
         process = tiny_run.start(arguments, tmp_path / f"{name}.log", (*launcher, str(script)))
         assert process.wait(timeout=300) == 0, (tmp_path / f"{name}.log").read_text()
-        made.append({stage: tiny_run.only(output / stage) for stage in ("teacher", "sl", "rl")})
+        made.append({stage: tiny_run.only(output / stage) for stage in ("teacher", "sl", "rl", "evaluate")})
         for result in made[-1].values():
             assert len(list((result / "logs").glob("attempt_*"))) == 1  # one process writes
             assert not json.loads((result / "provenance.json").read_text())["earlier_attempts"]
@@ -71,7 +73,60 @@ def test_two_processes_make_what_one_makes(records: Path, tmp_path: Path) -> Non
                    "gradient/critic"):  # fmt: skip
         assert _logged(two["rl"], column) == pytest.approx(_logged(one["rl"], column), rel=1e-2, abs=1e-5), column
     assert len(_logged(two["rl"], "reward/total")) == 2
-    assert (two["rl"] / "rollouts.jsonl").read_text() == (one["rl"] / "rollouts.jsonl").read_text()
+    for stage, name in (("rl", "rollouts.jsonl"), ("evaluate", "predictions.jsonl"), ("evaluate", "metrics.json")):
+        assert (two[stage] / name).read_text() == (one[stage] / name).read_text()
+
+
+# The command line, with a second process that cannot answer.
+_CANNOT_ANSWER = """
+import sys
+from ctrlrec.__main__ import main
+from ctrlrec.errors import CtrlRecError
+from ctrlrec.generation.engines.native import Native
+from ctrlrec.runtime import processes
+
+def answers(self, *arguments):
+    if processes.rank() == 1:
+        raise CtrlRecError("the second process has no answer")
+    return given(self, *arguments)
+
+given, Native._answers = Native._answers, answers
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_answer_what_one_answers(records: Path, tmp_path: Path) -> None:
+    """With one trained model, which must write lists. The row of the teacher is answered by process 0 alone."""
+    script, log = tmp_path / "cannot_answer.py", tmp_path / "log"
+    script.write_text(_CANNOT_ANSWER)
+
+    def answer(output: Path, row: str, *launcher: str) -> tuple[int, Path]:
+        arguments = tiny_run.settings(
+            records, output, variant=row, constraint="none" if row == "sasrec" else "fresh", evaluation__users=5,
+            evaluation__settings="[sequential,category_positive]", trainer__precision="32-true",
+        )  # fmt: skip
+        status = tiny_run.start(arguments, log, launcher or ("-m", "ctrlrec")).wait(timeout=300)
+        return status, output / "evaluate"
+
+    assert answer(tmp_path / "one", "v2")[0] == 0, log.read_text()
+    shutil.copytree(tmp_path / "one", tmp_path / "two", ignore=shutil.ignore_patterns("evaluate"))
+    status, made = answer(tmp_path / "two", "v2", *_TWO, str(script))
+    assert status == 1
+    assert "error: the second process has no answer" in log.read_text()
+    assert "error: process 0 stopped: process 1 failed and says why" in log.read_text()
+    assert not list(tiny_run.only(made, "*.partial").glob("answered/*"))
+    assert answer(tmp_path / "one", "sasrec")[0] == 0, log.read_text()
+    for row in ("v2", "sasrec"):
+        status, made = answer(tmp_path / "two", row, *_TWO, "-m", "ctrlrec")
+        assert status == 0, log.read_text()
+        name = f"*-{row}*-????????????"
+        expected, found = (tiny_run.only(tmp_path / folder / "evaluate", name) for folder in ("one", "two"))
+        for file in ("predictions.jsonl", "metrics.json"):
+            assert (found / file).read_bytes() == (expected / file).read_bytes(), (row, file)
+        assert len(list((found / "logs").glob("attempt_*"))) == 1  # one process writes, and a failed one no metrics
+        assert len({line["response"] for line in tiny_run.read_lines(found / "predictions.jsonl")}) >= 5
+        assert json.loads((found / "provenance.json").read_text())["processes"] == 2
 
 
 # The command line, saying how much of its first matrix a process keeps.

@@ -65,10 +65,10 @@ class Engine(ABC):
     Attributes:
         samples: whether it samples at a temperature and gives log-probabilities, as RL needs.
         constrainable: whether it obeys a constraint.
-        reads_model: whether the model is loaded into this process.
+        reads_model: whether the model is loaded into this process. Otherwise process 0 asks for all in evaluation.
         local: whether the model answers in this process, so that its beams can be searched.
         encoder_decoders: whether it answers with encoder-decoders.
-        reports: whether :meth:`report` gives anything, so that every answer must pass through it.
+        reports: whether :meth:`report` gives anything, so that every answer must pass through one engine, in process 0.
     """
 
     samples: ClassVar[bool] = True

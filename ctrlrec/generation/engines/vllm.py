@@ -2,9 +2,12 @@
 
 It holds a copy of the model's weights without adapters. The active adapter is written again at each call and
 passed beside them as a LoRA request with a number of its own: merged into bfloat16 weights, most of it would be lost.
+
+Of several processes each starts its own vLLM, on its own GPU. vLLM computes in a child process.
 """
 
 import gc
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -19,10 +22,11 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.constraints.base import Constraint
 from ctrlrec.generation.engines.base import Engine, Prompt, Sample, Setup, starts
 from ctrlrec.lm.adapters import adapted_layers, save_active, without_adapters
-from ctrlrec.runtime import processes
+from ctrlrec.runtime import launcher
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # of which vLLM takes one for its largest adapter
 _SEEDS = 2**31
+_MULTIPROCESSING = "VLLM_ENABLE_V1_MULTIPROCESSING"
 
 
 class VLLM(Engine):
@@ -41,15 +45,15 @@ class VLLM(Engine):
 
     @classmethod
     def check(cls, config: Config, cache: Path) -> None:
-        """Refuse a run without vLLM, and RL in several processes, whose engines would meet on one GPU."""
+        """Refuse a run without vLLM, and several processes whose engines are not processes of their own."""
         if find_spec("vllm") is None:
             raise CtrlRecError(
                 "generation.engine=vllm: vLLM is not installed: pip install 'ctrlrec[vllm]', or generation.engine=auto"
             )
-        if config.variant.rl and processes.count() > 1:
+        if launcher.count() > 1 and os.environ.get(_MULTIPROCESSING) == "0":
             raise CtrlRecError(
-                "generation.engine=vllm: RL in several processes would start all engines on the first GPU; use "
-                "generation.engine=auto"
+                f"{_MULTIPROCESSING}=0 with generation.engine=vllm in {launcher.count()} processes: each vLLM needs a "
+                f"process of its own, which is shown one GPU; unset {_MULTIPROCESSING}, or use generation.engine=auto"
             )
 
     def _answers(
@@ -115,15 +119,16 @@ class VLLM(Engine):
             chat_format.whole_tokenizer().save_pretrained(folder)
             if constraint is not None:
                 options |= engine_settings(constraint, Path(folder) / "constraint")
-            self._engine = LLM(
-                model=folder,
-                dtype=str(base.dtype).removeprefix("torch."),
-                max_model_len=chat_format.config.max_length,
-                seed=setup.seed,
-                generation_config="vllm",  # a checkpoint's own sampling settings bend nothing
-                logprobs_mode="processed_logprobs",  # at the temperature, among the allowed tokens
-                **options,
-            ).llm_engine
+            with launcher.on_its_own():
+                self._engine = LLM(
+                    model=folder,
+                    dtype=str(base.dtype).removeprefix("torch."),
+                    max_model_len=chat_format.config.max_length,
+                    seed=setup.seed,
+                    generation_config="vllm",  # a checkpoint's own sampling settings bend nothing
+                    logprobs_mode="processed_logprobs",  # at the temperature, among the allowed tokens
+                    **options,
+                ).llm_engine
         self._constraint = constraint
 
     def _adapter(self, folder: Path) -> Any:

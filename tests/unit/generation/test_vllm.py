@@ -1,13 +1,13 @@
 """vLLM over a stand-in that has its interface and answers with transformers and PEFT."""
 
 import gc
+import os
 import sys
 import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from steps_constraint import asking, plugged_in
 from transformers import PreTrainedModel
 from vllm_stand_in import install_stand_in
 
+from ctrlrec.config.compose import compose
 from ctrlrec.config.schema import ConstraintConfig
 from ctrlrec.controls.instruction import Condition, Instruction
 from ctrlrec.controls.registry import BLEND, CHAT, CONTROLS, SEQUENTIAL
@@ -131,13 +132,82 @@ def test_without_vllm_the_extra_is_named(
         generate(make_model(), chat_format, PROMPTS, 6, "vllm")
 
 
-def test_rl_in_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def two_processes(patch: pytest.MonkeyPatch, gpus: int) -> None:
+    """This is the second of two that torchrun started, on a machine with GPUs that nobody computes on."""
+    launched = {"RUN_ID": "1", "USE_AGENT_STORE": "True"}
+    for name, value in {f"TORCHELASTIC_{name}": value for name, value in launched.items()}.items():
+        patch.setenv(name, value)
+    for name, value in zip(("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT"), ("2", "1", "1", "4711"), strict=True):
+        patch.setenv(name, value)
+    patch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    patch.setattr(torch.cuda, "device_count", lambda: gpus)
+
+
+@pytest.mark.parametrize(("visible", "expected"), [(None, "1"), ("3,5", "5"), ("GPU-1a, GPU-2b,GPU-3c", "GPU-2b")])
+def test_each_process_starts_its_own_on_its_own_gpu(
+    make_model: Make, chat_format: ChatFormat, monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: str
+) -> None:
+    """Its child does not inherit torchrun's variables: with them it would wait for a store that nobody makes."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    two_processes(monkeypatch, gpus=2)
+    before = dict(os.environ)
+    generate(make_model(), chat_format, PROMPTS, 2, "vllm")
+    assert dict(os.environ) == before
+    (started,) = vllm_stand_in.STARTED
+    assert started["CUDA_VISIBLE_DEVICES"] == expected
+    gone = {name for name in before if name.startswith("TORCHELASTIC_")}
+    assert before.keys() - started.keys() == gone | {"WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT"}
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_without_a_gpu_or_in_one_process_the_variable_stays(
+    make_model: Make, chat_format: ChatFormat, monkeypatch: pytest.MonkeyPatch, several: bool
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    if several:
+        two_processes(monkeypatch, gpus=0)
+    before = dict(os.environ)
+    generate(make_model(), chat_format, PROMPTS, 2, "vllm")
+    (started,) = vllm_stand_in.STARTED
+    assert started["CUDA_VISIBLE_DEVICES"] == "3,5"
+    assert ("RANK" in started) == (not several and "RANK" in before)
+
+
+def test_the_environment_is_as_before_even_if_it_does_not_start(
+    make_model: Make, chat_format: ChatFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_processes(monkeypatch, gpus=2)
+    monkeypatch.setattr(vllm_stand_in.LLM, "__init__", lambda *_, **__: 1 / 0)
+    before = dict(os.environ)
+    with pytest.raises(ZeroDivisionError):
+        generate(make_model(), chat_format, PROMPTS, 2, "vllm")
+    assert dict(os.environ) == before
+
+
+def test_more_processes_than_gpus_are_refused(
+    make_model: Make, chat_format: ChatFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_processes(monkeypatch, gpus=1)
+    with pytest.raises(CtrlRecError, match=r"number 1 of its machine and sees 1 GPUs"):
+        generate(make_model(), chat_format, PROMPTS, 2, "vllm")
+    assert not vllm_stand_in.STARTED
+
+
+def test_an_engine_without_a_process_of_its_own_is_refused_in_several(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In this process CUDA has read the variable, so all engines would start on the first GPU."""
     monkeypatch.setattr(vllm, "find_spec", lambda _: True)
-    monkeypatch.setattr(vllm.processes, "count", lambda: 2)
-    rows: list[Any] = [SimpleNamespace(variant=SimpleNamespace(rl=rl)) for rl in (False, True)]
-    vllm.ENGINE.check(rows[0], tmp_path)
-    with pytest.raises(CtrlRecError, match="all engines on the first GPU"):
-        vllm.ENGINE.check(rows[1], tmp_path)
+    config = compose("variant=full", "generation.engine=vllm")
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    vllm.ENGINE.check(config, tmp_path)
+    two_processes(monkeypatch, gpus=2)
+    with pytest.raises(CtrlRecError, match=r"VLLM_ENABLE_V1_MULTIPROCESSING=0 .* in 2 processes: .* unset VLLM_"):
+        vllm.ENGINE.check(config, tmp_path)
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    vllm.ENGINE.check(config, tmp_path)
 
 
 def test_adapters_over_float32_are_refused_on_a_gpu(

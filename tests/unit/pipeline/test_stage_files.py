@@ -15,6 +15,7 @@ from chat_families import family
 from chat_server import Server, echo, send, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from side_by_side import side_by_side
 from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from vllm_stand_in import install_stand_in
@@ -23,12 +24,15 @@ from ctrlrec.config.compose import compose
 from ctrlrec.data.titles import cut_titles
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation import general
+from ctrlrec.generation.engines.auto import Auto
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import with_actor_and_critic
 from ctrlrec.lm.backbone import train_tokenizer
 from ctrlrec.lm.chat_format import ChatFormat
 from ctrlrec.pipeline import data
 from ctrlrec.pipeline import evaluate as evaluation
+from ctrlrec.pipeline.answering import shared
+from ctrlrec.runtime import processes
 
 TITLES = st.text(st.sampled_from("ab  .\u00e9\u0301\u05e9\u05dc\u0627\u3042\U0001f600"), min_size=1, max_size=40)
 
@@ -133,28 +137,139 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def evaluate(
+def evaluation_of(
     server: Server, builder: InstructionBuilder, chat_format: ChatFormat, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Callable[..., Path]:  # fmt: skip
-    """Evaluates a row with a server's answers in a folder of its own, made from results that are only names."""
+) -> Callable[..., Callable[[str], Path]]:  # fmt: skip
+    """Prepares evaluations of a row with a server's answers, made from results that are only names.
+
+    What is prepared takes the name of a folder of its own.
+    """
     monkeypatch.setattr(evaluation, "load_builder", lambda *_: (builder, chat_format))
     monkeypatch.setattr(evaluation, "_whole_model", lambda *_: SimpleNamespace(device="cpu"))
 
-    def run(row: str, folder: str, engine: str = "api", **made_by: str) -> Path:
+    def prepare(row: str, engine: str = "api", words: tuple[str, ...] = (), **made_by: str) -> Callable[[str], Path]:
         config = compose(
             f"variant={row}", f"generation.engine={engine}", "api=local", f"api.url={server.url}",
             f"cache={tmp_path}/cache", "logger=csv", "trainer.accelerator=cpu", "trainer.progress=false",
             "evaluation.users=4",
             "evaluation.bootstrap_resamples=10", "evaluation.settings=[sequential,category_positive]",
-            "trainer.precision=32-true", "generation.max_new_tokens=12",
+            "trainer.precision=32-true", "generation.max_new_tokens=12", *words,
         )  # fmt: skip
         inputs = {stage: tmp_path / stage / name for stage, name in ({"data": "data-1"} | made_by).items()}
-        (tmp_path / folder).mkdir(exist_ok=True)
-        evaluation.run(config, inputs, tmp_path / folder)
-        return tmp_path / folder
 
-    return run
+        def run(folder: str) -> Path:
+            (tmp_path / folder).mkdir(exist_ok=True)
+            evaluation.run(config, inputs, tmp_path / folder)
+            return tmp_path / folder
+
+        return run
+
+    return prepare
+
+
+@pytest.fixture
+def evaluate(evaluation_of: Callable[..., Callable[[str], Path]]) -> Callable[..., Path]:
+    """Evaluates a row in a folder."""
+    return lambda row, folder, engine="api", **made_by: evaluation_of(row, engine, **made_by)(folder)
+
+
+RESULTS = ("predictions.jsonl", "metrics.json")
+
+
+def in_two(patch: pytest.MonkeyPatch, evaluation: Callable[[], Path]) -> list[Any]:
+    """What each of two processes returned or raised; then this is one again."""
+    with patch.context() as meanwhile:
+        return side_by_side(meanwhile, lambda _: evaluation())
+
+
+@pytest.mark.parametrize(("row", "engine"), [("v2", "auto"), ("instructrec", "auto"), ("v2", "vllm")])
+def test_two_processes_make_what_one_makes(
+    evaluation_of: Callable[..., Callable[[str], Path]], make_model: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch, row: str, engine: str,
+) -> None:  # fmt: skip
+    """Of three questions process 0 answers two. Of one it answers all, and the other process starts no vLLM."""
+    install_stand_in(monkeypatch)
+    models = [make_model() for _ in range(3)]
+    monkeypatch.setattr(evaluation, "_whole_model", lambda *_: models.pop())
+    asked: list[tuple[int, int]] = []
+
+    def counted(answerer: Any) -> Any:
+        return shared(lambda questions: asked.append((processes.rank(), len(questions))) or answerer(questions))
+
+    monkeypatch.setattr(evaluation, "shared", counted)
+    words = ("evaluation.users=3", "evaluation.item_count=2", "constraint=catalogue")  # or no list would be written
+    if engine == "vllm":
+        words = ("evaluation.users=1",)
+    words = (*words, "evaluation.settings=[sequential]")
+    evaluate = evaluation_of(row, engine, words, sl="sl-1")
+    alone = evaluate("one")
+    answers = [json.loads(line)["items"] for line in (alone / "predictions.jsonl").open()]
+    assert engine == "vllm" or (all(None not in items for items in answers) and answers[0] != answers[1])
+    assert asked == [(0, len(answers))]
+    asked.clear()
+    first, second = in_two(monkeypatch, lambda: evaluate("two"))
+    assert first == second
+    assert sorted(asked) == ([(0, 1)] if engine == "vllm" else [(0, 2), (1, 1)])
+    for name in RESULTS:
+        assert (first / name).read_bytes() == (alone / name).read_bytes()
+    assert len(vllm_stand_in.STARTED) == (2 if engine == "vllm" else 0) and not vllm_stand_in.RUNNING
+
+
+def test_processes_stop_together_and_resume_together(
+    evaluation_of: Callable[..., Callable[[str], Path]], make_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second process fails in the second setting; the first setting is not asked again."""
+    models = [make_model() for _ in range(5)]
+    monkeypatch.setattr(evaluation, "_whole_model", lambda *_: models.pop())
+    evaluate = evaluation_of("v2", "auto", sl="sl-1")
+    alone, asked = evaluate("one"), []
+    answers = Auto._answers
+
+    def fail(*arguments: Any) -> Any:
+        asked.append(processes.rank())
+        if asked.count(1) == 2:
+            raise ValueError("own words")
+        return answers(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Auto, "_answers", fail)
+        first, second = in_two(monkeypatch, lambda: evaluate("two"))
+    assert isinstance(first, CtrlRecError) and "process 0 stopped: process 1 failed" in str(first)
+    assert isinstance(second, ValueError) and str(second) == "own words"
+    directory = alone.with_name("two")
+    assert [path.name for path in directory.glob("*ed*")] == ["answered"]
+    assert [path.name for path in (directory / "answered").iterdir()] == ["sequential.jsonl"]
+    asked.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(Auto, "_answers", lambda *arguments: asked.append(processes.rank()) or answers(*arguments))
+        in_two(monkeypatch, lambda: evaluate("two"))
+    assert sorted(asked) == [0, 1]
+    for name in RESULTS:
+        assert (directory / name).read_bytes() == (alone / name).read_bytes()
+    assert not (directory / "answered").exists()
+
+
+@pytest.mark.parametrize(
+    ("answers_with", "engine", "expected"),
+    [
+        *(("model", engine, True) for engine in ("auto", "native", "hf", "vllm")),
+        *(("model", "api", False), ("api", "auto", False), ("teacher", "auto", False)),
+    ],
+)
+def test_the_teacher_and_servers_are_asked_by_one_process(answers_with: str, engine: str, expected: bool) -> None:
+    variant, generation = SimpleNamespace(answers_with=answers_with), SimpleNamespace(engine=engine)
+    config: Any = SimpleNamespace(variant=variant, generation=generation)
+    assert evaluation.STAGE.shared(config) is expected
+
+
+def test_a_server_is_asked_by_process_0_alone(
+    evaluation_of: Callable[..., Callable[[str], Path]], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = evaluation_of("api")
+    first, second = in_two(monkeypatch, lambda: processes.once(lambda: evaluate("two")))
+    assert first == second and len(server.requests) == 8
+    assert json.loads((first / "api.json").read_text())["answers"] == 8
 
 
 def test_engines_of_this_machine_make_one_result(
