@@ -6,16 +6,18 @@ from pathlib import Path
 import pytest
 from tiny_run import happened, read_lines, run, settings, write_records
 
+TRAINED = {"rl__item_count_min": 6, "rl__prompts": 4, "rl__guided_row": "control"}
+
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The row ``full`` under none, fresh and control, asked for lists that every user can be given."""
+    """The row ``full``, its RL guided, under none, fresh and control, asked for lists that every user can be given."""
     folder = tmp_path_factory.mktemp("constrained")
     write_records(folder / "data")
     asked = "[sequential,category_positive,at_most_20,about_30,blend_2,formatting]"
     words = settings(
-        folder / "data", folder / "runs", evaluation__item_count=4, evaluation__users=12, rl__item_count_min=6,
-        evaluation__settings=asked, evaluation__formatting_item_counts="[11,12]",
+        folder / "data", folder / "runs", evaluation__item_count=4, evaluation__users=12,
+        evaluation__settings=asked, evaluation__formatting_item_counts="[11,12]", **TRAINED,
     )  # fmt: skip
     return folder / "runs", run(["-m", "variant=full", "constraint=none,fresh,control", *words], folder / "log")
 
@@ -30,6 +32,16 @@ def test_a_constraint_on_answers_reuses_what_was_trained(sweep: tuple[Path, str]
     stages = [stage for stage, what in happened(printed) if what == "run"]
     assert stages.count("evaluate") == 3
     assert all(stages.count(stage) == 1 for stage in ("data", "teacher", "sl", "rl"))
+
+
+def test_rl_learns_from_guided_answers_beside_free_ones(sweep: tuple[Path, str]) -> None:
+    output, _ = sweep
+    (found,) = (output / "rl").glob("*-????????????")
+    rows = read_lines(found / "rollouts.jsonl")
+    assert [row.get("guided", False) for row in rows] == [False, False, True] * 16
+    for row in rows[2::3]:
+        assert len(row["items"]) == row["item_count"] and not any(row["illegal"])
+    assert any(any(row["illegal"]) for row in rows if not row.get("guided"))
 
 
 def test_constrained_rows_have_names_of_their_own(sweep: tuple[Path, str]) -> None:
@@ -65,8 +77,8 @@ def test_control_satisfies_everything_that_is_asked(sweep: tuple[Path, str]) -> 
 def test_an_impossible_demand_is_refused_before_anything_is_answered(sweep: tuple[Path, str], tmp_path: Path) -> None:
     output, _ = sweep
     words = settings(
-        output.parent / "data", output, evaluation__item_count=20, evaluation__users=12, rl__item_count_min=6,
-        evaluation__settings="[sequential,category_positive]", evaluation__formatting_item_counts="[11,12]",
+        output.parent / "data", output, evaluation__item_count=20, evaluation__users=12,
+        evaluation__settings="[sequential,category_positive]", evaluation__formatting_item_counts="[11,12]", **TRAINED,
     )  # fmt: skip
     with pytest.raises(AssertionError, match=r"evaluation\.settings=category_positive, user u\d+: .*of 20 items"):
         run(["variant=full", "constraint=control", *words], tmp_path / "log")
