@@ -152,7 +152,8 @@ def check_rl(rl: RLConfig) -> None:
     rollouts = rl.prompts * answers_per_prompt(rl)
     if rollouts % rl.minibatches:
         raise CtrlRecError(
-            f"rl.minibatches={rl.minibatches} does not divide the {rollouts} answers of an iteration: set a divisor "
+            f"rl.minibatches={rl.minibatches} does not divide the {rollouts} answers of an iteration: set a divisor, "
+            f"such as {next(n for n in range(rl.minibatches, 0, -1) if rollouts % n == 0)}, "
             "of rl.prompts times the answers to a prompt, those of rl.greedy_row and rl.guided_row included"
         )
     if rl.validate_every is not None and rl.validate_every > rl.iterations:

@@ -35,7 +35,9 @@ def standardised(
 ) -> torch.Tensor:
     """Return (value - mean) / deviation of its group (GRPO, Shao et al., 2024, Section 4.1.2).
 
-    Values that are all alike give 0, and so does a group with fewer than two counted values.
+    Counted values that are all alike give 0, and so does a group with fewer than two of them. A value that is not
+    counted is divided by the deviation of all groups together if that is larger: beside counted values that are all
+    alike it would otherwise outweigh everything.
 
     Args:
         values: (B, S).
@@ -48,11 +50,11 @@ def standardised(
     Returns:
         (B, S).
     """
-    mean, deviation, count = group_moments(values, counted, group)
-    if pooled:
-        compared = counted * (count > 1)
-        deviation = (((values - mean) ** 2 * compared).sum() / compared.sum().clamp(min=1)).sqrt()
-    return ((values - mean) / (deviation + _SMALL) * (count > 1)).to(values.dtype)
+    mean, own, count = group_moments(values, counted, group)
+    compared = counted * (count > 1)
+    together = (((values - mean) ** 2 * compared).sum() / compared.sum().clamp(min=1)).sqrt()
+    deviation = together.expand_as(own) if pooled else torch.where(counted > 0, own, own.maximum(together))
+    return ((values - mean) / (deviation + _SMALL) * (count > 1) * (deviation > 0)).to(values.dtype)
 
 
 def less_the_others(values: torch.Tensor, counted: torch.Tensor, group: torch.Tensor) -> torch.Tensor:

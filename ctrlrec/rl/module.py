@@ -106,7 +106,8 @@ class RLModule(ForwardPasses):
         self.temperature = schedule.temperature(self.config, iteration)
         self._seconds.clear()
         answers = self.collect(batch.instructions)
-        unended = self.watch(iteration, answers)
+        free = [answer for answer in answers if not answer.guided]
+        unended = self.watch(iteration, free)
         experience = self.score(answers)
         learnt = self.learn(experience, actor=iteration >= self.config.critic_ahead)
         self.lr_schedulers().step()  # type: ignore[union-attr,call-arg]
@@ -114,7 +115,7 @@ class RLModule(ForwardPasses):
             self.rollouts.add(iteration, answers, answers_per_prompt(self.config))
         tokens = float(experience.mask.sum())
         metrics = summary(answers, self.reward) | learnt
-        metrics["answer/unended"] = unended / len(answers)
+        metrics["answer/unended"] = unended / len(free)
         metrics |= {f"seconds/{phase}": seconds for phase, seconds in self._seconds.items()}
         metrics["tokens_per_second/rollout"] = tokens / max(self._seconds["rollout"], 1e-9)
         metrics["tokens_per_second/iteration"] = tokens / max(sum(self._seconds.values()), 1e-9)

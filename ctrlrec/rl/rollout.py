@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ctrlrec.data.catalogue import Catalogue
+from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.constraints.base import Constraint
 from ctrlrec.generation.engines import Engine
 from ctrlrec.generation.engines.base import Prompt
@@ -148,7 +149,7 @@ class Sampler:
         with ThreadPoolExecutor(1, "judge") as beside:
             jobs, first = [], 0
             for kind in kinds:
-                answers = iter(self.engine.answers(prompts, kind.count, kind.temperature, kind.constraint))
+                answers = self._answers(prompts, kind)
                 while finished := dict(islice(answers, _JUDGED_AT_ONCE)):
                     asked = [prompts[place // kind.count] for place in finished]
                     rows = [place // kind.count * each + first + place % kind.count for place in finished]
@@ -157,7 +158,25 @@ class Sampler:
                 first += kind.count
             for rows, job in jobs:
                 judged |= zip(rows, job.result(), strict=True)
+        if len(judged) < len(prompts) * each:
+            raise CtrlRecError(
+                f"generation.engine={self.engine.name}: it gave {len(judged)} of {len(prompts) * each} answers; use "
+                "another engine, such as generation.engine=auto"
+            )
         return [judged[row] for row in sorted(judged)]
+
+    def _answers(self, prompts: Sequence[Prompt], kind: _Kind) -> Iterator[tuple[int, Sample]]:
+        """Yield the engine's answers of one kind.
+
+        Raises:
+            CtrlRecError: as the engine does, naming the key that the constraint comes from.
+        """
+        try:
+            yield from self.engine.answers(prompts, kind.count, kind.temperature, kind.constraint)
+        except CtrlRecError as error:
+            if not kind.guided:
+                raise
+            raise CtrlRecError(f"rl.guided_row: {error}, or set rl.guided_row=none") from None
 
     def judged(
         self, prompts: Sequence[Prompt], samples: Sequence[Sample], greedy: bool = False, guided: bool = False

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from ctrlrec.config.engines import sampling_engine
 from ctrlrec.config.schema import Config, ConstraintConfig
+from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.generation.engines import Engine, Setup, make_engine
 from ctrlrec.instructions.builder import InstructionBuilder
@@ -99,6 +100,10 @@ def _train_with_lightning(
         for question in builder.validation_questions():
             constraint.start(question)  # refuses now what it would refuse after hours
     guide = make_constraint(ConstraintConfig(config.rl.guided_row), builder.catalogue, chat_format)
+    if guide is None and config.rl.guided_row != "none":
+        raise CtrlRecError(
+            f"rl.guided_row={config.rl.guided_row}: it rules nothing out and cannot guide; use rl.guided_row=control"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         critic = ALGORITHMS[config.rl.algorithm.name].critic

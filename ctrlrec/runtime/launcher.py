@@ -238,7 +238,7 @@ def on_its_own() -> Iterator[None]:
     """Let a process start that sees the GPU of this one alone, and is not one of the run's.
 
     It reads the environment at its start. As a child of torchrun's it would look for a store at whatever address it
-    makes, and wait for ever: the store is to be torchrun's. In a run of one process nothing changes.
+    makes, and wait forever: the store is to be torchrun's. In a run of one process nothing changes.
 
     Raises:
         CtrlRecError: if this process has no GPU of its own.

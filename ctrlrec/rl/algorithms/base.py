@@ -102,13 +102,14 @@ def refuse_rows(config: RLConfig, reason: str) -> None:
     """Refuse answers that are not sampled.
 
     Raises:
-        CtrlRecError: naming the key, the reason and what to change.
+        CtrlRecError: naming the keys, the reason and what to change.
     """
-    name = f"rl.algorithm.name={config.algorithm.name}"
-    if config.greedy_row:
-        raise CtrlRecError(f"rl.greedy_row=true {name}: {reason}; set rl.greedy_row=false")
+    wanted = {"rl.greedy_row=true": "rl.greedy_row=false"} if config.greedy_row else {}
     if config.guided_row != "none":
-        raise CtrlRecError(f"rl.guided_row={config.guided_row} {name}: {reason}; set rl.guided_row=none")
+        wanted[f"rl.guided_row={config.guided_row}"] = "rl.guided_row=none"
+    if wanted:
+        name = f"rl.algorithm.name={config.algorithm.name}"
+        raise CtrlRecError(f"{' '.join(wanted)} {name}: {reason}; set {' and '.join(wanted.values())}")
 
 
 class Algorithm(Choice, ABC):
@@ -241,6 +242,12 @@ class Outset:
 
 class Outside(Choice, ABC):
     """An algorithm whose loop is that of another library."""
+
+    @classmethod
+    def check(cls, config: RLConfig) -> None:
+        """Refuse what :meth:`Choice.check` refuses, and answers that are not sampled."""
+        super().check(config)
+        refuse_rows(config, "its own loop supports sampled answers alone")
 
     @classmethod
     @abstractmethod

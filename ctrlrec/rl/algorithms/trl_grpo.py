@@ -21,7 +21,7 @@ from ctrlrec.config.schema import RLConfig
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.lm.adapters import load_trainable_state, lora, trainable_state, with_actor_and_critic
 from ctrlrec.rl import schedule
-from ctrlrec.rl.algorithms.base import Outset, Outside, refuse_rows
+from ctrlrec.rl.algorithms.base import Outset, Outside
 from ctrlrec.rl.outside import KeptReward, Prompted, tokenizer_of
 from ctrlrec.rl.validation import means_by_kind, measured
 from ctrlrec.runtime import processes
@@ -62,7 +62,6 @@ class TRLGRPO(Outside):
                 f"rl.temperature_end={config.temperature_end} {name}: TRL samples at one temperature; set "
                 "rl.temperature_end=null"
             )
-        refuse_rows(config, "TRL's GRPOTrainer supports sampled answers alone")
         if config.micro_tokens is not None:
             raise CtrlRecError(
                 f"rl.micro_tokens={config.micro_tokens} {name}: TRL's passes hold a fixed number of answers; set "

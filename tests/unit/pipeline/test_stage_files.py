@@ -228,7 +228,7 @@ def test_processes_stop_together_and_resume_together(
 
     def fail(*arguments: Any) -> Any:
         asked.append(processes.rank())
-        if asked.count(1) == 2:
+        if processes.rank() == 1 and asked.count(1) == 2:
             raise ValueError("own words")
         return answers(*arguments)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,11 @@ from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.generation.engines.base import in_order
+from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.adapters import ACTOR, using
 from ctrlrec.lm.chat_format import ChatFormat
+from ctrlrec.rl.advantages import standardised
+from ctrlrec.rl.data import Prompts
 from ctrlrec.rl.module import RLModule
 from ctrlrec.rl.rollout import Answer
 
@@ -102,3 +106,45 @@ def test_what_cannot_be_guided_is_refused(changes: list[str], said: str) -> None
         config = compose("variant=full", "model=llama_mini", "rl.prompts=8", "rl.minibatches=1", *changes)
         check(config)
         check_choices(config)
+
+
+def test_beside_samples_that_are_all_alike_it_has_no_giant_advantage() -> None:
+    values = torch.tensor([[1.0], [1.0], [2.0], [0.0], [4.0], [3.0]])
+    counted = torch.tensor([[1.0], [1.0], [0.0]] * 2)
+    group = torch.tensor([0, 0, 0, 1, 1, 1])
+    # Differences to the mean of their prompt: 0, 0, -2, 2; the root of their mean square is that of 2.
+    expected = torch.tensor([0.0, 0.0, 1 / 2**0.5, -2 / 8**0.5, 2 / 8**0.5, 1 / 8**0.5])
+    assert torch.allclose(standardised(values, counted, group)[:, 0], expected, atol=1e-3)
+    assert not standardised(values[:3], counted[:3], group[:3]).any()
+
+
+def test_answers_that_all_end_at_once_are_noticed_beside_guided_ones(
+    make_module: Make, collect: Collect, catalogue: Catalogue, chat_format: ChatFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = guided(make_module, catalogue, chat_format)
+    answers = [answer if answer.guided else replace(answer, titles=()) for answer in collect(module)]
+    monkeypatch.setattr(module, "collect", lambda _: answers)
+    monkeypatch.setattr(module.watch, "_all_empty", 4)
+    with pytest.raises(CtrlRecError, match="the policy has collapsed: all 6 answers"):
+        module.training_step(Prompts(0, []), 0)
+
+
+def test_what_a_guide_rules_out_names_the_guide(
+    make_module: Make, catalogue: Catalogue, chat_format: ChatFormat, builder: InstructionBuilder
+) -> None:
+    module = guided(make_module, catalogue, chat_format)
+    asked = replace(builder.rollout_prompts(0, 1, (2, 2))[0], item_count=len(catalogue) + 1)
+    prompts = module.sampler.engine.prompts([asked])
+    with pytest.raises(CtrlRecError, match=r"rl\.guided_row: .* or set rl\.guided_row=none"):
+        module.sampler(prompts, 0.7, 2, guided_row=True)
+
+
+def test_answers_that_an_engine_lost_are_noticed(
+    make_module: Make, builder: InstructionBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = make_module().sampler
+    prompts = sampler.engine.prompts(builder.rollout_prompts(0, 2, (2, 2)))
+    whole = sampler.engine.answers
+    monkeypatch.setattr(sampler.engine, "answers", lambda *options: iter(list(whole(*options))[1:]))
+    with pytest.raises(CtrlRecError, match="it gave 3 of 4 answers"):
+        sampler(prompts, 0.7, 2)
