@@ -152,19 +152,14 @@ class RLModule(ForwardPasses):
         with self._phase("prompts"):
             prompts = self.sampler.engine.prompts(processes.share(instructions))
         self.eval()
-        samples = self.config.samples_per_prompt
+        samples, each = self.config.samples_per_prompt, answers_per_prompt(self.config)
         with self._phase("rollout"), using(self.model, None if self.algorithm.offline else ACTOR):
             answers: list[Answer] = []
             if prompts:
-                more = (self.config.greedy_row, self.sampler.guide is not None)
-                answers = self.sampler(prompts, self.temperature, samples, *more)
-            shares = processes.gather(answers)
-            rows = answers_per_prompt(self.config)
-            return [
-                answer
-                for place in range(len(instructions))
-                for answer in shares[place % len(shares)][place // len(shares) * rows :][:rows]
-            ]
+                guided = self.sampler.guide is not None
+                answers = self.sampler(prompts, self.temperature, samples, self.config.greedy_row, guided)
+            groups = [answers[begin : begin + each] for begin in range(0, len(answers), each)]
+            return [answer for group in processes.joined(groups) for answer in group]
 
     @torch.no_grad()
     def score(self, answers: list[Answer]) -> Experience:

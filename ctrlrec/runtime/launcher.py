@@ -237,8 +237,8 @@ def _gpu_name(place: int) -> str:
 def on_its_own() -> Iterator[None]:
     """Let a process start that sees the GPU of this one alone, and is not one of the run's.
 
-    It reads the environment at its start. As a child of torchrun's it would look for a store at whatever address it
-    makes, and wait forever: the store is to be torchrun's. In a run of one process nothing changes.
+    It reads the environment at its start. Taken for one of torchrun's processes, it would wait forever for a store that
+    torchrun never made. In a run of one process nothing changes.
 
     Raises:
         CtrlRecError: if this process has no GPU of its own.
