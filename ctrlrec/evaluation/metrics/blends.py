@@ -9,6 +9,7 @@ from ctrlrec.evaluation.settings import SETTINGS
 from ctrlrec.rewards.judging import Judgement, legality
 from ctrlrec.rewards.list import positioned_scores
 
+BEST_HIT = "HR@10_best"  # the metric that is the same for every row
 BLENDS = tuple(name for name, setting in SETTINGS.items() if setting.conditions)
 
 
@@ -54,6 +55,11 @@ def regret(answer: Answer) -> float:
     return 1 - _sum_of_scores(answer, answer.items, question["teacher_rank"]) / best
 
 
+def best_hit(answer: Answer) -> float:
+    """Return HR at 10 of the best list that meets all conditions: what an answer could have had, whoever wrote it."""
+    return float(answer.question["target"] in answer.question["best"][:10])
+
+
 def _sum_of_scores(answer: Answer, titles: Sequence[str | None], ranks: Sequence[int | None]) -> float:
     index, item_count, question = answer.catalogue.title_index, answer.item_count, answer.question
     history, target = tuple(index[title] for title in question["history"]), index[question["target"]]
@@ -68,4 +74,5 @@ METRICS = (
     Metric("satisfied", satisfied, settings=BLENDS, free=True, columns=()),
     Metric("violation", violation, True, "items", settings=BLENDS, free=True, columns=()),
     Metric("regret", regret, True, "of the best", settings=BLENDS, columns=()),
+    Metric(BEST_HIT, best_hit, unit="", settings=BLENDS, summary=False, columns=()),
 )

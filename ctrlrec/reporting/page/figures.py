@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
+from ctrlrec.evaluation.metrics.blends import BEST_HIT
 from ctrlrec.evaluation.settings import SETTINGS
 from ctrlrec.reporting.columns import Column
 from ctrlrec.reporting.page.charts import Effect, Point, forest, scatter
@@ -122,13 +123,16 @@ def _parts(runs: Curves, named: Mapping[str, str] | None) -> Figures:
 
 
 def scatters(material: Material) -> Figures:
-    """Return HR@10 against the measure of control in each setting that asks for one; dots grow with diversity."""
+    """Return HR@10 against the measure of control in each setting that asks for one; dots grow with diversity.
+
+    A blend has one dot more: the teacher's best list of those that meet all conditions.
+    """
     figures: Figures = []
     for name, setting in SETTINGS.items():
-        if setting.control is None:
+        if setting.control is None and not setting.conditions:
             continue
-        accuracy, control = Column(name, "HR@10"), Column(name, setting.control.metric)
-        diversity = Column(name, "ILD@K")
+        accuracy, diversity = Column(name, "HR@10"), Column(name, "ILD@K")
+        control = Column(name, "all_satisfied" if setting.conditions else setting.control.metric)  # type: ignore[union-attr]
         points = []
         for place, row in enumerate(material.rows):
             cells = accuracy.cell(row), control.cell(row)
@@ -137,9 +141,22 @@ def scatters(material: Material) -> Figures:
                 if across and up:
                     varied = diversity.cell(row)
                     points.append(Point(row.name, place, across, up, varied["value"] if varied else None))
+        if points and setting.conditions:
+            points += _best_list(name, material)
         if points:
             label = f"{control.metric.name} (%) {control.metric.arrow}"
             figures.append(
                 (asked(name), scatter(f"Accuracy against control: {asked(name)}", "HR@10 (%) ↑", label, points))
             )
     return figures
+
+
+def _best_list(setting: str, material: Material) -> list[Point]:
+    """Return the dot of the best list, from the row that was asked most; nothing if no row has its number."""
+    column = Column(setting, BEST_HIT)
+    known = [cell for row in material.rows if (cell := column.cell(row)) and column.bounds(cell)]
+    if not known:
+        return []
+    across = column.bounds(max(known, key=lambda cell: cell["n"]))
+    assert across is not None
+    return [Point("best list", len(material.rows), across, (100.0, 100.0, 100.0))]

@@ -131,6 +131,11 @@ def test_all_metrics_of_a_setting() -> None:
     assert metrics_of("blend_2").keys() == metrics_of("blend_unseen").keys()
 
 
+def test_the_best_list_has_a_hit_rate_of_its_own() -> None:
+    rows = [line("blend_2", "mnopq", TWO), line("blend_2", "", TWO, "v", target="i")]  # the best list has the second
+    assert score(rows, CATALOGUE, 50, 0.95, 0)["settings"]["blend_2"]["HR@10_best"]["value"] == 0.5
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
