@@ -12,6 +12,7 @@ from ctrlrec.config.options import option_keys
 from ctrlrec.config.schema import Config, known_keys
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.pipeline.plan import planned
+from ctrlrec.rl import algorithms
 from ctrlrec.teacher.models.sasrec import SASRecOptions
 
 CONF = conf_directory()
@@ -88,9 +89,9 @@ def test_flan_t5_is_a_backbone_of_the_rows_without_rl() -> None:
         ),
         ("grpo", "rloo", {"rl.algorithm.name"}),
         ("grpo", "item_grpo", {"rl.algorithm.name", "rl.algorithm.options.scale"}),
-        ("grpo", "trl_grpo", {"rl.algorithm.name"}),
-        ("grpo", "dpo", {"rl.algorithm.name", "rl.algorithm.options.beta"}),
-        ("grpo", "best_of_8", {"rl.algorithm.name"}),
+        ("grpo", "trl_grpo", {"rl.algorithm.name", "variant.differs"}),
+        ("grpo", "dpo", {"rl.algorithm.name", "rl.algorithm.options.beta", "variant.differs"}),
+        ("grpo", "best_of_8", {"rl.algorithm.name", "variant.differs"}),
         ("v1", "v1_soft", {*SOFT, "variant.differs"}),
         ("v2", "v2_soft", {*SOFT, "variant.differs"}),
         (
@@ -115,6 +116,14 @@ def test_rows_of_algorithms_share_one_model_after_sl_and_sample_as_many_answers(
     ours, trl = (compose(f"variant={name}", "experiment=trl_reference").rl for name in ("grpo", "trl_grpo"))
     assert ours.algorithm.name == "grpo" and trl.algorithm.name == "trl_grpo"
     assert {key for key in ours if ours[key] != trl[key]} == {"algorithm"}
+
+
+@pytest.mark.parametrize("variant", ["trl_grpo", "dpo", "best_of_8"])
+def test_an_algorithm_of_samples_alone_takes_no_tuned_row_that_it_would_refuse(variant: str) -> None:
+    rl = compose(f"variant={variant}", "model=llama_nano").rl
+    assert compose("variant=grpo", "model=llama_nano").rl.guided_row == "control"
+    assert (rl.greedy_row, rl.guided_row, rl.kl_loss_coefficient) == (False, "none", 0)
+    algorithms.ALGORITHMS[rl.algorithm.name].check(rl)
 
 
 def test_variants_are_read_in_the_order_of_the_paper() -> None:
