@@ -56,7 +56,7 @@ def regret(answer: Answer) -> float:
 
 
 def best_hit(answer: Answer) -> float:
-    """Return HR at 10 of the best list that meets all conditions: what an answer could have had, whoever wrote it."""
+    """Return HR at 10 of the best list that meets all conditions; it is the same for every row."""
     return float(answer.question["target"] in answer.question["best"][:10])
 
 
