@@ -20,6 +20,7 @@ import torch
 from ctrlrec.app.again import answers, metrics_from, sample_digests
 from ctrlrec.app.loading import FORMAT, RECORD, Parts, load
 from ctrlrec.config.compose import plain
+from ctrlrec.config.seeds import seed_of_row
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.metrics import metrics_of
 from ctrlrec.lm.adapters import tokenizer_digest
@@ -133,6 +134,7 @@ def _record(name: str, parts: Parts, record: Mapping[str, Any], data: Path, insi
         config["dataset"]["path"] = None  # fetched from where it is published, whatever copy the run read
     kept = ("git_commit", "packages", "hardware", "seed", "wall_seconds")
     upstream = {stage: made["fingerprint"] for stage, made in record["upstream"].items()}
+    of_rl = seed_of_row(parts.config)
     return {
         "format": FORMAT,
         "name": name,
@@ -146,6 +148,7 @@ def _record(name: str, parts: Parts, record: Mapping[str, Any], data: Path, insi
         "made": {
             "command": public_command(record["command"]),
             **{key: record.get(key) for key in kept},
+            **({"rl_seed": of_rl} if of_rl != parts.config.seed else {}),
             "upstream": upstream,
         },
     }
@@ -177,7 +180,7 @@ def model_card(record: Mapping[str, Any], metrics: Mapping[str, Any], run: Mappi
         "table": _table(metrics["settings"], run["settings"]),
         "command": made["command"],
         "commit": str(made["git_commit"]),
-        "seed": str(made["seed"]),
+        "seed": str(made["seed"]) + (f", RL's own seed {made['rl_seed']}" if "rl_seed" in made else ""),
         "made": json.dumps(made, indent=2, ensure_ascii=False),
     }
     text = resources.files("ctrlrec.app").joinpath("model_card.md").read_text(encoding="utf-8")

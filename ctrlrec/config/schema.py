@@ -201,8 +201,12 @@ class AlgorithmConfig:
 
 @dataclass
 class RLConfig:
-    """Reinforcement learning: what every algorithm reads."""
+    """Reinforcement learning: what every algorithm reads.
 
+    ``seed`` is that of RL alone: of its prompts, validation questions, adapters and samples; null for the run's.
+    """
+
+    seed: int | None = bounded(0, 2**31 - 1)
     algorithm: AlgorithmConfig = MISSING
     iterations: int = bounded(1)
     schedule_iterations: int | None = bounded(1)

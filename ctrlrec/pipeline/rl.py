@@ -5,6 +5,7 @@ from pathlib import Path
 from ctrlrec.config.compose import plain
 from ctrlrec.config.engines import sampling_engine
 from ctrlrec.config.schema import Config
+from ctrlrec.config.seeds import seed_of_rl, seeded_for_rl
 from ctrlrec.config.split import data_label
 from ctrlrec.config.unrecorded import as_before
 from ctrlrec.errors import CtrlRecError
@@ -22,17 +23,18 @@ def run(config: Config, inputs: Inputs, directory: Path) -> None:
     from ctrlrec.rl.train import align
     from ctrlrec.runtime.loggers import loggers
 
-    builder, chat_format = load_builder(config, inputs)
+    own = seeded_for_rl(config)
+    builder, chat_format = load_builder(own, inputs)
     model = load_policy(
         settled(config),
         cache_folder(config),
         chat_format.tokenizer,
-        config.seed,
+        config.seed,  # of a backbone from scratch, on which SL's adapters rest
         inputs["sl"],
         items=chat_format.items,
     )
     with loggers(config, "rl", directory) as made:
-        align(config, model, chat_format, builder, directory, made)
+        align(own, model, chat_format, builder, directory, made)
 
 
 def _check(config: Config) -> None:
@@ -63,11 +65,11 @@ STAGE = Stage(
     "rl",
     lambda _: ("data", "teacher", "instructions", "sl"),
     lambda c: {
-        "rl": as_before("rl", without(c.rl, "micro_batch_size", "micro_tokens", "memory_share", "constrained")),
+        "rl": as_before("rl", without(c.rl, "seed", "micro_batch_size", "micro_tokens", "memory_share", "constrained")),
         "reward": as_before("reward", plain(c.reward)),
         "engine": sampling_engine(c),
         "model": model_settings(c),
-        "seed": c.seed,
+        "seed": seed_of_rl(c),  # that of the run stands in the fingerprint of SL
         "precision": precision(c.trainer),
         **trainer_additions(c),
         **constrained(c, "rl"),

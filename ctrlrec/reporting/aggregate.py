@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctrlrec.config.seeds import seed_of_row
 from ctrlrec.config.split import deciding
 from ctrlrec.config.unrecorded import completed
 from ctrlrec.errors import CtrlRecError
@@ -18,10 +19,10 @@ from ctrlrec.runtime.results import made_from
 
 log = logging.getLogger(__name__)
 
-# Without a part in what rows have to share: speed (the last of earlier results), and what their names tell.
+# Without a part in what rows have to share: speed (the last of earlier results), what their names tell, and seeds.
 _NOT_SHARED = (
     *("micro_batch_size", "micro_tokens", "batch_size", "memory_share"),
-    *("engine", "checkpoint_every", "constrained"),
+    *("engine", "checkpoint_every", "constrained", "seed"),
 )
 _FOLDER = ("dataset", "model", "budget")  # whose names make a folder of tables
 
@@ -51,8 +52,18 @@ class Result:
 
     @property
     def seed(self) -> int:
-        """Return the seed of the whole run."""
+        """Return the seed that tells apart the rows of its name (:func:`seed_of_row`)."""
+        return seed_of_row(self.config)
+
+    @property
+    def run_seed(self) -> int:
+        """Return the seed of the whole run, from which only RL may differ."""
         return self.config["seed"]
+
+    @property
+    def own_rl_seed(self) -> bool:
+        """Return whether its RL has another seed than the run."""
+        return self.seed != self.run_seed
 
     def input(self, stage: str) -> Path:
         """Return the directory of an upstream stage."""
@@ -65,8 +76,11 @@ class Result:
     def unlike(self, config: Mapping[str, Any]) -> str | None:
         """Return the first setting that decides a row of this kind and is not as ``config`` says; None without one.
 
-        What a variant lists under ``variant.differs`` is its own: keys, and sections with all keys in them.
+        What a variant lists under ``variant.differs`` is its own: keys, and sections with all keys in them. A table
+        holds several seeds of whole runs, or several of RL with one seed of all else.
         """
+        if self.run_seed != config["seed"] and (self.own_rl_seed or seed_of_row(config) != config["seed"]):
+            return f"rl.seed={self.seed}" if self.own_rl_seed else f"seed={self.run_seed}"
         variant = self.config["variant"]
         keys = ["dataset", "teacher", "model", "evaluation", "generation"]
         keys += ["instructions", "sl"] if variant["tasks"] else []
@@ -172,12 +186,13 @@ def comparable(results: Sequence[Result], config: Mapping[str, Any], current: Pa
     """Return the results that belong in one table with a run of ``config``.
 
     They share the settings of data, teacher, backbone and questions, and whatever of the training decides their row is
-    as ``config`` says; a row with a backbone of its own shares those of data, teacher and questions. Of several with
-    one row name and seed (another prompt suffix) ``current`` is taken, else the newest.
+    as ``config`` says; a row with a backbone of its own shares those of data, teacher and questions. With ``rl.seed``
+    they are of one ``seed``, without it none has a seed of RL alone. Of several with one row name and seed (another
+    prompt suffix) ``current`` is taken, else the newest.
     """
     chosen: dict[tuple[str, int], Result] = {}
     for result in sorted(results, key=lambda result: (result.directory == current, result.finished)):
-        unlike = result.unlike(config)
+        unlike = _of_other_seeds(result, config) or result.unlike(config)
         if unlike is None:
             before = chosen.get((result.name, result.seed))
             chosen[result.name, result.seed] = result
@@ -188,6 +203,13 @@ def comparable(results: Sequence[Result], config: Mapping[str, Any], current: Pa
             log.info("%-12s not shown: %s, seed %d (%s): %s", "tables", left_out.name, left_out.seed,
                      left_out.directory.name, why)  # fmt: skip
     return list(chosen.values())
+
+
+def _of_other_seeds(result: Result, config: Mapping[str, Any]) -> str | None:
+    """Return the seed that keeps a row out of a table over seeds of RL, or of whole runs; None without one."""
+    if config["rl"].get("seed") is None:
+        return f"rl.seed={result.seed}" if result.own_rl_seed else None
+    return f"seed={result.run_seed}" if result.run_seed != config["seed"] else None
 
 
 def aggregate(results: Sequence[Result], confidence: float) -> list[Row]:
@@ -228,4 +250,5 @@ def _over_seeds(results: Sequence[Result], confidence: float) -> Row:
             values = [cell["value"] for cell in cells]
             mean = with_spread(mean_of_seeds(cells), values, confidence, limits_of(setting, name))
             settings.setdefault(setting, {})[name] = mean | note_of(cells)
-    return Row(first.name, settings, tuple(sorted(result.seed for result in results)), first.recorded)
+    seeds, of_rl = tuple(sorted(result.seed for result in results)), any(result.own_rl_seed for result in results)
+    return Row(first.name, settings, seeds, first.recorded, of_rl)

@@ -66,15 +66,16 @@ def find_cases(results: Sequence[Result], config: CasesConfig) -> list[Case]:
     """Return the chosen users' questions with the answers of all rows that were asked them.
 
     Another seed has other words and another teacher, which asks against other categories: of several seeds the one with
-    most rows is shown, the smallest among equals. Titles are judged as rewards judge them: exactly. What a reward needs
-    of the teacher stands in the predictions.
+    most rows is shown, the smallest among equals; of several seeds of RL alone the smallest. Titles are judged as
+    rewards judge them: exactly. What a reward needs of the teacher stands in the predictions.
 
     Raises:
         CtrlRecError: if a chosen user was not asked.
     """
-    seeds = Counter(result.seed for result in results)
+    seeds = Counter(result.run_seed for result in results)
     seed = max(seeds, key=lambda seed: (seeds[seed], -seed), default=None)
-    by_name = {result.name: result for result in results if result.seed == seed}
+    smallest_last = sorted(results, key=lambda result: result.seed, reverse=True)
+    by_name = {result.name: result for result in smallest_last if result.run_seed == seed}
     rows = [by_name[row.name] for row in in_order(result.row for result in by_name.values())]
     absent = {result.name for result in results} - {row.name for row in rows}
     found: dict[tuple[str, str], list[tuple[Result, dict[str, Any]]]] = {}

@@ -29,6 +29,7 @@ class Comparison:
         by_seed: cells over users, ``{seed: {setting: {metric: cell}}}``.
         settings: cells over users and seeds; ``p`` is the p-value of no difference.
         confidence: of all intervals.
+        of_rl: whether the seeds are those of RL alone.
     """
 
     better: str
@@ -36,11 +37,12 @@ class Comparison:
     by_seed: Mapping[int, Mapping[str, Any]]
     settings: Mapping[str, Any]
     confidence: float
+    of_rl: bool = False
 
     @property
     def row(self) -> Row:
         """Return the differences laid out as a row of a table."""
-        return Row(f"{self.better} - {self.worse}", self.settings, tuple(self.by_seed))
+        return Row(f"{self.better} - {self.worse}", self.settings, tuple(self.by_seed), of_rl=self.of_rl)
 
     def records(self) -> list[dict[str, Any]]:
         """Return one entry of ``comparisons.json`` a seed, with the metrics that pages show."""
@@ -52,7 +54,7 @@ class Comparison:
                 if name in settings.get(setting, {}):
                     cells.setdefault(setting, {})[name] = settings[setting][name]
             entry = {"better": self.better, "worse": self.worse, "seed": seed, "confidence": self.confidence}
-            records.append(entry | {"settings": cells})
+            records.append(entry | ({"of_rl": True} if self.of_rl else {}) | {"settings": cells})
         return records
 
 
@@ -63,7 +65,7 @@ def comparisons(results: Sequence[Result], resamples: int, confidence: float, se
 
     Rows of several seeds are compared seed by seed. Users are resampled with the mean of their differences over the
     seeds, and the interval is widened by the spread of the seeds' means. Only evaluations on one data set and one
-    teacher make a pair.
+    teacher make a pair. A row without RL is compared with every seed of RL.
 
     Args:
         results: evaluations of one table.
@@ -78,14 +80,16 @@ def comparisons(results: Sequence[Result], resamples: int, confidence: float, se
         bases = by_name[better].row.place.compared_with
         for base in dict.fromkeys([kind(better), *bases]):
             for worse in (name for name in names if kind(name) == base and _told_apart(by_name[better], by_name[name])):
-                pairs = [(a, b) for a in results for b in results if (a.name, b.name) == (better, worse)]
-                parts = {a.seed: _differences(a, b) for a, b in pairs if _same_basis(a, b)}
+                named = [(a, b) for a in results for b in results if (a.name, b.name) == (better, worse)]
+                pairs = [(a, b) for a, b in named if _same_basis(a, b)]
+                parts = {(a if _has_rl(a) else b).seed: _differences(a, b) for a, b in pairs}
                 if parts:
                     resampled = (resamples, confidence, seed)
                     by_seed = {number: summarise_differences(parts[number], *resampled) for number in sorted(parts)}
                     users = summarise_differences(mean_over_seeds(list(parts.values())), *resampled)
                     settings = _with_seeds(users, by_seed, confidence)
-                    found.append(Comparison(better, worse, by_seed, settings, confidence))
+                    of_rl = any(a.own_rl_seed or b.own_rl_seed for a, b in pairs)
+                    found.append(Comparison(better, worse, by_seed, settings, confidence, of_rl))
     return found
 
 
@@ -109,7 +113,8 @@ def pooled(records: Sequence[Mapping[str, Any]]) -> list[Comparison]:
                 seeds = [settings[setting][name] for settings in cells.values() if name in settings.get(setting, {})]
                 if len(seeds) == 1 + len(others):
                     users.setdefault(setting, {})[name] = mean_of_seeds(seeds) | note_of(seeds)
-        found.append(Comparison(better, worse, cells, _with_seeds(users, cells, confidence), confidence))
+        of_rl = any(record.get("of_rl", False) for record in by_seed.values())
+        found.append(Comparison(better, worse, cells, _with_seeds(users, cells, confidence), confidence, of_rl))
     return found
 
 
@@ -189,12 +194,22 @@ def _told_apart(better: Result, worse: Result) -> bool:
     return free or answers_under(better.config) == answers_under(worse.config)
 
 
+def _has_rl(result: Result) -> bool:
+    return bool(result.config["variant"]["rl"])
+
+
 def _same_basis(a: Result, b: Result) -> bool:
+    """Return whether a difference is not due to data, teacher or seed."""
     stages = ("data", "teacher")
-    return a.seed == b.seed and all(
-        a.upstream[stage]["fingerprint"] == b.upstream[stage]["fingerprint"]
-        and a.upstream[stage].get("made") == b.upstream[stage].get("made")
-        for stage in stages
+    one_rl = a.seed == b.seed or not (_has_rl(a) and _has_rl(b))
+    return (
+        one_rl
+        and a.run_seed == b.run_seed
+        and all(
+            a.upstream[stage]["fingerprint"] == b.upstream[stage]["fingerprint"]
+            and a.upstream[stage].get("made") == b.upstream[stage].get("made")
+            for stage in stages
+        )
     )
 
 

@@ -19,7 +19,7 @@ from ctrlrec.reporting import curves
 from ctrlrec.reporting.aggregate import Result, aggregate
 from ctrlrec.reporting.comparisons import comparison_grid, pooled
 from ctrlrec.reporting.families import write_families
-from ctrlrec.reporting.made import Made, public_command
+from ctrlrec.reporting.made import Made, public_command, run_seed
 from ctrlrec.reporting.page.build import COMMAND, NAME, write_page
 from ctrlrec.reporting.page.material import Material, data_tables, kept_curves
 from ctrlrec.reporting.paper import TABLES, published_numbers, published_rows
@@ -54,11 +54,7 @@ def keep(tables: Path, experiments: Path) -> Path:
     made = {name: clean(json.loads(file.read_text(encoding="utf-8")), file) for name, file in data.items()}
     rows = joined(before, new, target / "rows.json")
     again = {(row["row"], row["seed"]) for row in before} & {(row["row"], row["seed"]) for row in new}
-    entries = [
-        entry
-        for entry in _read(target / "comparisons.json")
-        if not again & {(entry["better"], entry["seed"]), (entry["worse"], entry["seed"])}
-    ]
+    entries = [entry for entry in _read(target / "comparisons.json") if not again & _compared(entry, before)]
     found = _read(tables / "comparisons.json")
     pairs = {_pair(entry) for entry in found}
     entries = [*(entry for entry in entries if _pair(entry) not in pairs), *found]
@@ -78,6 +74,12 @@ def keep(tables: Path, experiments: Path) -> Path:
 
 def _pair(entry: Mapping[str, Any]) -> tuple[str, str, int]:
     return entry["better"], entry["worse"], entry["seed"]
+
+
+def _compared(entry: Mapping[str, Any], rows: Sequence[Made]) -> set[tuple[str, int]]:
+    """Return name and seed of the rows compared; beside a seed of RL, a row without RL has the seed of the run."""
+    named = {(row["row"], row["seed"]) for row in rows if row["row"] in (entry["better"], entry["worse"])}
+    return {(name, seed) for name, seed in named if seed == entry["seed"] or (name, entry["seed"]) not in named}
 
 
 def _read(path: Path) -> list[Made]:
@@ -112,7 +114,7 @@ def joined(before: Sequence[Made], new: Sequence[Made], path: Path) -> list[Made
     Raises:
         CtrlRecError: if two rows were made with different settings, data, teachers or confidences.
     """
-    rows = {(row["row"], row["seed"]): row for row in (*before, *new)}
+    rows = {(row["row"], row["seed"], run_seed(row)): row for row in (*before, *new)}
     results = [_result(row, path.parent) for row in rows.values()]
     recorded = [result for result, row in zip(results, rows.values(), strict=True) if "config" in row]
     for one, other in itertools.combinations(recorded, 2):
@@ -124,11 +126,11 @@ def joined(before: Sequence[Made], new: Sequence[Made], path: Path) -> list[Made
     own = {result.name for result in results if result.row.place.own_backbone}
     same = [row for row in rows.values() if row["row"] not in own]
     data = {(row["upstream"]["data"], row["confidence"]) for row in same}
-    teachers = {(row["seed"], row["upstream"]["teacher"]) for row in same}  # each seed trains its own
+    teachers = {(run_seed(row), row["upstream"]["teacher"]) for row in same}  # each seed trains its own
     if len(data) > 1 or len(teachers) > len({seed for seed, _ in teachers}):
         found = "; ".join(
             f"{name}, seed {seed}: {row['upstream']['data']}, {row['upstream']['teacher']}, {row['confidence']}"
-            for (name, seed), row in rows.items()
+            for (name, seed, _), row in rows.items()
         )
         raise CtrlRecError(
             f"{path}: rows of one table need one data set, teacher (a seed) and confidence, found {found}; keep unlike "
@@ -140,7 +142,7 @@ def joined(before: Sequence[Made], new: Sequence[Made], path: Path) -> list[Made
 
 def _result(row: Made, folder: Path) -> Result:
     config = row.get("config", {"variant": {"name": row["row"], "answers_with": "model"}})
-    return Result(folder, config | {"seed": row["seed"]}, row, row["upstream"], 0.0)
+    return Result(folder, config | {"seed": run_seed(row)}, row, row["upstream"], 0.0)
 
 
 def render(folder: Path) -> list[Path]:

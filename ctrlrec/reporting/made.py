@@ -32,10 +32,17 @@ def made(result: Result) -> Made:
         "confidence": result.config["evaluation"]["confidence"],
         "n": max((cell["n"] for cell in cells), default=0),
         **how_made(result.directory),
+        "seed": result.seed,
+        **({"run_seed": result.run_seed} if result.own_rl_seed else {}),
         "stages": stages,
         "config": {name: section for name, section in result.config.items() if name not in _NOT_DECIDING},
         "settings": settings,
     }
+
+
+def run_seed(entry: Made) -> int:
+    """Return the seed of an entry's whole run, from which only that of its RL may differ."""
+    return entry.get("run_seed", entry["seed"])
 
 
 def public_command(command: str) -> str:

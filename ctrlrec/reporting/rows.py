@@ -25,12 +25,14 @@ class Row:
         settings: its cells by setting and metric.
         seeds: over which they are averaged.
         recorded: ``variant.table`` of the configuration that its result keeps; None for results without it.
+        of_rl: whether the seeds are those of RL alone, after one SL.
     """
 
     name: str
     settings: Settings
     seeds: Sequence[int] = ()
     recorded: Mapping[str, Any] | None = None
+    of_rl: bool = False
 
     @cached_property
     def place(self) -> RowConfig:
@@ -40,7 +42,8 @@ class Row:
     @property
     def label(self) -> str:
         """Return the name, and over how many seeds the row is averaged."""
-        return f"{self.name} ({len(self.seeds)} seeds)" if len(self.seeds) > 1 else self.name
+        kind_of_seeds = "RL seeds" if self.of_rl else "seeds"
+        return f"{self.name} ({len(self.seeds)} {kind_of_seeds})" if len(self.seeds) > 1 else self.name
 
     def cell(self, setting: str, metric: str) -> Mapping[str, Any] | None:
         """Return a metric's cell, None without it."""

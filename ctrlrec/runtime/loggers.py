@@ -11,6 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config, StageName
+from ctrlrec.config.seeds import seed_of_rl, seed_of_row
 from ctrlrec.config.split import data_label
 from ctrlrec.runtime import processes, provenance, tracking
 
@@ -71,13 +72,20 @@ def _tracker(config: Config, job_type: str, directory: Path, told: Mapping[str, 
     return tracking.start(
         config.logger,
         directory,
-        name=f"{name}-seed{config.seed}",
+        name=f"{name}-{_seeds(config, job_type)}",
         job_type=job_type,
         group=f"{data_label(config.dataset)}-{config.model.name}-{config.budget.name}",
         tags=[data_label(config.dataset), config.model.name, *variants],
         settings=settings,
         asked=job_type == (config.stage.name if config.stage.name != StageName.all else "evaluate"),
     )
+
+
+def _seeds(config: Config, job_type: str) -> str:
+    """Return the seed of a stage in words, and that of RL if RL has another one."""
+    of_rl = {"rl": seed_of_rl, "evaluate": seed_of_row}.get(job_type)
+    own = of_rl(config) if of_rl else config.seed
+    return f"seed{config.seed}" + (f"-rl{own}" if own != config.seed else "")
 
 
 def log_answers(made: Sequence[Logger], rows: Sequence[dict[str, Any]], columns: Sequence[str], most: int = 50) -> None:

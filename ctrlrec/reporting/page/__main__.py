@@ -46,7 +46,7 @@ def gather(paths: Sequence[Path], users: Sequence[str] = ()) -> Material:
     chosen = CasesConfig(**config["cases"])
     if users:
         chosen = dataclasses.replace(chosen, users=list(users))
-    compared = comparisons(results, evaluation["bootstrap_resamples"], evaluation["confidence"], results[0].seed)
+    compared = comparisons(results, evaluation["bootstrap_resamples"], evaluation["confidence"], results[0].run_seed)
     name = "-".join(config[group]["name"] for group in ("dataset", "model", "budget"))
     tables = next(
         (path for path in paths if (path / "rows.json").exists()),

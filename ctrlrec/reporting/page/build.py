@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ctrlrec.reporting.comparisons import comparison_grid
 from ctrlrec.reporting.families import grids
-from ctrlrec.reporting.made import public_command
+from ctrlrec.reporting.made import public_command, run_seed
 from ctrlrec.reporting.page import figures
 from ctrlrec.reporting.page.answer import answer
 from ctrlrec.reporting.page.material import Material
@@ -107,11 +107,19 @@ def _facts(material: Material) -> list[tuple[str, str]]:
         ("Model", _distinct(config["model"]["name"] for config in configs)),
         ("Budget", _distinct(config["budget"]["name"] for config in configs)),
         ("Teacher", _distinct(config["teacher"]["name"] for config in configs)),
-        ("Seeds", _distinct(sorted({entry["seed"] for entry in made}))),
+        ("Seeds", _distinct(sorted({run_seed(entry) for entry in made}))),
+        ("Seeds of RL alone", _distinct(_seeds_of_rl(material))),
         ("Users asked", _distinct(sorted({entry["n"] for entry in made}))),
         ("Code", _distinct((entry["git_commit"] or "no commit")[:7] for entry in made)),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _seeds_of_rl(material: Material) -> list[int]:
+    """Return the seeds of rows with RL if some differ from those of the runs, else nothing."""
+    if all(entry["seed"] == run_seed(entry) for entry in material.made):
+        return []
+    return sorted({entry["seed"] for entry in material.made if material.variant(entry["row"]).get("rl")})
 
 
 def _row_grid(material: Material) -> Grid:
