@@ -119,6 +119,7 @@ def test_what_cannot_change_a_result_changes_no_fingerprint(row, override: str) 
         ("sl.batch_size=8", {"sl", "rl", "evaluate"}),
         ("model.layers=1", {"sl", "rl", "evaluate"}),
         ("rl.learning_rate=0.01", {"rl", "evaluate"}),
+        ("rl.seed=1", {"rl", "evaluate"}),
         ("reward=released", {"rl", "evaluate"}),
         ("rl/algorithm=grpo", {"rl", "evaluate"}),
         ("rl.algorithm.options.whiten_advantages=task", {"rl", "evaluate"}),
@@ -260,3 +261,12 @@ def test_a_newer_key_counts_only_if_it_is_not_what_ran_before_it_existed(row, ke
     assert f'"{name}"' not in json.dumps(STAGES["rl"].settings(usual))
     assert f'"{name}": {json.dumps(value)}' in json.dumps(STAGES["rl"].settings(other))
     assert changed(usual, other) == {"rl", "evaluate"}
+
+
+def test_a_seed_of_rl_counts_as_the_seed_in_force_and_for_rows_with_rl_alone(row) -> None:
+    usual = row("seed=1")
+    settings = STAGES["rl"].settings(usual)
+    assert settings["seed"] == 1 and "seed" not in settings["rl"]  # as before the key existed
+    assert not changed(usual, row("seed=1", "rl.seed=1"))
+    assert not changed(row("variant=v2"), row("variant=v2", "rl.seed=1"))
+    assert changed(row("rl.seed=2"), row("seed=1", "rl.seed=2")) == {"teacher", "instructions", "sl", "rl", "evaluate"}

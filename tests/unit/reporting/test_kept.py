@@ -142,6 +142,36 @@ def test_rows_of_other_settings_do_not_join(tables: Path, tmp_path: Path) -> Non
     keep(made(tables, row("full", config=other_rl)), experiments)  # v2 has no RL, and folders differ between machines
 
 
+def of_rl(name: str, seed: int, run_seed: int = 0) -> dict[str, Any]:
+    """A row with a seed of RL alone."""
+    made_with = plain(compose(f"variant={name}", f"rl.seed={seed}"))
+    return row(name, run_seed, hit_rate=seed / 10) | {"seed": seed, "run_seed": run_seed, "config": made_with}
+
+
+def test_seeds_of_rl_join_and_do_not_mix_with_seeds_of_whole_runs(tables: Path, tmp_path: Path) -> None:
+    experiments = tmp_path / "experiments"
+    keep(made(tables, row("v2"), row("full")), experiments)
+    rows = [of_rl("full", 1), of_rl("full", 4)]
+    folder = keep(made(tables, *rows), experiments)
+    lines = [line.split(" <sub>")[0] for line in (folder / "table2.md").read_text().splitlines()[4:]]
+    assert lines == ["| v2 | <ins>0.2000</ins>", "| full (3 RL seeds) | **0.2333**"]
+    for other in (row("v2", seed=1), row("full", seed=1), of_rl("v3", 1, run_seed=1)):
+        with pytest.raises(CtrlRecError, match="were made with different settings"):
+            keep(made(tables, other), experiments)
+
+
+def test_a_row_without_rl_that_is_made_again_takes_its_comparisons_with_every_seed_of_rl(
+    tables: Path, tmp_path: Path
+) -> None:
+    made(tables, row("v2"), row("v3"), of_rl("full", 1))
+    cell = {"value": 0.02, "low": -0.01, "high": 0.05, "n": 40}
+    pair = {"better": "full", "seed": 1, "confidence": 0.95, "of_rl": True, "settings": {"sequential": {"HR@10": cell}}}
+    (tables / "comparisons.json").write_text(json.dumps([pair | {"worse": worse} for worse in ("v2", "v3")]))
+    folder = keep(tables, tmp_path / "experiments")
+    keep(made(tables, row("v2")), tmp_path / "experiments")
+    assert [entry["worse"] for entry in json.loads((folder / "comparisons.json").read_text())] == ["v3"]
+
+
 def test_a_row_with_its_own_backbone_joins(tables: Path, tmp_path: Path) -> None:
     experiments = tmp_path / "experiments"
     t5 = compose("variant=instructrec", "model=flan_t5_xl", "dataset.path=/elsewhere/films")

@@ -9,7 +9,7 @@ from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.scoring import mean_over_seeds, paired_differences, summarise_differences
 from ctrlrec.reporting import cases
 from ctrlrec.reporting.aggregate import read_results
-from ctrlrec.reporting.comparisons import comparison_grid, comparisons
+from ctrlrec.reporting.comparisons import comparison_grid, comparisons, pooled
 from ctrlrec.reporting.data_tables import table_1, table_7, write_data_tables
 from ctrlrec.reporting.render import markdown
 from ctrlrec.reporting.report import report
@@ -93,6 +93,45 @@ def test_seeds_become_one_row(evaluate):
     evaluate("one", bad, "variant=v2", "seed=1")
     settings, directory = evaluate("two", good, "variant=v2", "seed=2")
     assert "v2 (2 seeds)" in (report(settings, directory) / "table2.md").read_text()
+
+
+def test_seeds_of_rl_become_one_row_beside_the_one_row_of_sl(evaluate, caplog):
+    """Seed 0 of RL is that of the run, so its result has the name that it has without ``rl.seed``."""
+    caplog.set_level("INFO")
+    evaluate("v2", bad, "variant=v2", "rl.seed=1")
+    evaluate("v3", bad, "variant=v3", "rl.seed=1")
+    usual, first = evaluate("full0", good, "variant=full")
+    evaluate("full1", bad, "variant=full", "rl.seed=1")
+    settings, directory = evaluate("full2", good, "variant=full", "rl.seed=2")
+    whole = ["full-whole", "v2-whole"]
+    for name in whole:
+        evaluate(name, good, f"variant={name.partition('-')[0]}", "seed=1")
+
+    folder = report(settings, directory)
+
+    heads = [line.split(" | ")[0] for line in (folder / "table2.md").read_text().splitlines()[4:]]
+    assert heads == ["| v2", "| v3", "| full (3 RL seeds)"]
+    rows = json.loads((folder / "rows.json").read_text())
+    assert {(row["row"], row["seed"], row.get("run_seed")) for row in rows} == {
+        ("v2", 0, None), ("v3", 1, 0), ("full", 0, None), ("full", 1, 0), ("full", 2, 0),
+    }  # fmt: skip
+    entries = json.loads((folder / "comparisons.json").read_text())
+    assert [(entry["better"], entry["worse"], entry["seed"]) for entry in entries] == [
+        ("v3", "v2", 1), ("full", "v2", 0), ("full", "v2", 1), ("full", "v2", 2), ("full", "v3", 1),
+    ]  # fmt: skip
+    (pair,) = [pair for pair in pooled(entries) if pair.row.name == "full - v2"]
+    assert pair.row.label == "full - v2 (3 RL seeds)"
+    hit = [cells["sequential"]["HR@10"]["value"] for cells in pair.by_seed.values()]
+    assert hit == [1, 0, 1] and pair.row.cell("sequential", "HR@10")["value"] == pytest.approx(2 / 3)
+    assert "Seeds of RL alone" in (folder / "report.html").read_text()
+    assert [answer.row for answer in cases.find_cases(read_results([first, directory]), settings.cases)[0].answers] == [
+        "full"
+    ]
+    assert [name for name in whole if f"({name}): made with seed=1" in caplog.text] == whole
+
+    heads = [line.split(" | ")[0] for line in (report(usual, first) / "table2.md").read_text().splitlines()[4:]]
+    assert heads == ["| v2 (2 seeds)", "| full (2 seeds)"]
+    assert "(full2): made with rl.seed=2" in caplog.text
 
 
 def test_a_row_with_its_own_backbone_stands_in_the_table_and_others_do_not(evaluate):

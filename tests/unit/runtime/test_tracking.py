@@ -156,6 +156,19 @@ def test_the_run_of_a_row_is_named_without_data_and_backbone(
     assert loggers._tracker(config, "evaluate", tmp_path, told) == "full-seed0"  # type: ignore[comparison-overlap]
 
 
+@pytest.mark.parametrize(
+    ("variant", "stage", "name"),
+    [("full", "evaluate", "row-seed0-rl7"), ("full", "rl", "rl-row-seed0-rl7"), ("full", "sl", "sl-row-seed0"),
+     ("v2", "evaluate", "row-seed0")],
+)  # fmt: skip
+def test_runs_of_several_seeds_of_rl_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, stage: str, name: str
+) -> None:
+    monkeypatch.setattr(tracking, "start", lambda *_, name, **__: name)
+    config = compose(f"variant={variant}", "rl.seed=7")
+    assert loggers._tracker(config, stage, tmp_path, {"label": "row"}) == name  # type: ignore[comparison-overlap]
+
+
 @pytest.mark.parametrize("asked", [False, True])
 def test_an_agent_decides_the_run_of_the_stage_asked_for_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
