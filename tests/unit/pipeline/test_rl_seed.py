@@ -48,5 +48,5 @@ def test_questions_of_evaluation_are_of_the_run(tmp_path: Path, monkeypatch: pyt
         raise ReachedError(config.seed)
 
     monkeypatch.setattr(evaluate, "load_builder", load)
-    with pytest.raises(ReachedError, match="^3$"):
+    with pytest.raises(ReachedError, match=r"^3$"):
         evaluate.run(compose("variant=full", "seed=3", "rl.seed=5"), {}, tmp_path)
