@@ -42,7 +42,8 @@ def made(result: Result) -> Made:
 
 def run_seed(entry: Made) -> int:
     """Return the seed of an entry's whole run, from which only that of its RL may differ."""
-    return entry.get("run_seed", entry["seed"])
+    seed: int = entry["run_seed"] if "run_seed" in entry else entry["seed"]
+    return seed
 
 
 def public_command(command: str) -> str:
