@@ -28,7 +28,7 @@ _FAMILIES = (
     ("🎬", "🎬🎬", "🎭 Ran", "千と千尋", "é", "Été"),
     ("7", "71", "1. 7", "'Til", "Alien", "Aliens", "Alien³", "8 1/2", "Who?", "(x)"),
 )
-_TITLES = tuple(title for family in _FAMILIES for title in family)
+TITLES = tuple(title for family in _FAMILIES for title in family)
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,18 @@ class World:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, config: ModelConfig, cache: str) -> World:
-    titles = tuple(draw(st.lists(st.sampled_from(_TITLES), min_size=1, max_size=14, unique=True)))
+def catalogues(draw: st.DrawFn, most: int = 14) -> Catalogue:
+    titles = tuple(draw(st.lists(st.sampled_from(TITLES), min_size=1, max_size=most, unique=True)))
     some = st.lists(st.sampled_from(CATEGORIES), min_size=1, max_size=2, unique=True).map(tuple)
     categories = tuple(draw(some) for _ in titles)
     firsts = tuple(names[0] for names in categories)
-    catalogue = Catalogue(
-        tuple(f"i{item}" for item in range(len(titles))), titles, categories, firsts, (1,) * len(titles)
-    )
-    tokenizer = train_tokenizer(templates.specimens(titles, CATEGORIES), draw(st.sampled_from([300, 512])))
+    return Catalogue(tuple(f"i{item}" for item in range(len(titles))), titles, categories, firsts, (1,) * len(titles))
+
+
+@st.composite
+def worlds(draw: st.DrawFn, config: ModelConfig, cache: str) -> World:
+    catalogue = draw(catalogues())
+    tokenizer = train_tokenizer(templates.specimens(catalogue.titles, CATEGORIES), draw(st.sampled_from([300, 512])))
     model = load_model(config, Path(cache), tokenizer, draw(st.integers(0, 99)))
     with torch.no_grad():
         for name, parameter in model.named_parameters():

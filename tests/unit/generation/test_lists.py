@@ -12,7 +12,7 @@ import torch
 from answering import generate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from list_worlds import World, questions, worlds
+from list_worlds import CATEGORIES, TITLES, World, catalogues, questions, worlds
 from transformers import PreTrainedModel
 
 from ctrlrec.config.schema import ConstraintConfig, ModelConfig
@@ -24,6 +24,7 @@ from ctrlrec.generation.beams import beam_search
 from ctrlrec.generation.constraints import make_constraint
 from ctrlrec.generation.constraints.base import Constraint, support
 from ctrlrec.generation.decoder.forced import RunBatch
+from ctrlrec.generation.lists import constraint as lists_of_titles
 from ctrlrec.instructions import templates
 from ctrlrec.instructions.builder import InstructionBuilder
 from ctrlrec.lm.chat_format import ChatFormat
@@ -86,6 +87,53 @@ def meets(items: Sequence[int | None], instruction: Instruction, catalogue: Cata
         if wish.control.violation(inside, instruction.item_count, wish.proportion):
             return False
     return True
+
+
+@pytest.fixture(scope="module")
+def spellers(make_model_config: Callable[..., ModelConfig]) -> list[ChatFormat]:
+    """Tokenizers that write a title alike wherever it stands, and one that ends some with the line break."""
+    texts = templates.specimens(TITLES, CATEGORIES)
+    config = make_model_config(max_response_length=600)
+    return [ChatFormat(make(texts), config) for make in (tokenizers.llama_mini, tokenizers.llama3_like)]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), catalogue=catalogues(most=7), name=st.sampled_from(NAMES))
+def test_allowed_tokens_are_those_of_all_lists_that_may_follow(
+    spellers: list[ChatFormat],
+    data: st.DataObject,
+    catalogue: Catalogue,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At every place of an answer, against the tokens of every answer that there is."""
+    monkeypatch.setattr(lists_of_titles, "_LONGEST", 3)  # finding out how a hundred lines are numbered takes time
+    chat_format = data.draw(st.sampled_from(spellers))
+    constraint = make_constraint(ConstraintConfig(name), catalogue, chat_format)
+    assert constraint is not None
+    asked = data.draw(questions(catalogue, conditions=3 * (name == "control")))
+    asked = replace(asked, item_count=min(asked.item_count, 3))
+    items = range(len(catalogue)) if asked.candidates is None else asked.candidates
+    if name == "catalogue":
+        lists = [*itertools.product(items, repeat=asked.item_count)]
+    else:
+        lists = [*itertools.permutations([item for item in items if item not in asked.history], asked.item_count)]
+    if name == "control":
+        lists = [chosen for chosen in lists if meets(chosen, asked, catalogue)]
+    if not lists:
+        with pytest.raises(CtrlRecError, match="no list of"):
+            constraint.start(asked)
+        return
+    texts = [templates.answer([catalogue.titles[item] for item in chosen]) for chosen in lists]
+    state, answers, place = constraint.start(asked), chat_format.responses(texts), 0
+    while state is not None:
+        choices = constraint.choices(state)
+        assert choices is not None
+        assert sorted(choices.tolist()) == sorted({answer[place] for answer in answers})
+        token = data.draw(st.sampled_from(choices.tolist()))
+        (state,) = constraint.follow([state], [token])
+        answers, place = [answer for answer in answers if answer[place] == token], place + 1
+    assert len(answers) == 1 and len(answers[0]) == place
 
 
 @FEW
