@@ -19,7 +19,6 @@ from ctrlrec.controls.registry import CHAT
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.generation.constraints.base import Constraint
-from ctrlrec.generation.lists.trie import STOP
 from ctrlrec.generation.lists.views import Form
 from ctrlrec.generation.lists.written import Question, Written
 from ctrlrec.lm.chat_format import ChatFormat
@@ -164,13 +163,9 @@ class ListConstraint(Constraint):
             tokens = written.options(node)
             if len(tokens) != 1:
                 return self._choice(State(written, node, tuple(ahead), at, tokens))
-            children = trie.children(node)
-            child = children.get(int(tokens[0]))
-            if child is None:  # the title ends here; its stop comes with what follows
-                child = children[STOP]
-            else:
+            node, ends = trie.child(node, int(tokens[0]))
+            if not ends:  # what follows a title brings its first token itself
                 ahead.append(int(tokens[0]))
-            node = child
 
     def _choice(self, state: State) -> State:
         """Return a state in which several tokens may come.
@@ -208,11 +203,8 @@ class ListConstraint(Constraint):
         written, node, ahead, at, _ = state
         if at < len(ahead):
             return State(written, node, ahead, at + 1, state.open)
-        children = written.view.trie.children(node)
-        child = children.get(token)
-        if child is None:  # the first token after the title, which is the first of what follows
-            return self._settle(written, children[STOP], [], 1)
-        return self._settle(written, child, [])
+        child, ends = written.view.trie.child(node, token)
+        return self._settle(written, child, [], int(ends))  # after a title, the token is the first of what follows
 
 
 _NOTHING = np.empty(0, np.int64)

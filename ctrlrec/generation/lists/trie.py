@@ -1,5 +1,6 @@
 """A prefix tree over rows of token ids, as arrays: children stand side by side, a node covers a run of sorted rows."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,11 +16,12 @@ class Trie:
 
     Attributes:
         items: (n,) what each sorted row stands for; ``row_of`` is the way back.
-        tokens: (nodes,) the token that leads to a node; ``STOP`` for the end of a row.
+        tokens: (nodes,) the token that leads to a node, ascending among children; ``STOP`` for the end of a row.
         low: (nodes,) first row below a node; ``high`` the one after the last.
         begin: (nodes,) first child; ``end`` the one after the last.
         parent: of each node; -1 of the root, node 0.
         depth: tokens before a node, ``STOP`` not counted.
+        sizes: number of rows below each node.
         leaf: the node at which each sorted row is alone.
 
     Args:
@@ -38,7 +40,6 @@ class Trie:
         self.items = np.asarray(items)[order]
         self.row_of = {item: row for row, item in enumerate(self.items.tolist())}
         self._rest = [tuple(rows[place]) for place in order.tolist()]
-        self._kids: dict[int, dict[int, int]] = {}
         self._build(table)
 
     def __len__(self) -> int:
@@ -81,16 +82,16 @@ class Trie:
         leaf = np.zeros(count, np.int64)
         leaf[self.low[alone]] = alone
         self.leaf = leaf.tolist()
-        self._first = self.low.tolist()
+        self._first, self._tokens = self.low.tolist(), self.tokens.tolist()
         self.sizes = (self.high - self.low).tolist()
 
-    def children(self, node: int) -> dict[int, int]:
-        """Return the children of a node by their tokens."""
-        found = self._kids.get(node)
-        if found is None:
-            span = range(self.begin[node], self.end[node])
-            found = self._kids[node] = dict(zip(self.tokens[span.start : span.stop].tolist(), span, strict=True))
-        return found
+    def child(self, node: int, token: int) -> tuple[int, bool]:
+        """Return the child that a token leads to, and False; without such the one at which a row ends, and True."""
+        begin, end = self.begin[node], self.end[node]
+        child = bisect_left(self._tokens, token, begin, end)
+        if child < end and self._tokens[child] == token:
+            return child, False
+        return begin, True
 
     def rest(self, node: int) -> tuple[int, tuple[int, ...]]:
         """Return the one sorted row below a node, and the tokens of it that follow."""

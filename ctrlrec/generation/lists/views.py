@@ -1,8 +1,7 @@
 """Which continuations of a spelt title lead to an item that may stand: counts below the nodes of a trie."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,30 +9,8 @@ from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.generation.lists.trie import STOP, Trie
 from ctrlrec.lm.spelling import Spelling
 
-_KEPT = 128  # views of one form; each holds five bytes an item
-
-
-class Options(NamedTuple):
-    """The children of a node below which some item may stand.
-
-    Attributes:
-        tokens: (c,) that lead to them, ascending; ``STOP`` is the first if the title may end here.
-        nodes: (c,) the children.
-        stops: whether the title may end here.
-    """
-
-    tokens: np.ndarray
-    nodes: np.ndarray
-    stops: bool
-
-    def but(self, closed: Sequence[int], stop: int) -> np.ndarray:
-        """Return the tokens without those to some children, and another one in place of ``STOP``."""
-        keep = np.ones(len(self.tokens), bool)
-        keep[np.searchsorted(self.nodes, closed)] = False
-        tokens = self.tokens[keep]
-        if len(tokens) and tokens[0] == STOP:
-            tokens[0] = stop
-        return tokens
+_KEPT = 128  # views of one form; each holds four bytes a node, of which there are at most two an item
+_WIDE = 64  # children of a node from which on its tokens are kept: finding those of fewer takes microseconds
 
 
 class View:
@@ -41,8 +18,7 @@ class View:
 
     Attributes:
         trie: as given.
-        holds_all: whether all items of the trie are of the set.
-        stopped: tokens of nodes at which a title may end, kept for later look-ups.
+        below: (nodes,) number of the set's items below each node.
 
     Args:
         trie: over spelt titles.
@@ -51,50 +27,44 @@ class View:
 
     def __init__(self, trie: Trie, allowed: np.ndarray | None = None):
         self.trie = trie
-        self.holds_all = allowed is None
-        self._inside = b""
-        self._sums: np.ndarray | None = None
+        self.below: Sequence[int] | memoryview = trie.sizes
+        self._below: np.ndarray | None = None
         if allowed is not None:
-            inside = allowed[trie.items]
-            self._inside = inside.astype(np.uint8).tobytes()
-            self._sums = np.concatenate([[0], np.cumsum(inside)]).astype(np.int32)
-        self._below: dict[int, int] = {}
-        self._options: dict[int, Options] = {}
-        self.stopped: dict[Any, np.ndarray] = {}
+            sums = np.concatenate([[0], np.cumsum(allowed[trie.items])]).astype(np.int32)
+            self._below = sums[trie.high] - sums[trie.low]
+            self.below = memoryview(self._below)  # gives Python's integers, faster than the array its own
+        self._wide: dict[tuple[int, int], np.ndarray] = {}
 
-    def options(self, node: int) -> Options:
-        """Return the continuations of a node."""
-        found = self._options.get(node)
-        if found is None:
-            begin, end = self.trie.begin[node], self.trie.end[node]
-            nodes = np.arange(begin, end)
-            if self._sums is not None:
-                some = self._sums[self.trie.high[begin:end]] > self._sums[self.trie.low[begin:end]]
-                nodes = nodes[some]
-            tokens = self.trie.tokens[nodes]
-            found = self._options[node] = Options(tokens, nodes, bool(len(tokens)) and tokens[0] == STOP)
-        return found
-
-    def closed(self, used: Mapping[int, Any], touched: tuple[int, ...]) -> tuple[int, ...]:
-        """Return those of some nodes below which every item of the set is used up.
+    def options(self, node: int, closed: Sequence[int], stop: int) -> np.ndarray:
+        """Return the tokens that may come after a node, (n,).
 
         Args:
-            used: sorted rows that may not stand any more, by the nodes above them; not read if the set holds all items.
-            touched: nodes above such rows; if the set holds all items, those that have no others.
+            node: with children.
+            closed: children below which every item of the set is used up.
+            stop: the token that comes after a title that ends at the node.
         """
-        if self.holds_all:
-            return touched
-        inside = self._inside
-        return tuple([node for node in touched if 0 < self._count(node) == sum([inside[row] for row in used[node]])])
-
-    def _count(self, node: int) -> int:
-        """Return the number of the set's items below a node."""
-        found = self._below.get(node)
+        begin, end = self.trie.begin[node], self.trie.end[node]
+        if closed or end - begin < _WIDE:
+            return self._tokens(begin, end, closed, stop)
+        found = self._wide.get((node, stop))
         if found is None:
-            assert self._sums is not None
-            low, high = self.trie.low[node], self.trie.high[node]
-            found = self._below[node] = int(self._sums[high] - self._sums[low])
+            found = self._wide[node, stop] = self._tokens(begin, end, (), stop)
         return found
+
+    def _tokens(self, begin: int, end: int, closed: Sequence[int], stop: int) -> np.ndarray:
+        tokens = self.trie.tokens[begin:end]
+        if self._below is not None:
+            some = self._below[begin:end] > 0
+        elif closed or tokens[0] == STOP:
+            some = np.ones(end - begin, bool)
+        else:
+            return tokens
+        for child in closed:
+            some[child - begin] = False
+        tokens = tokens[some]
+        if len(tokens) and tokens[0] == STOP:
+            tokens[0] = stop
+        return tokens
 
 
 class Form:
@@ -106,7 +76,7 @@ class Form:
     Attributes:
         spelling: the parts, of the whole catalogue.
         tries: of items that another one follows, and of items at the end; one object if they are spelt alike.
-        view: :meth:`_view`, the latest ones kept; likewise ``cells`` and ``sizes``.
+        view: :meth:`_view`, the latest ones kept; likewise ``share``, ``usable``, ``cells`` and ``sizes``.
 
     Args:
         spelling: of the catalogue.
@@ -123,11 +93,13 @@ class Form:
         tries = [Trie([part[item] for item in own], own) for part in rows]
         self.tries = (tries[0], tries[-1])
         self._longest = max(int(spelling.lengths[self._own].max(initial=0)), 1)
+        self.share = lru_cache(_KEPT)(self._share)
+        self.usable = lru_cache(_KEPT)(self._usable)
         self.view = lru_cache(_KEPT)(self._view)
         self.cells = lru_cache(_KEPT)(self._cells)
         self.sizes = lru_cache(_KEPT)(self._sizes)
 
-    def share(self, count: int, limit: int | None) -> int | None:
+    def _share(self, count: int, limit: int | None) -> int | None:
         """Return the most tokens of a title with which every list of ``count`` items fits into an answer.
 
         Args:
@@ -151,14 +123,15 @@ class Form:
         starts = {part[0] for part in self.spelling.separators if part}
         for trie, stops in zip(self.tries, (starts, {self.spelling.end}), strict=True):
             for node in np.flatnonzero(trie.tokens[1:] == STOP) + 1:
-                for token, child in trie.children(trie.parent[node]).items():
-                    if token in stops:
+                for stop in stops:
+                    child, ends = trie.child(trie.parent[node], stop)
+                    if not ends:
                         return int(trie.items[trie.low[node]]), int(trie.items[trie.low[child]])
         return None
 
-    def holds(self, item: int, share: int | None) -> bool:
-        """Return whether an item may stand."""
-        return bool(self._own[item]) and (share is None or int(self.spelling.lengths[item]) <= share)
+    def _usable(self, share: int | None) -> bytes:
+        """Return whether each item of the catalogue may stand, one byte each."""
+        return (self._own if share is None else self._own & (self.spelling.lengths <= share)).tobytes()
 
     def _cells(self, categories: tuple[int, ...]) -> bytes:
         """Return the cell of every item of the catalogue, one byte each."""
@@ -170,7 +143,8 @@ class Form:
     def _sizes(self, share: int | None, categories: tuple[int, ...]) -> tuple[int, ...]:
         """Return the number of items in each cell."""
         cells = np.frombuffer(self.cells(categories), np.uint8)
-        return tuple(np.bincount(cells[self._usable(share)], minlength=1 << len(categories)).tolist())
+        usable = np.frombuffer(self.usable(share), bool)
+        return tuple(np.bincount(cells[usable], minlength=1 << len(categories)).tolist())
 
     def _view(
         self, last: bool, share: int | None, categories: tuple[int, ...] = (), cells: tuple[int, ...] = (0,)
@@ -181,7 +155,4 @@ class Form:
         if share is None and not categories:
             return View(self.tries[last])
         inside = np.isin(np.frombuffer(self.cells(categories), np.uint8), cells)
-        return View(self.tries[last], inside & self._usable(share))
-
-    def _usable(self, share: int | None) -> np.ndarray:
-        return self._own if share is None else self._own & (self.spelling.lengths <= share)
+        return View(self.tries[last], inside & np.frombuffer(self.usable(share), bool))

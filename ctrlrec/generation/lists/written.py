@@ -1,13 +1,11 @@
 """The state of a list while it is written: the question, and which items are still allowed."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ctrlrec.controls.instruction import Condition
 from ctrlrec.controls.lookahead import Range, open_cells
-from ctrlrec.generation.lists.trie import STOP
 from ctrlrec.generation.lists.views import Form, View
 
 
@@ -20,7 +18,6 @@ class Question:
         share: most tokens of a title, so that every list fits into an answer; None for no bound.
         categories: rows of the membership that conditions are about, in their order.
         cells: of every item of the catalogue; empty without conditions.
-        filtered: tokens of nodes of which some children have nothing left.
     """
 
     def __init__(self, form: Form, count: int, limit: int | None, conditions: Sequence[Condition]):
@@ -28,13 +25,13 @@ class Question:
         index = form.catalogue.category_index
         self.categories = tuple([index[condition.category] for condition in conditions])
         self.cells = form.cells(self.categories) if conditions else b""
-        self.filtered: dict[Any, np.ndarray] = {}
 
     def left(self, barred: Sequence[int]) -> tuple[int, ...]:
         """Return how many items of each cell may stand in the list if some are barred."""
         sizes = list(self.form.sizes(self.share, self.categories))
+        usable = self.form.usable(self.share)
         for item in barred:
-            if self.form.holds(item, self.share):
+            if usable[item]:
                 sizes[self.cells[item] if self.cells else 0] -= 1
         return tuple(sizes)
 
@@ -46,14 +43,13 @@ class Written:
         question: what is asked.
         line: number of the title that is written next, from 1.
         barred: items of the history and of the list, if neither may stand.
-        used: their sorted rows, by the nodes of the trie above them; only how many if every item may stand on a line.
-        touched: children of a node that may have nothing left, as :meth:`View.closed` takes them.
+        closed: children of a node below which they leave nothing of the view.
         ranges: fewest and most of the items left that each condition counts.
         sizes: items left in each cell.
         view: the items that may stand on this line, ``barred`` aside.
     """
 
-    __slots__ = ("barred", "line", "question", "ranges", "sizes", "touched", "used", "view")
+    __slots__ = ("barred", "closed", "line", "question", "ranges", "sizes", "view")
 
     def __init__(
         self,
@@ -72,30 +68,25 @@ class Written:
             self.view: View = before.view
         else:
             self.view = form.view(last, question.share, question.categories, cells)
-        same = before is not None and before.view.trie is self.view.trie
-        self.used: dict[int, Any] = dict(before.used) if before is not None and same else {}
-        self.touched: dict[int, tuple[int, ...]] = dict(before.touched) if before is not None and same else {}
-        self._bar(barred[len(before.barred) :] if before is not None and same else barred)
+        same = before is not None and before.view is self.view
+        self.closed: dict[int, tuple[int, ...]] = dict(before.closed) if same else {}
+        self._close(barred[len(before.barred) :] if same else barred)
 
-    def _bar(self, items: Sequence[int]) -> None:
-        """Put items under the nodes above them."""
-        trie, used, touched = self.view.trie, self.used, self.touched
-        parent, sizes, every = trie.parent, trie.sizes, self.view.holds_all
+    def _close(self, items: Sequence[int]) -> None:
+        """Close the nodes below which nothing is left without some items."""
+        trie, below, closed = self.view.trie, self.view.below, self.closed
         for item in items:
             row = trie.row_of.get(item)
             if row is None:  # no candidate
                 continue
             node = trie.leaf[row]
-            while node > 0:
-                above = parent[node]
-                if every:
-                    used[node] = count = used.get(node, 0) + 1
-                    looked_at = count == sizes[node]
-                else:
-                    looked_at = node not in used
-                    used[node] = (*used.get(node, ()), row)
-                if looked_at:
-                    touched[above] = (*touched.get(above, ()), node)
+            if not below[node]:  # not in the view
+                continue
+            while node:
+                above = trie.parent[node]
+                siblings = closed[above] = (*closed.get(above, ()), node)
+                if sum([below[sibling] for sibling in siblings]) < below[above]:
+                    break
                 node = above
 
     def and_then(self, item: int, repeats: bool) -> "Written":
@@ -111,14 +102,5 @@ class Written:
 
     def options(self, node: int) -> np.ndarray:
         """Return the tokens that may come after a node, (n,)."""
-        view, question, touched = self.view, self.question, self.touched.get(node)
-        options = view.options(node)
-        closed = view.closed(self.used, touched) if touched else ()
-        if not closed and not options.stops:
-            return options.tokens
-        stop = question.form.stop(self.line, question.count) if options.stops else STOP
-        kept, key = (question.filtered if closed else view.stopped), (view, node, closed, stop)
-        found = kept.get(key)
-        if found is None:
-            found = kept[key] = options.but(closed, stop)
-        return found
+        stop = self.question.form.stop(self.line, self.question.count)
+        return self.view.options(node, self.closed.get(node, ()), stop)

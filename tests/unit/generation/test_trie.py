@@ -19,9 +19,12 @@ def check(trie: Trie, rows: list[tuple[int, ...]], node: int, prefix: tuple[int,
         assert trie.row_of[below[0]] == row
         assert tuple(token for token in prefix if token != STOP) + rest == rows[below[0]]
         return 1
-    children = trie.children(node)
+    span = range(trie.begin[node], trie.end[node])
+    children = dict(zip(trie.tokens[span.start : span.stop].tolist(), span, strict=True))
     assert list(children) == sorted({(*rows[item], STOP)[len(prefix)] for item in below})
     assert all(trie.parent[child] == node for child in children.values())
+    assert all(trie.child(node, token) == (child, False) for token, child in children.items() if token != STOP)
+    assert STOP not in children or trie.child(node, 9) == (children[STOP], True)
     return sum(check(trie, rows, child, (*prefix, token)) for token, child in children.items())
 
 
