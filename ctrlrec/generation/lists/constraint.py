@@ -7,8 +7,9 @@ an answer is never read again; a list that grows copies these few entries, becau
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,8 +28,9 @@ from ctrlrec.lm.spelling import Spelling, spell_lists, spell_titles
 _LONGEST = 100  # items of a list, the bound of evaluation.item_count
 
 
-class State(NamedTuple):
-    """A place in an answer.
+@dataclass(slots=True, eq=False)  # a frozen one takes twice the time to make
+class State:
+    """A place in an answer; a value.
 
     Attributes:
         written: the list up to the title that is written next.
@@ -179,10 +181,8 @@ class ListConstraint(Constraint):
 
     def choices(self, state: State | None) -> np.ndarray | None:
         """Return the ids of the tokens that may come next, never none; None for all."""
-        return None if state is None else self.allowed(state)
-
-    def allowed(self, state: State) -> np.ndarray:
-        """Return the tokens that may come next."""
+        if state is None:
+            return None
         if state.at == len(state.ahead):
             return state.open
         token = state.ahead[state.at]
@@ -190,6 +190,8 @@ class ListConstraint(Constraint):
         if found is None:
             found = self._single[token] = np.array([token])
         return found
+
+    allowed = choices
 
     def forced(self, state: State, most: int) -> tuple[list[int], State | None]:
         """Return the tokens that are forced from a state on, and the state after them; None at the end."""
@@ -200,11 +202,10 @@ class ListConstraint(Constraint):
 
     def advance(self, state: State, token: int) -> State:
         """Return the state after an allowed token that does not end the answer."""
-        written, node, ahead, at, _ = state
-        if at < len(ahead):
-            return State(written, node, ahead, at + 1, state.open)
-        child, ends = written.view.trie.child(node, token)
-        return self._settle(written, child, [], int(ends))  # after a title, the token is the first of what follows
+        if state.at < len(state.ahead):
+            return State(state.written, state.node, state.ahead, state.at + 1, state.open)
+        child, ends = state.written.view.trie.child(state.node, token)
+        return self._settle(state.written, child, [], int(ends))  # after a title, it is the first of what follows
 
 
 _NOTHING = np.empty(0, np.int64)

@@ -15,14 +15,15 @@ class Trie:
     node are the ones from ``low`` to ``high``. How many rows of a set are below it follows from a running sum.
 
     Attributes:
-        items: (n,) what each sorted row stands for; ``row_of`` is the way back.
+        items: (n,) what each sorted row stands for.
         tokens: (nodes,) the token that leads to a node, ascending among children; ``STOP`` for the end of a row.
+        token_list: the same as a list, of which one is looked up faster.
         low: (nodes,) first row below a node; ``high`` the one after the last.
         begin: (nodes,) first child; ``end`` the one after the last.
         parent: of each node; -1 of the root, node 0.
         depth: tokens before a node, ``STOP`` not counted.
         sizes: number of rows below each node.
-        leaf: the node at which each sorted row is alone.
+        leaf_of: the node at which the row of each item is alone.
 
     Args:
         rows: token ids, no two rows alike.
@@ -38,7 +39,6 @@ class Trie:
         order = np.lexsort(table.T[::-1])
         table = table[order]
         self.items = np.asarray(items)[order]
-        self.row_of = {item: row for row, item in enumerate(self.items.tolist())}
         self._rest = [tuple(rows[place]) for place in order.tolist()]
         self._build(table)
 
@@ -79,17 +79,15 @@ class Trie:
         self.begin, self.end = np.concatenate(begin).tolist(), np.concatenate(end).tolist()
         self.parent, self.depth = np.concatenate(parent).tolist(), np.concatenate(depth).tolist()
         alone = np.flatnonzero(self.high - self.low == 1)
-        leaf = np.zeros(count, np.int64)
-        leaf[self.low[alone]] = alone
-        self.leaf = leaf.tolist()
-        self._first, self._tokens = self.low.tolist(), self.tokens.tolist()
+        self.leaf_of = dict(zip(self.items[self.low[alone]].tolist(), alone.tolist(), strict=True))
+        self._first, self.token_list = self.low.tolist(), self.tokens.tolist()
         self.sizes = (self.high - self.low).tolist()
 
     def child(self, node: int, token: int) -> tuple[int, bool]:
         """Return the child that a token leads to, and False; without such the one at which a row ends, and True."""
         begin, end = self.begin[node], self.end[node]
-        child = bisect_left(self._tokens, token, begin, end)
-        if child < end and self._tokens[child] == token:
+        child = bisect_left(self.token_list, token, begin, end)
+        if child < end and self.token_list[child] == token:
             return child, False
         return begin, True
 

@@ -1,5 +1,6 @@
 """Which continuations of a spelt title lead to an item that may stand: counts below the nodes of a trie."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -33,7 +34,7 @@ class View:
             sums = np.concatenate([[0], np.cumsum(allowed[trie.items])]).astype(np.int32)
             self._below = sums[trie.high] - sums[trie.low]
             self.below = memoryview(self._below)  # gives Python's integers, faster than the array its own
-        self._wide: dict[tuple[int, int], np.ndarray] = {}
+        self._wide: dict[int, tuple[np.ndarray, list[int]]] = {}
 
     def options(self, node: int, closed: Sequence[int], stop: int) -> np.ndarray:
         """Return the tokens that may come after a node, (n,).
@@ -43,28 +44,40 @@ class View:
             closed: children below which every item of the set is used up.
             stop: the token that comes after a title that ends at the node.
         """
-        begin, end = self.trie.begin[node], self.trie.end[node]
-        if closed or end - begin < _WIDE:
-            return self._tokens(begin, end, closed, stop)
-        found = self._wide.get((node, stop))
-        if found is None:
-            found = self._wide[node, stop] = self._tokens(begin, end, (), stop)
-        return found
-
-    def _tokens(self, begin: int, end: int, closed: Sequence[int], stop: int) -> np.ndarray:
-        tokens = self.trie.tokens[begin:end]
-        if self._below is not None:
+        trie, begin, end = self.trie, self.trie.begin[node], self.trie.end[node]
+        if end - begin > _WIDE:
+            tokens = self._of_many(begin, end, closed)
+        elif self._below is not None:
             some = self._below[begin:end] > 0
-        elif closed or tokens[0] == STOP:
-            some = np.ones(end - begin, bool)
+            for child in closed:
+                some[child - begin] = False
+            tokens = trie.tokens[begin:end][some]
         else:
-            return tokens
-        for child in closed:
-            some[child - begin] = False
-        tokens = tokens[some]
-        if len(tokens) and tokens[0] == STOP:
+            tokens = _without(trie.tokens[begin:end], [child - begin for child in closed])
+        if trie.token_list[begin] == STOP and self.below[begin] and begin not in closed:
+            tokens = tokens.copy()
             tokens[0] = stop
         return tokens
+
+    def _of_many(self, begin: int, end: int, closed: Sequence[int]) -> np.ndarray:
+        """Return the tokens to a wide node's open children; those open before any item is used are cached."""
+        found = self._wide.get(begin)
+        if found is None:
+            nodes = np.arange(begin, end)
+            if self._below is not None:
+                nodes = nodes[self._below[begin:end] > 0]
+            found = self._wide[begin] = self.trie.tokens[nodes], nodes.tolist()
+        tokens, nodes = found
+        return _without(tokens, [bisect_left(nodes, child) for child in closed])
+
+
+def _without(tokens: np.ndarray, places: Sequence[int]) -> np.ndarray:
+    """Return the tokens but those at some places; the same array if there are none."""
+    if not places:
+        return tokens
+    starts = [0, *(place + 1 for place in sorted(places))]
+    stops = [*sorted(places), len(tokens)]
+    return np.concatenate([tokens[start:stop] for start, stop in zip(starts, stops, strict=True)])
 
 
 class Form:

@@ -46,10 +46,11 @@ class Written:
         closed: children of a node below which they leave nothing of the view.
         ranges: fewest and most of the items left that each condition counts.
         sizes: items left in each cell.
+        stop: the token after the title.
         view: the items that may stand on this line, ``barred`` aside.
     """
 
-    __slots__ = ("barred", "closed", "line", "question", "ranges", "sizes", "view")
+    __slots__ = ("barred", "closed", "line", "question", "ranges", "sizes", "stop", "view")
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class Written:
         left = question.count - line + 1
         cells = open_cells(left, ranges, tuple([min(size, left) for size in sizes])) if ranges else (0,)
         form, last = question.form, line == question.count
+        self.stop = form.stop(line, question.count)
         if before is not None and not ranges and not (last and form.tries[0] is not form.tries[1]):
             self.view: View = before.view
         else:
@@ -76,13 +78,8 @@ class Written:
         """Close the nodes below which nothing is left without some items."""
         trie, below, closed = self.view.trie, self.view.below, self.closed
         for item in items:
-            row = trie.row_of.get(item)
-            if row is None:  # no candidate
-                continue
-            node = trie.leaf[row]
-            if not below[node]:  # not in the view
-                continue
-            while node:
+            node = trie.leaf_of.get(item, 0)  # 0 for an item that is no candidate
+            while node and below[node]:
                 above = trie.parent[node]
                 siblings = closed[above] = (*closed.get(above, ()), node)
                 if sum([below[sibling] for sibling in siblings]) < below[above]:
@@ -102,5 +99,4 @@ class Written:
 
     def options(self, node: int) -> np.ndarray:
         """Return the tokens that may come after a node, (n,)."""
-        stop = self.question.form.stop(self.line, self.question.count)
-        return self.view.options(node, self.closed.get(node, ()), stop)
+        return self.view.options(node, self.closed.get(node, ()), self.stop)

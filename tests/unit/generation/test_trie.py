@@ -15,8 +15,7 @@ def check(trie: Trie, rows: list[tuple[int, ...]], node: int, prefix: tuple[int,
     assert trie.sizes[node] == len(below)
     if len(below) == 1:
         row, rest = trie.rest(node)
-        assert (trie.items[row], trie.leaf[row]) == (below[0], node)
-        assert trie.row_of[below[0]] == row
+        assert trie.items[row] == below[0] and trie.leaf_of[below[0]] == node
         assert tuple(token for token in prefix if token != STOP) + rest == rows[below[0]]
         return 1
     span = range(trie.begin[node], trie.end[node])
@@ -36,4 +35,4 @@ def test_nodes_cover_the_rows_that_begin_with_their_tokens(rows: list[tuple[int,
 def test_items_may_be_any_numbers() -> None:
     trie = Trie([(1, 2), (1,)], [7, 3])
     assert trie.items.tolist() == [3, 7]
-    assert trie.row_of == {3: 0, 7: 1}
+    assert [trie.leaf_of[item] for item in (3, 7)] == [2, 3]
