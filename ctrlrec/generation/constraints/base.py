@@ -198,7 +198,6 @@ def restricted(scores: torch.Tensor, choices: Sequence[np.ndarray | None]) -> to
     rows = np.repeat(bound, [len(tokens) for tokens in sets])
     barred = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
     barred[torch.as_tensor(bound, device=scores.device)] = True
-    barred[torch.as_tensor(rows, device=scores.device), torch.as_tensor(np.concatenate(sets), device=scores.device)] = (
-        False
-    )
+    columns = np.concatenate(sets, dtype=np.int64)
+    barred[torch.as_tensor(rows, device=scores.device), torch.as_tensor(columns, device=scores.device)] = False
     return scores.masked_fill(barred, torch.finfo(scores.dtype).min)

@@ -28,12 +28,12 @@ class View:
 
     def __init__(self, trie: Trie, allowed: np.ndarray | None = None):
         self.trie = trie
-        self.below: Sequence[int] | memoryview = trie.sizes
+        self.below = trie.sizes
         self._below: np.ndarray | None = None
         if allowed is not None:
             sums = np.concatenate([[0], np.cumsum(allowed[trie.items])]).astype(np.int32)
             self._below = sums[trie.high] - sums[trie.low]
-            self.below = memoryview(self._below)  # gives Python's integers, faster than the array its own
+            self.below = self._below.data
         self._wide: dict[int, tuple[np.ndarray, list[int]]] = {}
 
     def options(self, node: int, closed: Sequence[int], stop: int) -> np.ndarray:
@@ -54,7 +54,7 @@ class View:
             tokens = trie.tokens[begin:end][some]
         else:
             tokens = _without(trie.tokens[begin:end], [child - begin for child in closed])
-        if trie.token_list[begin] == STOP and self.below[begin] and begin not in closed:
+        if trie.token_at[begin] == STOP and self.below[begin] and begin not in closed:
             tokens = tokens.copy()
             tokens[0] = stop
         return tokens
@@ -63,10 +63,10 @@ class View:
         """Return the tokens to a wide node's open children; those open before any item is used are cached."""
         found = self._wide.get(begin)
         if found is None:
-            nodes = np.arange(begin, end)
+            children = np.arange(begin, end)
             if self._below is not None:
-                nodes = nodes[self._below[begin:end] > 0]
-            found = self._wide[begin] = self.trie.tokens[nodes], nodes.tolist()
+                children = children[self._below[begin:end] > 0]
+            found = self._wide[begin] = self.trie.tokens[children], children.tolist()
         tokens, nodes = found
         return _without(tokens, [bisect_left(nodes, child) for child in closed])
 

@@ -50,7 +50,7 @@ class Written:
         view: the items that may stand on this line, ``barred`` aside.
     """
 
-    __slots__ = ("barred", "closed", "line", "question", "ranges", "sizes", "stop", "view")
+    __slots__ = ("_openings", "barred", "closed", "line", "question", "ranges", "sizes", "stop", "view")
 
     def __init__(
         self,
@@ -70,9 +70,15 @@ class Written:
             self.view: View = before.view
         else:
             self.view = form.view(last, question.share, question.categories, cells)
-        same = before is not None and before.view is self.view
-        self.closed: dict[int, tuple[int, ...]] = dict(before.closed) if same else {}
-        self._close(barred[len(before.barred) :] if same else barred)
+        self.closed: dict[int, tuple[int, ...]] = {}
+        self._openings: np.ndarray | None = None
+        if before is None or before.view is not self.view:
+            self._close(barred)
+            return
+        self.closed = dict(before.closed)
+        self._close(barred[len(before.barred) :])
+        if self.closed.get(0) is before.closed.get(0):
+            self._openings = before._openings
 
     def _close(self, items: Sequence[int]) -> None:
         """Close the nodes below which nothing is left without some items."""
@@ -99,4 +105,8 @@ class Written:
 
     def options(self, node: int) -> np.ndarray:
         """Return the tokens that may come after a node, (n,)."""
-        return self.view.options(node, self.closed.get(node, ()), self.stop)
+        if node:
+            return self.view.options(node, self.closed.get(node, ()), self.stop)
+        if self._openings is None:  # many tokens, and most lines leave them as they were
+            self._openings = self.view.options(0, self.closed.get(0, ()), self.stop)
+        return self._openings

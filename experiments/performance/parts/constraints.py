@@ -12,7 +12,7 @@ from parts import world
 METRICS = (
     Metric("share_of_a_step", "of a decoding step", more=False, aim=0.1),
     Metric("answers_per_second", "answers/s", aim=5000),
-    Metric("answers_per_second_control", "answers/s"),
+    Metric("answers_per_second_control", "answers/s", aim=5000),
 )
 FULL = {"decoded": 20_000, "masked": 100_000, "batch": 64, "steps": 100, "answers": 500}
 QUICK = {"decoded": 300, "masked": 500, "batch": 4, "steps": 6, "answers": 20}
@@ -73,13 +73,13 @@ def masked(films: Any, chat_format: Any, name: str, count: int) -> float:
     rng = random.Random(2)
     seconds = 0.0
     for turn, questions in enumerate((asked(films, count, name == "control"),) * 2):
-        started = time.perf_counter()
+        started = time.process_time()  # whatever else the machine does
         states = [constraint.start(question) for question in questions]
         while states:
             allowed = [constraint.choices(state) for state in states]
             tokens = [int(choices[int(rng.random() * len(choices))]) for choices in allowed]
             states = [state for state in constraint.follow(states, tokens) if state is not None]
-        seconds = time.perf_counter() - started if turn else 0.0  # the first turn does what is done once
+        seconds = time.process_time() - started if turn else 0.0  # the first turn does what is done once
     return count / seconds
 
 
