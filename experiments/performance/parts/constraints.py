@@ -117,7 +117,8 @@ def share_of_a_step(films: Any, config: Any, scratch: Path, sizes: world.Sizes) 
         torch.manual_seed(0)
         spent, started = 0.0, time.perf_counter()
         with autocast(config.trainer):
-            decode(model, prompts, chat_format.ends, sizes["steps"], 1.0, constraint=constraint, starts=starts)
+            bound = {"constraint": constraint, "starts": starts}
+            list(decode(model, prompts, chat_format.ends, sizes["steps"], 1.0, **bound))  # it yields answers
         share = spent / (time.perf_counter() - started)
     return share
 
