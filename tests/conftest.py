@@ -150,8 +150,8 @@ def make_builder(
         parts |= {"limit": chat_format.limit(), "seed": 3}
         parts |= {name: changes.pop(name) for name in tuple(changes) if name in parts}
         values = {
-            "item_count_min": 1, "item_count_max": 10, "candidate_share": 0.2, "candidate_count": 15,
-            "category_sampling": CategorySampling.ground_truth,
+            "item_count_min": 1, "item_count_max": 10, "search_item_count_max": None, "candidate_share": 0.2,
+            "candidate_count": 15, "category_sampling": CategorySampling.ground_truth,
             "proportions": [10, 20, 30, 40, 50, 60, 70, 80, 90], "blend_share": 0.0, "search_negative_share": 0.5,
             "chat_path": None, "chat_ratio": 0.1, "validation_size": 8,
         }  # fmt: skip

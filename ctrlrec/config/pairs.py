@@ -61,6 +61,11 @@ def check_pairs(config: Config) -> None:
             f"instructions.item_count_min={asked.item_count_min} is larger than instructions.item_count_max="
             f"{asked.item_count_max}"
         )
+    if asked.search_item_count_max is not None and asked.search_item_count_max < asked.item_count_min:
+        raise CtrlRecError(
+            f"instructions.search_item_count_max={asked.search_item_count_max} is smaller than "
+            f"instructions.item_count_min={asked.item_count_min}; raise it, or leave it null"
+        )
     if not _is_address(config.api.url):
         raise CtrlRecError(
             "api.url: expected http(s)://host[:port]/path without a user, a password or a query; a key belongs into "

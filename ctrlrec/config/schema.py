@@ -149,6 +149,7 @@ class InstructionsConfig:
 
     item_count_min: int = bounded(1, 100)
     item_count_max: int = bounded(1, 100)
+    search_item_count_max: int | None = bounded(1, 100)
     candidate_share: float = bounded(0, 1)
     candidate_count: int = bounded(1)
     category_sampling: CategorySampling = MISSING

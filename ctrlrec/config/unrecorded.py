@@ -5,6 +5,7 @@ from typing import Any
 
 # By section of the configuration; options of an algorithm by the algorithm's name.
 UNRECORDED: Mapping[str, Mapping[str, Any]] = {
+    "instructions": {"search_item_count_max": None},
     "sl": {"soft_labels_end": None},
     "rl": {"kl_loss_coefficient": 0.0, "guided_row": "none"},
     "reward": {"missing_item": 0.0},

@@ -138,7 +138,8 @@ class InstructionBuilder(Completion):
     def _search(self, epoch: int, item: int) -> Example:
         """K random items of a category of ``item`` (or outside one it is not in), ``item`` among them (I3)."""
         rng = generator(self.seed, epoch, item, SEARCH)
-        k = int(rng.integers(self.config.item_count_min, self.config.item_count_max + 1))
+        largest = self.config.search_item_count_max or self.config.item_count_max
+        k = int(rng.integers(self.config.item_count_min, largest + 1))
         own = self.catalogue.membership[:, item]
         negative = bool(rng.random() < self.config.search_negative_share) and not own.all()
         category = self.catalogue.category_names[int(rng.choice(np.flatnonzero(~own if negative else own)))]

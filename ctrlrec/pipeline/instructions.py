@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ctrlrec.config.compose import plain
 from ctrlrec.config.schema import Config
+from ctrlrec.config.unrecorded import as_before
 from ctrlrec.pipeline.loading import load_builder
 from ctrlrec.pipeline.settings import dialogues, instruction_set, labelled
 from ctrlrec.pipeline.stage import Inputs, Stage
@@ -45,7 +46,7 @@ STAGE = Stage(
     lambda _: ("data", "teacher"),
     lambda c: (
         {
-            "instructions": plain(c.instructions) | dialogues(c),
+            "instructions": as_before("instructions", plain(c.instructions)) | dialogues(c),
             "prompt": [c.model.max_length, c.model.max_response_length, c.model.system_prompt],
             "seed": c.seed,
         }

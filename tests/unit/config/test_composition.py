@@ -223,6 +223,11 @@ def test_values_that_no_run_could_use_are_refused(override: str, said: str) -> N
         compose(override)
 
 
+def test_searches_have_a_length_to_draw() -> None:
+    with pytest.raises(CtrlRecError, match=r"search_item_count_max=2 is smaller than instructions\.item_count_min=3"):
+        compose("instructions.item_count_min=3", "instructions.search_item_count_max=2")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -115,6 +115,7 @@ def test_what_cannot_change_a_result_changes_no_fingerprint(row, override: str) 
         ("teacher.options.heads=1", {"teacher", "instructions", "sl", "rl", "evaluate"}),
         ("teacher=gru4rec", {"teacher", "instructions", "sl", "rl", "evaluate"}),
         ("instructions.candidate_share=0.5", {"instructions", "sl", "rl", "evaluate"}),
+        ("instructions.search_item_count_max=20", {"instructions", "sl", "rl", "evaluate"}),
         ("sl.learning_rate=0.01", {"sl", "rl", "evaluate"}),
         ("sl.batch_size=8", {"sl", "rl", "evaluate"}),
         ("model.layers=1", {"sl", "rl", "evaluate"}),

@@ -539,3 +539,14 @@ def test_records_hold_titles_and_the_fields_of_the_contract(examples: list[Examp
 def test_lists_are_as_long_as_the_configuration_says(make_builder: Callable[..., InstructionBuilder]) -> None:
     examples = make_builder(item_count_min=4, item_count_max=6).epoch(0, ("sequential", "category", "search"))
     assert {example.instruction.item_count for example in examples} == {4, 5, 6}
+
+
+def test_searches_alone_may_be_longer_and_nothing_else_changes(make_builder: Make) -> None:
+    asked = ("sequential", "category", "proportion", "search")
+    usual = make_builder(item_count_max=4).epoch(0, asked)
+    longer = make_builder(item_count_max=4, search_item_count_max=9).epoch(0, asked)
+    searches = [example for example in longer if example.instruction.task == "search"]
+    assert max(example.instruction.item_count for example in searches) > 4
+    assert all(len(example.labels) == example.instruction.item_count <= 9 for example in searches)
+    others = [[example for example in built if example.instruction.task != "search"] for built in (usual, longer)]
+    assert others[0] == others[1]
