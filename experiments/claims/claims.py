@@ -33,14 +33,14 @@ class Test:
         worse: the row that it is compared with.
         setting: what was asked.
         metric: what is compared.
-        spared: share of the number of ``worse`` by which ``better`` may stay behind; 0 asks for a real difference.
+        margin: share of the number of ``worse`` by which ``better`` may be worse; 0 asks for a real difference.
     """
 
     better: str
     worse: str
     setting: str
     metric: str
-    spared: float = 0.0
+    margin: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Effect:
         low: end of its interval over users and seeds.
         high: other end of it.
         seeds: how many seeds have both rows.
-        p: of no difference, or of a difference of just what is spared.
+        p: of no difference, or of a difference of just the margin.
         supports: whether the difference points the way of the claim.
     """
 
@@ -79,7 +79,7 @@ def _tests(better: str, worse: str, places: Sequence[tuple[str, str]]) -> tuple[
 ACCURACY = (("sequential", "HR@10"),)
 CLAIMS: Mapping[str, tuple[Test, ...]] = {
     "SL on all instructions teaches control": _tests("v2", "v1", (*TCP, *CPA)),
-    "SL keeps accuracy: HR@10 at least 0.93 of the teacher's": (Test("v2", "sasrec", *ACCURACY[0], spared=0.07),),
+    "SL keeps accuracy: HR@10 at least 0.93 of the teacher's": (Test("v2", "sasrec", *ACCURACY[0], margin=0.07),),
     "Instructions of other papers do worse": (*_tests("v2", "palr", ACCURACY), *_tests("v2", "instructrec", ACCURACY)),
     "RL removes repeated items": _tests("full", "v2", FORM),
     "RL removes invented items": _tests("full", "v2", INVENTED),
@@ -107,10 +107,10 @@ def effect(test: Test, name: str, rows: Sequence[Mapping], compared: Sequence[Ma
     metric = metric_of(test.setting, test.metric)
     assert metric is not None
     sign, limit = -1 if metric.lower_is_better else 1, 0.0
-    if test.spared:
+    if test.margin:
         seeds = {one["seed"] for one in pairs}
         own = [row for row in rows if row["row"] == test.worse and row["seed"] in seeds]
-        limit = -sign * test.spared * fmean(row["settings"][test.setting][test.metric]["value"] for row in own)
+        limit = -sign * test.margin * fmean(row["settings"][test.setting][test.metric]["value"] for row in own)
     confidence = pairs[0]["confidence"]
     users, values = mean_of_seeds(cells), [cell["value"] for cell in cells]
     wide = with_spread(users, values, confidence)

@@ -54,12 +54,12 @@ def test_fewer_repeats_speak_for_a_claim_and_more_against_it(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("value", "half", "supports", "small"),
     [
-        (-0.004, 0.001, True, True),  # behind by 2% of the teacher's .2, where 7% are spared
+        (-0.004, 0.001, True, True),  # lower by 2% of the teacher's .2, a margin of 7%
         (-0.030, 0.001, False, True),
         (-0.013, 0.020, True, False),  # the interval holds the limit of -.014
     ],
 )
-def test_accuracy_is_kept_if_a_row_stays_within_what_is_spared(
+def test_accuracy_is_kept_if_a_row_stays_within_the_margin(
     tmp_path: Path, value: float, half: float, supports: bool, small: bool
 ) -> None:
     test = CLAIMS["SL keeps accuracy: HR@10 at least 0.93 of the teacher's"][0]

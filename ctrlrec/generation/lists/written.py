@@ -84,7 +84,7 @@ class Written:
         """Close the nodes below which nothing is left without some items."""
         trie, below, closed = self.view.trie, self.view.below, self.closed
         for item in items:
-            node = trie.leaf_of.get(item, 0)  # 0 for an item that is no candidate
+            node = trie.leaf_of.get(item, 0)  # 0 for an item that is not a candidate
             while node and below[node]:
                 above = trie.parent[node]
                 siblings = closed[above] = (*closed.get(above, ()), node)
