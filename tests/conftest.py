@@ -196,8 +196,8 @@ def make_rl_config() -> Callable[..., RLConfig]:
             "value_coefficient": 0.1, "entropy_coefficient": 0.01, "kl_coefficient": 0.3, "kl_stop": None,
             "gamma": 0.99, "gae_lambda": 1.0, "whiten_rewards": True, "decay_floor": 0.0,
             "critic_decay": True, "critic_ahead": 0, "clip_groups": ClipGroups.joint, "temperature_end": None,
-            "greedy_row": False, "guided_row": "none", "validate_every": None, "kl_loss_coefficient": 0.0,
-            "constrained": False,
+            "greedy_row": False, "guided_row": "none", "corrected_row": False, "validate_every": None,
+            "kl_loss_coefficient": 0.0, "constrained": False,
         }  # fmt: skip
         return RLConfig(**{**values, **changes})
 

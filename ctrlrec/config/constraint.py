@@ -26,6 +26,11 @@ def check_constraint(config: Config) -> None:
             f"rl.guided_row={guide} constraint.name={name} rl.constrained=true: samples that obey a constraint need no "
             "guide; set rl.guided_row=none or rl.constrained=false"
         )
+    if variant.rl and config.rl.constrained and config.rl.corrected_row:
+        raise CtrlRecError(
+            f"rl.corrected_row=true constraint.name={name} rl.constrained=true: answers that obey a constraint need no "
+            "correction; set rl.corrected_row=false or rl.constrained=false"
+        )
     if variant.beam_search and name == "control" and config.evaluation.constrained:
         raise CtrlRecError(
             f"variant={variant.name} constraint.name=control: its items are beams, each found "

@@ -159,7 +159,13 @@ def check_rl(rl: RLConfig) -> None:
         raise CtrlRecError(
             f"rl.minibatches={rl.minibatches} does not divide the {rollouts} answers of an iteration: set a divisor, "
             f"such as {next(n for n in range(rl.minibatches, 0, -1) if rollouts % n == 0)}, "
-            "of rl.prompts times the answers to a prompt, those of rl.greedy_row and rl.guided_row included"
+            "of rl.prompts times the answers to a prompt, those of rl.greedy_row, rl.guided_row and rl.corrected_row "
+            "included"
+        )
+    if rl.corrected_row and not rl.greedy_row:
+        raise CtrlRecError(
+            "rl.corrected_row=true rl.greedy_row=false: it is the greedy answer that is corrected; set "
+            "rl.greedy_row=true"
         )
     if rl.validate_every is not None and rl.validate_every > rl.iterations:
         raise CtrlRecError(

@@ -234,6 +234,7 @@ class RLConfig:
     temperature_end: float | None = bounded(0.01, 10)
     greedy_row: bool = MISSING
     guided_row: str = MISSING
+    corrected_row: bool = MISSING
     validate_every: int | None = bounded(1)
     kl_loss_coefficient: float = bounded(0)
     ppo_epochs: int = bounded(1)
@@ -251,8 +252,8 @@ class RLConfig:
 
 
 def answers_per_prompt(rl: RLConfig) -> int:
-    """Return the answers to each prompt of an iteration: samples, then the greedy one, then the guided one."""
-    return rl.samples_per_prompt + rl.greedy_row + (rl.guided_row != "none")
+    """Return the answers to each prompt of an iteration: samples, then the greedy, guided and corrected ones."""
+    return rl.samples_per_prompt + rl.greedy_row + (rl.guided_row != "none") + rl.corrected_row
 
 
 @dataclass

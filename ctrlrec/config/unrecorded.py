@@ -7,7 +7,7 @@ from typing import Any
 UNRECORDED: Mapping[str, Mapping[str, Any]] = {
     "instructions": {"search_item_count_max": None},
     "sl": {"soft_labels_end": None},
-    "rl": {"kl_loss_coefficient": 0.0, "guided_row": "none"},
+    "rl": {"kl_loss_coefficient": 0.0, "guided_row": "none", "corrected_row": False},
     "reward": {"missing_item": 0.0},
     "item_grpo": {"scale": "group"},
 }

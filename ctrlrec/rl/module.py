@@ -106,7 +106,7 @@ class RLModule(ForwardPasses):
         self.temperature = schedule.temperature(self.config, iteration)
         self._seconds.clear()
         answers = self.collect(batch.instructions)
-        free = [answer for answer in answers if not answer.guided]
+        free = [answer for answer in answers if answer.kind in ("sampled", "greedy")]
         unended = self.watch(iteration, free)
         experience = self.score(answers)
         learnt = self.learn(experience, actor=iteration >= self.config.critic_ahead)
@@ -146,8 +146,8 @@ class RLModule(ForwardPasses):
     def collect(self, instructions: Sequence[Instruction]) -> list[Answer]:
         """Return judged and rewarded answers to the prompts of an iteration; processes share the prompts.
 
-        Answers to one prompt lie side by side: the sampled ones, with ``rl.greedy_row`` a greedy one, and with
-        ``rl.guided_row`` one under that constraint.
+        Answers to one prompt lie side by side: the sampled ones, with ``rl.greedy_row`` a greedy one, with
+        ``rl.guided_row`` one under that constraint, and with ``rl.corrected_row`` the greedy one corrected.
         """
         with self._phase("prompts"):
             prompts = self.sampler.engine.prompts(processes.share(instructions))
@@ -157,7 +157,9 @@ class RLModule(ForwardPasses):
             answers: list[Answer] = []
             if prompts:
                 guided = self.sampler.guide is not None
-                answers = self.sampler(prompts, self.temperature, samples, self.config.greedy_row, guided)
+                answers = self.sampler(
+                    prompts, self.temperature, samples, self.config.greedy_row, guided, self.config.corrected_row
+                )
             groups = [answers[begin : begin + each] for begin in range(0, len(answers), each)]
             return [answer for group in processes.joined(groups) for answer in group]
 

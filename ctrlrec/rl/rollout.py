@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -21,8 +21,11 @@ from ctrlrec.lm.parsing import last_tokens, written_items
 from ctrlrec.rewards.credit import place
 from ctrlrec.rewards.judging import Judgement, judge
 from ctrlrec.rewards.reward import Reward
+from ctrlrec.rl.corrections import corrections
 from ctrlrec.runtime.files import json_line, write_jsonl
 from ctrlrec.teacher.ranker import Ranker
+
+Kind = Literal["sampled", "greedy", "guided", "corrected"]
 
 _JUDGED_AT_ONCE = 32  # finished answers
 
@@ -41,8 +44,8 @@ class Answer:
         item_rewards: R_item of each before its weight.
         list_reward: R_list before its weight.
         reward_at: generated-token index of each item reward, then of the list reward.
-        greedy: whether it was decoded greedily and not sampled.
-        guided: whether it was decoded greedily under a constraint that the samples do not have.
+        kind: how it was made: sampled; decoded greedily; guided, greedily under a constraint that the samples do not
+            have; or corrected, the greedy one with the teacher's items where its own may not stand.
     """
 
     prompt: list[int]
@@ -54,13 +57,12 @@ class Answer:
     item_rewards: tuple[float, ...]
     list_reward: float
     reward_at: tuple[int, ...]
-    greedy: bool = False
-    guided: bool = False
+    kind: "Kind" = "sampled"
 
     @property
     def sampled(self) -> bool:
         """Whether it is a sample of the policy."""
-        return not (self.greedy or self.guided)
+        return self.kind == "sampled"
 
     def record(self, iteration: int, sample: int, catalogue: Catalogue) -> dict[str, Any]:
         """Return one line of ``rollouts.jsonl`` (spec section 9)."""
@@ -80,20 +82,18 @@ class Answer:
             "list_reward": self.list_reward,
             "tokens": len(self.tokens),
             "reward_at": list(self.reward_at),
-            **({"greedy": True} if self.greedy else {}),
-            **({"guided": True} if self.guided else {}),
+            **({} if self.sampled else {self.kind: True}),
         }
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _Wanted:
     """Answers of one kind to each prompt: how many, at which temperature, under which constraint."""
 
+    kind: Kind
     count: int
     temperature: float | None
     constraint: Constraint | None
-    greedy: bool = False
-    guided: bool = False
 
 
 class Sampler:
@@ -127,6 +127,7 @@ class Sampler:
         samples: int = 1,
         greedy_row: bool = False,
         guided_row: bool = False,
+        corrected_row: bool = False,
     ) -> list[Answer]:
         """Return answers of the model as it is now, in evaluation mode; those to one prompt lie side by side.
 
@@ -138,13 +139,14 @@ class Sampler:
             samples: answers to each.
             greedy_row: add a greedy answer after the samples of each prompt.
             guided_row: add a greedy answer under the guide after those.
+            corrected_row: add the greedy answer once more at the end, corrected (:func:`corrections`).
         """
-        kinds = [_Kind(samples, temperature, self.constraint, greedy=temperature is None)]
+        kinds = [_Wanted("greedy" if temperature is None else "sampled", samples, temperature, self.constraint)]
         if greedy_row:
-            kinds.append(_Kind(1, None, self.constraint, greedy=True))
+            kinds.append(_Wanted("greedy", 1, None, self.constraint))
         if guided_row:
-            kinds.append(_Kind(1, None, self.guide, guided=True))
-        each = sum(kind.count for kind in kinds)
+            kinds.append(_Wanted("guided", 1, None, self.guide))
+        each = sum(kind.count for kind in kinds) + corrected_row
         judged: dict[int, Answer] = {}
         with ThreadPoolExecutor(1, "judge") as beside:
             jobs, first = [], 0
@@ -154,18 +156,24 @@ class Sampler:
                     asked = [prompts[place // kind.count] for place in finished]
                     rows = [place // kind.count * each + first + place % kind.count for place in finished]
                     written = list(finished.values())
-                    jobs.append((rows, beside.submit(self.judged, asked, written, kind.greedy, kind.guided)))
+                    jobs.append((rows, beside.submit(self.judged, asked, written, kind.kind)))
                 first += kind.count
             for rows, job in jobs:
                 judged |= zip(rows, job.result(), strict=True)
-        if len(judged) < len(prompts) * each:
+        wanted = len(prompts) * (each - corrected_row)
+        if len(judged) < wanted:
             raise CtrlRecError(
-                f"generation.engine={self.engine.name}: it gave {len(judged)} of {len(prompts) * each} answers; use "
-                "another engine, such as generation.engine=auto"
+                f"generation.engine={self.engine.name}: it gave {len(judged)} of {wanted} answers; use another engine, "
+                "such as generation.engine=auto"
             )
+        if corrected_row:
+            greedy = [judged[place * each + samples].judgement for place in range(len(prompts))]
+            written = corrections(greedy, self.catalogue, self.ranker, self.chat_format)
+            last = range(each - 1, len(prompts) * each, each)
+            judged |= zip(last, self.judged(prompts, written, "corrected"), strict=True)
         return [judged[row] for row in sorted(judged)]
 
-    def _answers(self, prompts: Sequence[Prompt], kind: _Kind) -> Iterator[tuple[int, Sample]]:
+    def _answers(self, prompts: Sequence[Prompt], kind: _Wanted) -> Iterator[tuple[int, Sample]]:
         """Yield the engine's answers of one kind.
 
         Raises:
@@ -174,13 +182,11 @@ class Sampler:
         try:
             yield from self.engine.answers(prompts, kind.count, kind.temperature, kind.constraint)
         except CtrlRecError as error:
-            if not kind.guided:
+            if kind.kind != "guided":
                 raise
             raise CtrlRecError(f"rl.guided_row: {error}, or set rl.guided_row=none") from None
 
-    def judged(
-        self, prompts: Sequence[Prompt], samples: Sequence[Sample], greedy: bool = False, guided: bool = False
-    ) -> list[Answer]:
+    def judged(self, prompts: Sequence[Prompt], samples: Sequence[Sample], kind: Kind = "sampled") -> list[Answer]:
         """Return one answer to each prompt from what was generated, all of one kind."""
         instructions = [prompt.instruction for prompt in prompts if prompt.instruction is not None]
         texts = [self.chat_format.decode(sample.tokens) for sample in samples]
@@ -202,8 +208,7 @@ class Sampler:
                     tuple(self.reward.item(judgement)),
                     self.reward.list(judgement),
                     (*ends, len(tokens) - 1),
-                    greedy,
-                    guided,
+                    kind,
                 )
             )
         return answers
@@ -249,12 +254,9 @@ def placed_rewards(answers: Sequence[Answer], reward: Reward) -> torch.Tensor:
 def summary(answers: Sequence[Answer], reward: Reward) -> dict[str, float]:
     """Return means to log for one iteration: rewards, overall and per task, and shares of illegal items.
 
-    They are those of the sampled answers; greedy and guided ones have their own, as ``greedy/`` and ``guided/``.
+    They are those of the sampled answers; those of other kinds have their own, such as ``greedy/`` and ``guided/``.
     """
-    others = {
-        "greedy": [answer for answer in answers if answer.greedy],
-        "guided": [answer for answer in answers if answer.guided],
-    }
+    others = {kind: [answer for answer in answers if answer.kind == kind] for kind in get_args(Kind)[1:]}
     answers = [answer for answer in answers if answer.sampled]
     groups: dict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
@@ -279,6 +281,6 @@ def summary(answers: Sequence[Answer], reward: Reward) -> dict[str, float]:
     ) / len(answers)
     for kind, members in others.items():
         if members:
-            own = summary([replace(answer, greedy=False, guided=False) for answer in members], reward)
+            own = summary([replace(answer, kind="sampled") for answer in members], reward)
             means |= {f"{kind}/{name.partition('/')[2]}": own[name] for name in ("reward/total", "illegal/repeat")}
     return means

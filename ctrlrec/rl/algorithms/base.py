@@ -107,6 +107,8 @@ def refuse_rows(config: RLConfig, reason: str) -> None:
     wanted = {"rl.greedy_row=true": "rl.greedy_row=false"} if config.greedy_row else {}
     if config.guided_row != "none":
         wanted[f"rl.guided_row={config.guided_row}"] = "rl.guided_row=none"
+    if config.corrected_row:
+        wanted["rl.corrected_row=true"] = "rl.corrected_row=false"
     if wanted:
         name = f"rl.algorithm.name={config.algorithm.name}"
         raise CtrlRecError(f"{' '.join(wanted)} {name}: {reason}; set {' and '.join(wanted.values())}")

@@ -1,4 +1,4 @@
-"""Greedy and guided answers beside sampled ones: compared with them, and never taken for them."""
+"""Greedy, guided and corrected answers beside sampled ones: compared with them, and never taken for them."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,18 +16,18 @@ Make = Callable[..., RLModule]
 Collect = Callable[[RLModule], list[Answer]]
 
 
-EITHER = pytest.mark.parametrize("kind", ["greedy", "guided"])
+EITHER = pytest.mark.parametrize("kind", ["greedy", "guided", "corrected"])
 
 
 def marked(answers: list[Answer], kind: str) -> list[Answer]:
-    """The same answers, every third one greedy or guided, those of one prompt side by side."""
+    """The same answers, every third one greedy, guided or corrected, those of one prompt side by side."""
     asked = [answers[place - place % 3].judgement.instruction for place in range(6)]
     return [
         dataclasses.replace(
             answer,
             prompt=answers[place - place % 3].prompt,
             judgement=dataclasses.replace(answer.judgement, instruction=asked[place]),
-            **{kind: place % 3 == 2},
+            kind=kind if place % 3 == 2 else "sampled",
         )
         for place, answer in enumerate(answers)
     ]
@@ -36,8 +36,8 @@ def marked(answers: list[Answer], kind: str) -> list[Answer]:
 def test_a_prompt_gets_one_answer_more_and_it_is_the_likeliest(make_module: Make, collect: Collect) -> None:
     plain, module = make_module(), make_module(greedy_row=True)
     sampled, answers = collect(plain), collect(module)
-    assert [answer.greedy for answer in answers] == [False, False, True] * 3
-    assert [answer.tokens for answer in answers if not answer.greedy] == [answer.tokens for answer in sampled]
+    assert [answer.kind for answer in answers] == ["sampled", "sampled", "greedy"] * 3
+    assert [answer.tokens for answer in answers if answer.kind != "greedy"] == [answer.tokens for answer in sampled]
     for answer in answers[2::3]:
         assert answer.judgement.instruction == answers[answers.index(answer) - 1].judgement.instruction
         ids = torch.tensor([answer.prompt + answer.tokens])
@@ -72,7 +72,9 @@ def test_the_likelihood_of_a_bad_greedy_answer_falls(make_module: Make, answers:
     module = make_module(entropy_coefficient=0.0, kl_coefficient=0.0, learning_rate=3e-3, ppo_epochs=3)
     rows = marked(answers, "greedy")
     rows = [
-        dataclasses.replace(row, list_reward=-5.0 if row.greedy else 1.0, item_rewards=(0.0,) * len(row.item_rewards))
+        dataclasses.replace(
+            row, list_reward=-5.0 if row.kind == "greedy" else 1.0, item_rewards=(0.0,) * len(row.item_rewards)
+        )
         for row in rows
     ]
     experience = module.score(rows)

@@ -40,8 +40,8 @@ def test_a_prompt_gets_one_answer_more_that_does_what_was_asked(
     plain = collect(make_module(max_new_tokens=160, greedy_row=True))
     module = guided(make_module, catalogue, chat_format, greedy_row=True)
     answers = collect(module)
-    assert [answer.guided for answer in answers] == [False, False, False, True] * 3
-    assert [answer for answer in answers if not answer.guided] == plain
+    assert [answer.kind for answer in answers] == ["sampled", "sampled", "greedy", "guided"] * 3
+    assert [answer for answer in answers if answer.kind != "guided"] == plain
     for answer in answers[3::4]:
         judged, count = answer.judgement, answer.judgement.instruction.item_count
         assert len(answer.titles) == count and not any(judged.illegal)
@@ -75,7 +75,7 @@ def test_the_free_model_learns_to_write_it(
     module = guided(make_module, catalogue, chat_format, algorithm=algorithm, **own)
     answers = collect(module)
     experience = module.score(answers)
-    rows = [row for row, answer in enumerate(answers) if answer.guided]
+    rows = [row for row, answer in enumerate(answers) if answer.kind == "guided"]
     before = (experience.log_probs * experience.mask).sum(1)[rows]
     module.learn(experience)
     after = (module.score(answers).log_probs * experience.mask).sum(1)[rows]
@@ -122,7 +122,7 @@ def test_answers_that_all_end_at_once_are_noticed_beside_guided_ones(
     make_module: Make, collect: Collect, catalogue: Catalogue, chat_format: ChatFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = guided(make_module, catalogue, chat_format)
-    answers = [answer if answer.guided else replace(answer, titles=()) for answer in collect(module)]
+    answers = [answer if answer.kind == "guided" else replace(answer, titles=()) for answer in collect(module)]
     monkeypatch.setattr(module, "collect", lambda _: answers)
     monkeypatch.setattr(module.watch, "_all_empty", 4)
     with pytest.raises(CtrlRecError, match="the policy has collapsed: all 6 answers"):
