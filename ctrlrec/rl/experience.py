@@ -22,12 +22,12 @@ class Experience:
         mask: (B, T) 1 on generated tokens.
         support: what a constraint allowed at each token; None if everything was.
         decided: (B, T) 1 on generated tokens that were not the only one allowed; forced tokens teach nothing.
-        drawn_rows: (B, 1) 1 on sampled answers; 0 on greedy and guided ones, which are not samples of the policy.
+        drawn_rows: (B, 1) 1 on sampled answers; 0 on all others, which are not samples of the policy.
         drawn: (B, T) 1 on the decided tokens of sampled answers.
         group: (B,) number of the prompt; answers to one prompt share it.
         task: (B,) number of the kind of instruction.
         step: (B, T) number of the item that a token writes, from 0; the end of the answer is a step of its own.
-        sampled: (B, T) log-probabilities as the decoder computed them; 0 on greedy and guided answers.
+        sampled: (B, T) log-probabilities as the decoder computed them; 0 on all other answers.
         rewards: (B, T) rule rewards on tokens, weighted.
         log_probs: (B, T) of the policy that sampled; likewise ``reference``, ``values``, ``advantages``, ``returns``.
     """
