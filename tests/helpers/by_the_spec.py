@@ -384,10 +384,11 @@ def starred(row: dict, titles: list[str | None], ranks: list[int | None]) -> flo
 
 
 def blend_metrics(row: dict, free: dict | None, catalogue: Catalogue) -> dict[str, float]:
-    """Satisfied, all_satisfied, violation and regret of a line of ``predictions.jsonl``."""
+    """Satisfied, all_satisfied, violation, regret and the best list's HR of a line of ``predictions.jsonl``."""
     k = row["item_count"]
     found = {
-        "regret": 1 - starred(row, row["items"], row["teacher_rank"]) / starred(row, row["best"], row["best_rank"])
+        "HR@10_best": float(row["target"] in row["best"][:10]),
+        "regret": 1 - starred(row, row["items"], row["teacher_rank"]) / starred(row, row["best"], row["best_rank"]),
     }
     for suffix, answer in (("", row), *([("_free", free)] if free else [])):
         off = []
