@@ -10,9 +10,35 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from ctrlrec.controls.instruction import Condition
+
 _LARGEST_SET = 2**21  # bits of a set of counts; beyond it an integer programme is faster
 
 Range = tuple[int, int]
+
+
+def ranges_of(conditions: Iterable[Condition], item_count: int) -> tuple[Range, ...]:
+    """Return the fewest and most items of a list that each condition counts; more than most if none will do."""
+    allowed = [condition.control.allowed(item_count, condition.proportion) for condition in conditions]
+    return tuple([(counts[0], counts[-1]) if counts else (1, 0) for counts in allowed])
+
+
+def ranges_after(ranges: Sequence[Range], cell: int) -> tuple[Range, ...]:
+    """Return what is left of the ranges after an item of a cell."""
+    return tuple([(low - (cell >> place & 1), high - (cell >> place & 1)) for place, (low, high) in enumerate(ranges)])
+
+
+def cells_of_items(members: Iterable[np.ndarray], items: int) -> np.ndarray:
+    """Return the cell of every item of the catalogue, (items,) uint8.
+
+    Args:
+        members: (items,) bool for each condition, at most eight: which items are in its category.
+        items: in the catalogue.
+    """
+    codes = np.zeros(items, np.uint8)
+    for place, inside in enumerate(members):
+        codes |= inside.astype(np.uint8) << place
+    return codes
 
 
 @functools.lru_cache(maxsize=2**14)

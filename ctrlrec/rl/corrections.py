@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from ctrlrec.controls.lookahead import open_cells
+from ctrlrec.controls.lookahead import cells_of_items, open_cells, ranges_after, ranges_of
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.generation.sample import Sample
 from ctrlrec.instructions import templates
@@ -54,27 +52,25 @@ def corrected(judgement: Judgement, order: Sequence[int], catalogue: Catalogue) 
     instruction = judgement.instruction
     count, conditions = instruction.item_count, instruction.conditions
     members = [catalogue.membership[catalogue.category_index[condition.category]] for condition in conditions]
-    cells = np.zeros(len(catalogue), np.int64)
-    for place, inside in enumerate(members):
-        cells |= inside.astype(np.int64) << place
+    cells = cells_of_items(members, len(catalogue)).tolist()
     left = dict.fromkeys(order)  # a set that keeps its order
     for item in instruction.history:
         left.pop(item, None)
-    sizes = np.bincount(cells[list(left)], minlength=1 << len(conditions)).tolist()
-    allowed = [condition.control.allowed(count, condition.proportion) for condition in conditions]
-    ranges = [(counts[0], counts[-1]) if counts else (1, 0) for counts in allowed]
+    sizes = [0] * (1 << len(conditions))
+    for item in left:
+        sizes[cells[item]] += 1
+    ranges = ranges_of(conditions, count)
     chosen: list[int] = []
     for place in range(count):
         missing = count - place
-        open_now = open_cells(missing, tuple(ranges), tuple(min(size, missing) for size in sizes))
+        open_now = open_cells(missing, ranges, tuple(min(size, missing) for size in sizes))
         wish = judgement.items[place] if place < len(judgement.items) else None
         if wish not in left or cells[wish] not in open_now:
             wish = next((item for item in left if cells[item] in open_now), None)
         if wish is None:
             return None
-        cell = int(cells[wish])
         del left[wish]
-        sizes[cell] -= 1
-        ranges = [(low - (cell >> at & 1), high - (cell >> at & 1)) for at, (low, high) in enumerate(ranges)]
+        sizes[cells[wish]] -= 1
+        ranges = ranges_after(ranges, cells[wish])
         chosen.append(wish)
     return tuple(chosen)

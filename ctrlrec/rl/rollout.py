@@ -57,7 +57,7 @@ class Answer:
     item_rewards: tuple[float, ...]
     list_reward: float
     reward_at: tuple[int, ...]
-    kind: "Kind" = "sampled"
+    kind: Kind = "sampled"
 
     @property
     def sampled(self) -> bool:
@@ -141,23 +141,23 @@ class Sampler:
             guided_row: add a greedy answer under the guide after those.
             corrected_row: add the greedy answer once more at the end, corrected (:func:`corrections`).
         """
-        kinds = [_Wanted("greedy" if temperature is None else "sampled", samples, temperature, self.constraint)]
+        parts = [_Wanted("greedy" if temperature is None else "sampled", samples, temperature, self.constraint)]
         if greedy_row:
-            kinds.append(_Wanted("greedy", 1, None, self.constraint))
+            parts.append(_Wanted("greedy", 1, None, self.constraint))
         if guided_row:
-            kinds.append(_Wanted("guided", 1, None, self.guide))
-        each = sum(kind.count for kind in kinds) + corrected_row
+            parts.append(_Wanted("guided", 1, None, self.guide))
+        each = sum(part.count for part in parts) + corrected_row
         judged: dict[int, Answer] = {}
         with ThreadPoolExecutor(1, "judge") as beside:
             jobs, first = [], 0
-            for kind in kinds:
-                answers = self._answers(prompts, kind)
+            for part in parts:
+                answers = self._answers(prompts, part)
                 while finished := dict(islice(answers, _JUDGED_AT_ONCE)):
-                    asked = [prompts[place // kind.count] for place in finished]
-                    rows = [place // kind.count * each + first + place % kind.count for place in finished]
+                    asked = [prompts[place // part.count] for place in finished]
+                    rows = [place // part.count * each + first + place % part.count for place in finished]
                     written = list(finished.values())
-                    jobs.append((rows, beside.submit(self.judged, asked, written, kind.kind)))
-                first += kind.count
+                    jobs.append((rows, beside.submit(self.judged, asked, written, part.kind)))
+                first += part.count
             for rows, job in jobs:
                 judged |= zip(rows, job.result(), strict=True)
         wanted = len(prompts) * (each - corrected_row)
@@ -173,16 +173,16 @@ class Sampler:
             judged |= zip(last, self.judged(prompts, written, "corrected"), strict=True)
         return [judged[row] for row in sorted(judged)]
 
-    def _answers(self, prompts: Sequence[Prompt], kind: _Wanted) -> Iterator[tuple[int, Sample]]:
+    def _answers(self, prompts: Sequence[Prompt], part: _Wanted) -> Iterator[tuple[int, Sample]]:
         """Yield the engine's answers of one kind.
 
         Raises:
             CtrlRecError: as the engine does, naming the key that the constraint comes from.
         """
         try:
-            yield from self.engine.answers(prompts, kind.count, kind.temperature, kind.constraint)
+            yield from self.engine.answers(prompts, part.count, part.temperature, part.constraint)
         except CtrlRecError as error:
-            if kind.kind != "guided":
+            if part.kind != "guided":
                 raise
             raise CtrlRecError(f"rl.guided_row: {error}, or set rl.guided_row=none") from None
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ctrlrec.errors import CtrlRecError
 from ctrlrec.evaluation.intervals import holm, mean_of_seeds, p_value, with_spread
-from ctrlrec.evaluation.metrics import metric_of
+from ctrlrec.reporting.columns import Column
 from ctrlrec.reporting.page.words import asked
 from ctrlrec.reporting.render import Cell, Grid, markdown
 from ctrlrec.runtime import files
@@ -72,11 +72,13 @@ FORM = (("sequential", "RepeatItem@K"), ("formatting", "RepeatItem@K"))
 INVENTED = (("sequential", "NonExist@K"), ("formatting", "NonExist@K"))
 
 
+ACCURACY = (("sequential", "HR@10"),)
+
+
 def _tests(better: str, worse: str, places: Sequence[tuple[str, str]]) -> tuple[Test, ...]:
     return tuple(Test(better, worse, *place) for place in places)
 
 
-ACCURACY = (("sequential", "HR@10"),)
 CLAIMS: Mapping[str, tuple[Test, ...]] = {
     "SL on all instructions teaches control": _tests("v2", "v1", (*TCP, *CPA)),
     "SL keeps accuracy: HR@10 at least 0.93 of the teacher's": (Test("v2", "sasrec", *ACCURACY[0], margin=0.07),),
@@ -104,8 +106,7 @@ def effect(test: Test, name: str, rows: Sequence[Mapping], compared: Sequence[Ma
     cells = [cell for one in pairs if (cell := one["settings"].get(test.setting, {}).get(test.metric))]
     if not cells:
         return None
-    metric = metric_of(test.setting, test.metric)
-    assert metric is not None
+    metric = Column(test.setting, test.metric).metric
     sign, limit = -1 if metric.lower_is_better else 1, 0.0
     if test.margin:
         seeds = {one["seed"] for one in pairs}
@@ -179,8 +180,7 @@ def checked(folders: Sequence[Path]) -> tuple[Grid, list[dict[str, Any]]]:
                 cells.append(Cell(f"{one.value:+.1f}", f"{one.seeds} seeds" if one.seeds > 1 else "1 seed",
                                   f"[{one.low:+.1f}, {one.high:+.1f}] {mark}"))  # fmt: skip
                 records[-1]["tests"].append({**asdict(test), **asdict(one), "verdict": mark})
-            metric = metric_of(test.setting, test.metric)
-            assert metric is not None
+            metric = Column(test.setting, test.metric).metric
             what = f"{test.better} - {test.worse}, {asked(test.setting)}: {metric.name} {metric.arrow}"
             lines.append(((claim if place == 0 else "", what, said if place == 0 else ""), tuple(cells)))
     caption = (

@@ -15,7 +15,7 @@ import numpy as np
 
 from ctrlrec.config.schema import ConstraintConfig
 from ctrlrec.controls.instruction import Condition, Instruction
-from ctrlrec.controls.lookahead import Range, open_cells
+from ctrlrec.controls.lookahead import Range, open_cells, ranges_of
 from ctrlrec.controls.registry import CHAT
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.errors import CtrlRecError
@@ -133,8 +133,7 @@ class ListConstraint(Constraint):
         said = f"constraint.name={self.settings.name}: no list of {count} items{among}"
         if left < (1 if self.repeats else count):
             raise CtrlRecError(f"{said}: {left} are left; {advice}")
-        allowed = [condition.control.allowed(count, condition.proportion) for condition in conditions]
-        ranges = tuple((counts[0], counts[-1]) if counts else (1, 0) for counts in allowed)
+        ranges = ranges_of(conditions, count)
         if conditions and not open_cells(count, ranges, tuple(min(size, count) for size in sizes)):
             wishes = []
             for place, (condition, (low, high)) in enumerate(zip(conditions, ranges, strict=True)):

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from ctrlrec.controls.lookahead import cells_of_items
 from ctrlrec.data.catalogue import Catalogue
 from ctrlrec.generation.lists.trie import STOP, Trie
 from ctrlrec.lm.spelling import Spelling
@@ -148,10 +149,8 @@ class Form:
 
     def _cells(self, categories: tuple[int, ...]) -> bytes:
         """Return the cell of every item of the catalogue, one byte each."""
-        codes = np.zeros(len(self.catalogue), np.uint8)
-        for place, row in enumerate(categories):
-            codes |= self.catalogue.membership[row].astype(np.uint8) << place
-        return codes.tobytes()
+        members = [self.catalogue.membership[row] for row in categories]
+        return cells_of_items(members, len(self.catalogue)).tobytes()
 
     def _sizes(self, share: int | None, categories: tuple[int, ...]) -> tuple[int, ...]:
         """Return the number of items in each cell."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ctrlrec.controls.instruction import Condition
-from ctrlrec.controls.lookahead import Range, open_cells
+from ctrlrec.controls.lookahead import Range, open_cells, ranges_after
 from ctrlrec.generation.lists.views import Form, View
 
 
@@ -98,8 +98,7 @@ class Written:
         ranges, sizes = self.ranges, self.sizes
         if self.question.cells:
             cell = self.question.cells[item]
-            ranges = tuple([(low - (cell >> place & 1), high - (cell >> place & 1))
-                            for place, (low, high) in enumerate(ranges)])  # fmt: skip
+            ranges = ranges_after(ranges, cell)
             sizes = (*sizes[:cell], sizes[cell] - 1, *sizes[cell + 1 :])
         return Written(self.question, self.line + 1, barred, ranges, sizes, self)
 

@@ -99,3 +99,19 @@ def answers(builder: InstructionBuilder, chat_format: ChatFormat) -> list[Answer
             )
         )
     return made
+
+
+@pytest.fixture
+def becomes_likelier(collect: Callable[[RLModule], list[Answer]]) -> Callable[[RLModule, str], bool]:
+    """Whether learning from an iteration makes each of its answers of a kind likelier."""
+
+    def learnt(module: RLModule, kind: str) -> bool:
+        answers = collect(module)
+        experience = module.score(answers)
+        rows = [row for row, answer in enumerate(answers) if answer.kind == kind]
+        before = (experience.log_probs * experience.mask).sum(1)[rows]
+        module.learn(experience)
+        after = (module.score(answers).log_probs * experience.mask).sum(1)[rows]
+        return bool(rows) and bool((after > before).all())
+
+    return learnt
